@@ -1,0 +1,183 @@
+"""sRGB to CIELAB and back, in float32 on any device.
+
+sRGB is IEC 61966-2-1; white is D65 for the 2 degree observer; the constants are the rounded ones that scikit-image
+uses, so that both agree to 1e-3.
+"""
+
+import torch
+from torch import Tensor
+
+# Rows X, Y, Z over columns R, G, B, for linear light.
+_RGB_TO_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
+_WHITE = (0.95047, 1.0, 1.08883)
+# Below this, CIELAB's cube root is replaced by a line; the two meet within 1e-7.
+_CUBE_ROOT_FROM = 0.008856
+_LINE_SLOPE = 7.787
+_LINE_OFFSET = 16.0 / 116.0
+
+
+def rgb_to_lab(rgb: Tensor) -> Tensor:
+    """CIELAB of an sRGB image.
+
+    Args:
+        rgb: (..., 3, H, W), floats in [0, 1] or uint8 in 0..255.
+
+    Returns:
+        (..., 3, H, W) float32: L in 0..100, a in -86.19..98.24, b in -107.86..94.48 (over the sRGB cube).
+
+    Raises:
+        ValueError: the third axis from the end is not 3.
+    """
+    x, y, z = (_f(channel) for channel in _relative_xyz(rgb).unbind(-3))
+    return torch.stack((116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)), dim=-3)
+
+
+def rgb_to_lightness(rgb: Tensor) -> Tensor:
+    """Only the L of `rgb_to_lab`, at a third of its cost.
+
+    Args:
+        rgb: (..., 3, H, W), floats in [0, 1] or uint8 in 0..255.
+
+    Returns:
+        (..., 1, H, W) float32 in 0..100.
+
+    Raises:
+        ValueError: the third axis from the end is not 3.
+    """
+    return 116.0 * _f(luminance(rgb)) - 16.0
+
+
+def luminance(rgb: Tensor) -> Tensor:
+    """CIE Y of an sRGB image: (..., 3, H, W) floats in [0, 1] or uint8 -> (..., 1, H, W) float32 in [0, 1]."""
+    linear = _to_linear(rgb)
+    weights = linear.new_tensor(_RGB_TO_XYZ[1])
+    return torch.einsum("c,...chw->...hw", weights, linear).unsqueeze(-3)
+
+
+def lab_to_rgb(lab: Tensor) -> Tensor:
+    """sRGB of a CIELAB image, clipped to [0, 1] where the colour lies outside sRGB.
+
+    Args:
+        lab: (..., 3, H, W) floats, L in 0..100.
+
+    Returns:
+        (..., 3, H, W) float32 in [0, 1].
+
+    Raises:
+        ValueError: the third axis from the end is not 3.
+    """
+    return _to_srgb(_lab_to_linear(lab).clamp(0.0, 1.0))
+
+
+def into_gamut(lab: Tensor, *, steps: int = 12) -> Tensor:
+    """Pull colours that sRGB cannot show towards grey at their own lightness and hue, until it can.
+
+    Clipping RGB instead would change the lightness. The chroma's factor is found by bisection.
+
+    Args:
+        lab: (..., 3, H, W) floats, L in 0..100.
+        steps: halvings; 12 leave 1/4096 of the chroma.
+
+    Returns:
+        (..., 3, H, W) float32.
+    """
+    light, ab = lab[..., :1, :, :].float(), lab[..., 1:, :, :].float()
+    low = torch.zeros_like(light)
+    high = torch.ones_like(light)
+    inside = _in_gamut(lab.float())
+    for _ in range(steps):
+        if inside.all():
+            break
+        middle = (low + high) / 2
+        fits = _in_gamut(torch.cat((light, ab * middle), dim=-3))
+        low = torch.where(fits, middle, low)
+        high = torch.where(fits, high, middle)
+    return torch.cat((light, ab * torch.where(inside, torch.ones_like(low), low)), dim=-3)
+
+
+def to_uint8_keeping_lightness(lab: Tensor) -> Tensor:
+    """8-bit sRGB whose luminance is as near to the given lightness as 8 bits allow.
+
+    Plain rounding moves L by up to 0.3. Here every channel goes down or up, whichever of the eight
+    combinations has the luminance nearest to the asked one.
+
+    Args:
+        lab: (..., 3, H, W) floats inside sRGB (see `into_gamut`), L in 0..100.
+
+    Returns:
+        (..., 3, H, W) uint8.
+    """
+    values = lab_to_rgb(lab) * 255.0
+    wanted = _lightness_to_luminance(lab[..., :1, :, :].float())
+    floor = values.floor().clamp(0, 254)
+    best = torch.empty_like(values)
+    smallest = torch.full_like(wanted, torch.inf)
+    for bits in range(8):
+        up = values.new_tensor([bits & 1, bits >> 1 & 1, bits >> 2 & 1]).view(3, 1, 1)
+        candidate = floor + up
+        # The second term, far below a visible step, prefers plain rounding among equals.
+        error = (luminance(candidate / 255.0) - wanted).abs()
+        error = error + 1e-6 * (candidate - values).square().sum(-3, keepdim=True)
+        better = error < smallest
+        best = torch.where(better, candidate, best)
+        smallest = torch.where(better, error, smallest)
+    return best.to(torch.uint8)
+
+
+def _in_gamut(lab: Tensor) -> Tensor:
+    linear = _lab_to_linear(lab)
+    # A hair of tolerance: the greys themselves miss [0, 1] by the rounding of the matrix.
+    return ((linear >= -1e-4) & (linear <= 1.0 + 1e-4)).all(dim=-3, keepdim=True)
+
+
+def _relative_xyz(rgb: Tensor) -> Tensor:
+    linear = _to_linear(rgb)
+    matrix = linear.new_tensor(_RGB_TO_XYZ) / linear.new_tensor(_WHITE).unsqueeze(1)
+    return torch.einsum("xc,...chw->...xhw", matrix, linear)
+
+
+def _to_linear(rgb: Tensor) -> Tensor:
+    if rgb.ndim < 3 or rgb.shape[-3] != 3:
+        raise ValueError(f"expected an image of shape (..., 3, H, W), got {tuple(rgb.shape)}")
+    if rgb.dtype == torch.uint8:
+        # 256 values only: a table spares a power per pixel.
+        table = _srgb_to_linear(torch.arange(256, device=rgb.device, dtype=torch.float32) / 255.0)
+        return table[rgb.int()]
+    return _srgb_to_linear(rgb.float())
+
+
+def _srgb_to_linear(value: Tensor) -> Tensor:
+    return torch.where(value > 0.04045, ((value.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, value / 12.92)
+
+
+def _to_srgb(linear: Tensor) -> Tensor:
+    power = 1.055 * linear.clamp(min=0.0031308) ** (1.0 / 2.4) - 0.055
+    return torch.where(linear > 0.0031308, power, linear * 12.92).clamp(0.0, 1.0)
+
+
+def _f(t: Tensor) -> Tensor:
+    return torch.where(t > _CUBE_ROOT_FROM, t.clamp(min=_CUBE_ROOT_FROM) ** (1.0 / 3.0), _LINE_SLOPE * t + _LINE_OFFSET)
+
+
+def _f_inverse(f: Tensor) -> Tensor:
+    return torch.where(f > 0.2068966, f**3, (f - _LINE_OFFSET) / _LINE_SLOPE)
+
+
+def _lightness_to_luminance(lightness: Tensor) -> Tensor:
+    return _f_inverse((lightness + 16.0) / 116.0)
+
+
+def _lab_to_linear(lab: Tensor) -> Tensor:
+    if lab.ndim < 3 or lab.shape[-3] != 3:
+        raise ValueError(f"expected an image of shape (..., 3, H, W), got {tuple(lab.shape)}")
+    light, a, b = lab.float().unbind(-3)
+    fy = (light + 16.0) / 116.0
+    # Impossible colours may ask for negative light; scikit-image clips z there as well.
+    f = torch.stack((fy + a / 500.0, fy, (fy - b / 200.0).clamp(min=0.0)), dim=-3)
+    relative = _f_inverse(f)
+    matrix = torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)) * torch.tensor(_WHITE, dtype=torch.float64)
+    return torch.einsum("cx,...xhw->...chw", matrix.to(relative), relative)

@@ -1,0 +1,201 @@
+"""A trained network with everything its colours depend on, in one safetensors file; and the authors' released file."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ssl_colorize.color import ab_bins, annealed_mean
+from ssl_colorize.errors import UserError
+from ssl_colorize.models.eccv16 import released_keys
+from ssl_colorize.models.registry import ColorizationModel, create_model, list_models
+from ssl_colorize.runs import write_atomically
+
+WEIGHTS_NAME = "model.safetensors"
+FORMAT = "ssl-colorize 1"
+# A regression network works in units of this many ab units, so that its outputs are of order one.
+AB_SCALE = 110.0
+RELEASED_INPUT_SIZE = 256
+_COLOR_PREFIX = "color."
+
+
+@dataclass
+class Pretrained:
+    """A network and what its outputs mean.
+
+    Attributes:
+        model: in eval mode.
+        bins: (Q, 2) float32, the ab centres that the logits stand for.
+        prior: (Q,) float32, the colours of its training photos, smoothed; None if unknown.
+        mix: share of the uniform distribution in its class weights; None if unknown or not rebalanced.
+        temperature: of the annealed mean that it decodes with unless told otherwise.
+        input_size: side in pixels of the crops that it was trained on.
+        objective: "class" (logits over the bins) or "l2" (ab itself, in units of `AB_SCALE`).
+        training: figures of its training, free in form.
+        source: where it came from.
+    """
+
+    model: ColorizationModel
+    bins: Tensor = field(default_factory=ab_bins)
+    prior: Tensor | None = None
+    mix: float | None = None
+    temperature: float = 0.38
+    input_size: int = RELEASED_INPUT_SIZE
+    objective: Literal["class", "l2"] = "class"
+    training: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    def to(self, device: torch.device | str) -> "Pretrained":
+        self.model.to(device)
+        self.bins = self.bins.to(device)
+        return self
+
+
+def predict_ab(pretrained: Pretrained, lightness: Tensor, *, temperature: float | None = None) -> Tensor:
+    """The colours that a network predicts.
+
+    Args:
+        pretrained: the network; a regression network has no temperature and ignores it.
+        lightness: (B, 1, H, W) in 0..100, sides multiples of `model.multiple`.
+        temperature: of the annealed mean; the network's own by default.
+
+    Returns:
+        ab (B, 2, h, w) float32 at 1/target_stride of the input.
+    """
+    return decode(pretrained, pretrained.model(lightness), temperature=temperature)
+
+
+def decode(pretrained: Pretrained, output: Tensor, *, temperature: float | None = None) -> Tensor:
+    """A network's raw output (B, Q or 2, h, w) as ab (B, 2, h, w) float32."""
+    if pretrained.objective == "l2":
+        return output.float() * AB_SCALE
+    return annealed_mean(output, pretrained.temperature if temperature is None else temperature, bins=pretrained.bins)
+
+
+def save_pretrained(pretrained: Pretrained, path: Path) -> None:
+    """Write one self-contained safetensors file, atomically.
+
+    Raises:
+        UserError: it cannot be written (full disk, no permission).
+    """
+    tensors = {key: value.detach().cpu().contiguous() for key, value in pretrained.model.state_dict().items()}
+    tensors[_COLOR_PREFIX + "bins"] = pretrained.bins.cpu().contiguous()
+    if pretrained.prior is not None:
+        tensors[_COLOR_PREFIX + "prior"] = pretrained.prior.float().cpu().contiguous()
+    about = {
+        "format": FORMAT,
+        "model": pretrained.model.name,
+        "width": pretrained.model.width,
+        "mix": pretrained.mix,
+        "temperature": pretrained.temperature,
+        "input_size": pretrained.input_size,
+        "objective": pretrained.objective,
+        "lab": "CIELAB, D65 2 degrees, L 0..100",
+        "training": pretrained.training,
+    }
+    metadata = {"ssl_colorize": json.dumps(about)}
+
+    def write(target: Path) -> None:
+        try:
+            save_file(tensors, target, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+    write_atomically(path, write)
+
+
+def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -> Pretrained:
+    """Load a run folder, a weights file that `save_pretrained` wrote, or the authors' released eccv16 file.
+
+    Every key must be there and no other: a file that fits only in part is refused.
+
+    Raises:
+        UserError: nothing is there, or it is not a file of these kinds, or its keys or shapes do not fit.
+    """
+    path = Path(source)
+    if path.is_dir():
+        if not (path / WEIGHTS_NAME).is_file():
+            raise UserError(f"{path} holds no {WEIGHTS_NAME}: give the folder of a `ssl-colorize pretrain` run.")
+        path = path / WEIGHTS_NAME
+    if not path.is_file():
+        raise UserError(f"No checkpoint at {source}: give a run folder, a .safetensors file or the released .pth file.")
+    pretrained = _load_released(path) if path.suffix in {".pth", ".pt"} else _load_own(path)
+    pretrained.source = str(source)
+    pretrained.model.eval()
+    return pretrained.to(device)
+
+
+def _load_own(path: Path) -> Pretrained:
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("ssl_colorize", "null"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error}.") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise UserError(f"{path} was not written by ssl-colorize (its metadata does not say {FORMAT!r}).")
+    if about["model"] not in list_models():
+        raise UserError(f"{path} holds a {about['model']!r}, which this version does not know.")
+    bins = tensors.pop(_COLOR_PREFIX + "bins")
+    prior = tensors.pop(_COLOR_PREFIX + "prior", None)
+    outputs = 2 if about["objective"] == "l2" else len(bins)
+    model = create_model(about["model"], width=about["width"], outputs=outputs)
+    load_exactly(model, tensors, where=path)
+    kept = {key: about[key] for key in ("mix", "temperature", "input_size", "objective", "training")}
+    return Pretrained(model=model, bins=bins, prior=prior, **kept)
+
+
+def _load_released(path: Path) -> Pretrained:
+    """The authors' PyTorch file: its decoding convolution holds the bins, its graph a plain softmax."""
+    try:
+        released = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch.load's errors are of many kinds, and none of them names the file.
+        raise UserError(f"{path} is not a PyTorch weights file: {str(error).splitlines()[0]}") from None
+    keys = released_keys()
+    if not isinstance(released, dict) or "model_out.weight" not in released or "model8.6.weight" not in released:
+        raise UserError(f"{path} is not the released eccv16 state dict: it lacks model8.6.weight or model_out.weight.")
+    decoding = released.pop("model_out.weight")
+    unknown = sorted(set(released) - set(keys))
+    if unknown:
+        raise UserError(f"{path} has keys that the released eccv16 has not: {_some(unknown)}.")
+    model = create_model("eccv16")
+    if decoding.shape != (2, model.outputs, 1, 1):
+        raise UserError(f"{path}: model_out.weight has shape {tuple(decoding.shape)}, expected (2, 313, 1, 1).")
+    load_exactly(model, {keys[key]: value for key, value in released.items()}, where=path)
+    return Pretrained(model=model, bins=decoding[:, :, 0, 0].T.contiguous() * AB_SCALE, temperature=1.0)
+
+
+def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
+    """Load a state dict of which every key and shape fits.
+
+    Raises:
+        UserError: a key is missing or left over, or a shape differs; it names them.
+    """
+    expected = model.state_dict()
+    # Old files may lack the counter, which only matters for a momentum that is not used.
+    missing = sorted(key for key in set(expected) - set(tensors) if not key.endswith("num_batches_tracked"))
+    unknown = sorted(set(tensors) - set(expected))
+    if missing or unknown:
+        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has unknown {_some(unknown)}"] * bool(unknown)
+        raise UserError(f"{where} does not fit the network: it {' and '.join(parts)}.")
+    for key, value in tensors.items():
+        if value.shape != expected[key].shape:
+            have, want = tuple(value.shape), tuple(expected[key].shape)
+            raise UserError(f"{where} does not fit the network: {key} has shape {have}, expected {want}.")
+    model.load_state_dict(expected | tensors)
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Trainable numbers of a network."""
+    return sum(math.prod(parameter.shape) for parameter in model.parameters())

@@ -1,0 +1,114 @@
+"""What a colorization model is, and the models by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypedDict
+
+from torch import Tensor, nn
+
+from ssl_colorize.errors import UserError
+
+
+class FeatureInfo(TypedDict):
+    """A named layer: its channels, its stride against the input, its module's name (the shape of timm's)."""
+
+    num_chs: int
+    reduction: int
+    module: str
+
+
+class ColorizationModel(nn.Module, ABC):
+    """A cross-channel encoder: lightness in, a distribution over ab bins (or ab itself) out.
+
+    Attributes:
+        name: what `create_model` calls it.
+        layers: names of the feature layers, first to last.
+        feature_info: one entry a layer.
+        target_stride: the output is at 1/target_stride of the input.
+        multiple: heights and widths of inputs must be multiples of this.
+    """
+
+    name: ClassVar[str]
+    target_stride: ClassVar[int]
+    multiple: ClassVar[int]
+
+    def __init__(self, *, width: float, outputs: int) -> None:
+        super().__init__()
+        if not 0 < width <= 4:
+            raise UserError(f"width must lie above 0 and up to 4, not {width}.")
+        self.width = width
+        self.outputs = outputs
+        self.feature_info: list[FeatureInfo] = []
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(info["module"] for info in self.feature_info)
+
+    def scaled(self, channels: int) -> int:
+        """`channels` times the width, a multiple of 8 (vector units like that, and so do grouped convolutions)."""
+        return max(8, round(channels * self.width / 8) * 8)
+
+    def add_layer(self, name: str, channels: int, reduction: int) -> None:
+        self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": name})
+
+    @abstractmethod
+    def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run the network on (B, 1, H, W) in 0..100, giving each layer's map by name, "logits" last."""
+
+    def forward(self, lightness: Tensor) -> Tensor:
+        """L (B, 1, H, W) in 0..100 -> logits (B, outputs, h, w)."""
+        for name, features in self.stages(lightness):
+            if name == "logits":
+                return features
+        raise AssertionError("a model's last stage is its logits")
+
+    def forward_features(self, lightness: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Maps of the named layers (B, C, h, w), after ReLU; nothing beyond the deepest one is computed.
+
+        Raises:
+            UserError: a layer is unknown.
+        """
+        unknown = [layer for layer in layers if layer not in self.layers]
+        if unknown:
+            raise UserError(f"{self.name} has no layer {unknown[0]!r}: choose from {', '.join(self.layers)}.")
+        found: dict[str, Tensor] = {}
+        for name, features in self.stages(lightness):
+            if name in layers:
+                found[name] = features
+            if len(found) == len(set(layers)):
+                break
+        return found
+
+
+_MODELS: dict[str, Callable[..., ColorizationModel]] = {}
+
+
+def register_model(name: str) -> Callable[[type[ColorizationModel]], type[ColorizationModel]]:
+    """Class decorator: make a model known to `create_model` under this name."""
+
+    def register(model: type[ColorizationModel]) -> type[ColorizationModel]:
+        model.name = name
+        _MODELS[name] = model
+        return model
+
+    return register
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` knows."""
+    return sorted(_MODELS)
+
+
+def create_model(name: str, **options: Any) -> ColorizationModel:
+    """A new network by name, with PyTorch's own random initialisation.
+
+    Args:
+        name: one of `list_models()`.
+        options: `width` (factor on every hidden width, default 1) and `outputs` (313 bins, or 2 for regression).
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    if name not in _MODELS:
+        raise UserError(f"Unknown model {name!r}: choose from {', '.join(list_models())}.")
+    return _MODELS[name](**options)
