@@ -1,0 +1,255 @@
+"""Batches of training and held-out photos, the very same ones however the work is spread or interrupted."""
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ssl_colorize.data.images import UnreadablePhoto
+from ssl_colorize.data.photos import Photos
+from ssl_colorize.errors import UserError
+from ssl_colorize.runs import write_atomically
+
+# Unreadable photos in a row after which a sample is given up: one in two unreadable gets here once in 10^9 samples.
+_MOST_TRIES = 30
+
+
+class Batch(NamedTuple):
+    """Photos, and what could not be read for them."""
+
+    photos: Tensor  # (B, 3, crop, crop) uint8 RGB
+    unreadable: list[str]  # one "file: reason" for each photo that could not be read
+
+
+def training_batches(
+    photos: Photos,
+    *,
+    resize: tuple[int, int],
+    crop: int,
+    batch_size: int,
+    seed: int,
+    start: int,
+    steps: int,
+    workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Batch]:
+    """Batches for the steps start, ..., steps - 1.
+
+    The sample at position p = step * batch_size + j of the whole run is photo number p % len(photos) of a permutation
+    made from (seed, p // len(photos)), and its augmentation is drawn from (seed, p). So the photos do not depend on
+    where a run was interrupted, nor on the numbers of workers and of processes. An unreadable photo is replaced by
+    the next one of the permutation.
+
+    Args:
+        resize: the short side is resized to a random whole number of pixels in this range, ends included.
+        crop: side in pixels of the random square cut from the resized photo, mirrored half of the time.
+        batch_size: photos a step over all processes; this one gets a world_size-th of them.
+        workers: processes that read ahead; 0 reads in this one.
+
+    Raises:
+        UserError: settings that do not fit together; while iterating, that no photo could be read.
+    """
+    if not crop <= resize[0] <= resize[1]:
+        raise UserError(f"A crop of {crop} px needs resize from at least {crop} px up, not {resize[0]} to {resize[1]}.")
+    if batch_size % world_size:
+        raise UserError(f"The batch size {batch_size} cannot be shared equally by {world_size} processes.")
+    share = batch_size // world_size
+    source = _TrainingSteps(photos, resize, crop, seed, batch_size, first=rank * share, count=share)
+    return _complete(_load(source, range(start, steps), workers), share)
+
+
+def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, workers: int) -> Iterator[Batch]:
+    """All photos once, in order: short side resized to `resize` px, the centre crop of `crop` px, never mirrored.
+
+    The last batch is smaller, and so is one with unreadable photos, which are left out; no batch is empty.
+
+    Raises:
+        UserError: a crop larger than the resized photo; while iterating, that no photo could be read.
+    """
+    if crop > resize:
+        raise UserError(f"A crop of {crop} px does not fit in photos resized to {resize} px.")
+    source = _HoldoutSteps(photos, resize, crop, batch_size)
+    return _without_empty(_load(source, range(-(-len(photos) // batch_size)), workers))
+
+
+class _TrainingSteps(Dataset[Batch]):
+    """One process's part of any step's batch."""
+
+    def __init__(
+        self, photos: Photos, resize: tuple[int, int], crop: int, seed: int, batch_size: int, *, first: int, count: int
+    ) -> None:
+        self.photos, self.resize, self.crop, self.seed = photos, resize, crop, seed
+        self.batch_size, self.first, self.count = batch_size, first, count
+
+    def __getitem__(self, step: int) -> Batch:
+        pixels = np.empty((self.count, 3, self.crop, self.crop), np.uint8)
+        unreadable: list[str] = []
+        for row in range(self.count):
+            if not self._sample(step * self.batch_size + self.first + row, pixels[row], unreadable):
+                return Batch(torch.from_numpy(pixels[:row]), unreadable)
+        return Batch(torch.from_numpy(pixels), unreadable)
+
+    def _sample(self, position: int, out: NDArray[np.uint8], unreadable: list[str]) -> bool:
+        """Put the sample at a position of the run in `out` (3, crop, crop); False if no photo could be read."""
+        # Only random() is used: Python promises its numbers for a seed across versions.
+        draw = random.Random(f"{self.seed} {position}").random
+        low, high = self.resize
+        short_side = low + int(draw() * (high - low + 1))
+        across, down, mirrored = draw(), draw(), draw() < 0.5
+        count = len(self.photos)
+        epoch, number = divmod(position, count)
+        order = _permutation(count, self.seed, epoch)
+        for attempt in range(min(_MOST_TRIES, count)):
+            try:
+                photo = self.photos.read(int(order[(number + attempt) % count]), short_side=short_side)
+            except UnreadablePhoto as error:
+                unreadable.append(str(error))
+                continue
+            window = resized_window(photo, short_side=short_side, crop=self.crop, across=across, down=down)
+            pixels = np.asarray(window).transpose(2, 0, 1)
+            out[...] = pixels[:, :, ::-1] if mirrored else pixels
+            return True
+        return False
+
+
+class _HoldoutSteps(Dataset[Batch]):
+    def __init__(self, photos: Photos, resize: int, crop: int, batch_size: int) -> None:
+        self.photos, self.resize, self.crop, self.batch_size = photos, resize, crop, batch_size
+
+    def __getitem__(self, step: int) -> Batch:
+        unreadable: list[str] = []
+        pixels = []
+        for index in range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.photos))):
+            try:
+                photo = self.photos.read(index, short_side=self.resize)
+            except UnreadablePhoto as error:
+                unreadable.append(str(error))
+                continue
+            window = resized_window(photo, short_side=self.resize, crop=self.crop, across=0.5, down=0.5)
+            pixels.append(np.asarray(window).transpose(2, 0, 1))
+        stacked = np.stack(pixels) if pixels else np.empty((0, 3, self.crop, self.crop), np.uint8)
+        return Batch(torch.from_numpy(stacked), unreadable)
+
+
+def resized_window(photo: Image.Image, *, short_side: int, crop: int, across: float, down: float) -> Image.Image:
+    """What a crop x crop window shows of the photo resized (bicubic, antialiased) to a short side.
+
+    Args:
+        across: where the window is, from 0 (left edge) up to, not including, 1 (right edge).
+        down: likewise from top to bottom.
+    """
+    scale = short_side / min(photo.size)
+    width, height = (max(short_side, round(side * scale)) for side in photo.size)
+    left, top = int(across * (width - crop + 1)), int(down * (height - crop + 1))
+    # In one go, so that only the pixels of the window are computed: a panorama costs no more than a square.
+    x, y = photo.width / width, photo.height / height
+    box = (left * x, top * y, min((left + crop) * x, photo.width), min((top + crop) * y, photo.height))
+    return photo.resize((crop, crop), Image.Resampling.BICUBIC, box=box)
+
+
+@lru_cache(maxsize=2)
+def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of an epoch. Two are kept, as batches lie across the border of epochs."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def _load(source: Dataset[Batch], steps: range, workers: int) -> Iterator[Batch]:
+    """The batches of `steps`, in order; a worker makes a whole batch, so nothing stalls where an epoch ends."""
+    loader = DataLoader(
+        source,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_signals_to_the_run,
+        pin_memory=torch.cuda.is_available(),
+        # Its own, as the loader draws a number from it, and the run's random numbers must not depend on that.
+        generator=torch.Generator(),
+    )
+    return iter(loader)
+
+
+def _leave_signals_to_the_run(_worker: int) -> None:
+    """Ctrl-C and group-wide signals are for the run, which may need its workers until it has saved.
+
+    Workers still end with the run, and use one thread each: torch sees to both.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+
+
+def _complete(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
+    """Stop at a batch that could not be filled. Workers cannot raise this: it would come with their traceback."""
+    for batch in batches:
+        if len(batch.photos) < size:
+            raise _nothing_readable(batch)
+        yield batch
+
+
+def _without_empty(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Hand what is unreadable in empty batches on to their neighbours."""
+    last = next(batches)
+    for batch in batches:
+        if len(batch.photos) and len(last.photos):
+            yield last
+            last = batch
+        else:
+            filled = batch if len(batch.photos) else last
+            last = Batch(filled.photos, last.unreadable + batch.unreadable)
+    if not len(last.photos):
+        raise _nothing_readable(last)
+    yield last
+
+
+def _nothing_readable(batch: Batch) -> UserError:
+    return UserError(
+        f"{len(batch.unreadable)} photos could not be read, the last one {batch.unreadable[-1]}. "
+        "Check what --data points to."
+    )
+
+
+class UnreadableLog:
+    """Lists unreadable photos in the run folder's `unreadable.txt`, and stops a run where most of them are."""
+
+    def __init__(self, folder: Path, total: int) -> None:
+        """`total` is the number of photos of the run."""
+        self._path = folder / "unreadable.txt"
+        self._total = total
+        self._read = 0
+        self._lines: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, unreadable: list[str], *, read: int) -> None:
+        """Note what a batch could not read (`Batch.unreadable`) and how many photos it could.
+
+        Raises:
+            UserError: of the photos tried so far, at least 20 or all there are, more than half are unreadable.
+        """
+        self._read += read
+        known = len(self._lines)
+        self._lines.update(dict.fromkeys(unreadable))
+        if len(self._lines) > known:
+            # A file name need not be valid UTF-8, and still has to be told.
+            text = "".join(f"{line}\n" for line in self._lines)
+            write_atomically(self._path, text.encode("utf-8", "backslashreplace"))
+        # Photos come again in later epochs, and count once.
+        tried = len(self._lines) + min(self._read, max(0, self._total - len(self._lines)))
+        if tried >= min(20, self._total) and 2 * len(self._lines) > tried:
+            raise UserError(
+                f"{len(self._lines)} of the first {tried} photos could not be read; they are listed in {self._path}. "
+                "Check what --data points to."
+            )
