@@ -3,7 +3,8 @@
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -164,7 +165,7 @@ def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def _load(source: Dataset[Batch], steps: range, workers: int) -> Iterator[Batch]:
+def _load(source: Dataset[Batch], steps: range, workers: int) -> Generator[Batch, None, None]:
     """The batches of `steps`, in order; a worker makes a whole batch, so nothing stalls where an epoch ends."""
     loader = DataLoader(
         source,
@@ -177,7 +178,7 @@ def _load(source: Dataset[Batch], steps: range, workers: int) -> Iterator[Batch]
         # Its own, as the loader draws a number from it, and the run's random numbers must not depend on that.
         generator=torch.Generator(),
     )
-    return iter(loader)
+    yield from loader
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:
@@ -190,24 +191,26 @@ def _leave_signals_to_the_run(_worker: int) -> None:
         os.setpgid(0, 0)
 
 
-def _complete(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
+def _complete(batches: Generator[Batch, None, None], size: int) -> Iterator[Batch]:
     """Stop at a batch that could not be filled. Workers cannot raise this: it would come with their traceback."""
-    for batch in batches:
-        if len(batch.photos) < size:
-            raise _nothing_readable(batch)
-        yield batch
+    with closing(batches):  # ends the workers at once, also when the caller stops early
+        for batch in batches:
+            if len(batch.photos) < size:
+                raise _nothing_readable(batch)
+            yield batch
 
 
-def _without_empty(batches: Iterator[Batch]) -> Iterator[Batch]:
+def _without_empty(batches: Generator[Batch, None, None]) -> Iterator[Batch]:
     """Hand what is unreadable in empty batches on to their neighbours."""
-    last = next(batches)
-    for batch in batches:
-        if len(batch.photos) and len(last.photos):
-            yield last
-            last = batch
-        else:
-            filled = batch if len(batch.photos) else last
-            last = Batch(filled.photos, last.unreadable + batch.unreadable)
+    with closing(batches):
+        last = next(batches)
+        for batch in batches:
+            if len(batch.photos) and len(last.photos):
+                yield last
+                last = batch
+            else:
+                filled = batch if len(batch.photos) else last
+                last = Batch(filled.photos, last.unreadable + batch.unreadable)
     if not len(last.photos):
         raise _nothing_readable(last)
     yield last

@@ -312,7 +312,7 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, suffix: str) ->
     options = {} if suffix == "gif" else {"exif": exif, "icc_profile": matrix_profile(ADOBE, gamma=GAMMA)}
     good = saved(Image.fromarray(noise), tmp_path / f"a.{suffix}", **options).read_bytes()
     chance = random.Random(0)
-    for _ in range(150):
+    for _ in range(60):
         bad = bytearray(good)
         for _ in range(chance.randint(1, 8)):
             bad[chance.randrange(len(bad))] = chance.randrange(256)
@@ -340,7 +340,7 @@ def test_open_files_are_read_too(tmp_path: Path) -> None:
     with path.open("rb") as file:
         assert read_photo(file).size == (4, 2)
     assert read_photo(str(path)).size == (4, 2)
-    with pytest.raises(UnreadablePhoto, match="^photo: "):
+    with pytest.raises(UnreadablePhoto, match=r"^photo: "):
         read_photo(BytesIO(b"nothing"))
 
 

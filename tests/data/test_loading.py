@@ -1,0 +1,279 @@
+"""The photos of a run are the same however it is spread, and are resized, cut and mirrored as said."""
+
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_colorize.data.images import UnreadablePhoto
+from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, resized_window, training_batches
+from ssl_colorize.data.photos import Photos
+from ssl_colorize.data.sources import open_photos
+from ssl_colorize.errors import UserError
+
+
+class MadePhotos(Photos):
+    """Photo i is of one colour, whose red is i; those in `broken` cannot be read."""
+
+    def __init__(self, count: int, broken: Iterable[int] = (), size: tuple[int, int] = (10, 8)) -> None:
+        self.count, self.broken, self.size = count, set(broken), size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"photo {index}"
+
+    def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
+        if index in self.broken:
+            raise UnreadablePhoto(f"photo {index}: broken")
+        return Image.new("RGB", self.size, (index, 0, 0))
+
+    def take(self, indices: Iterable[int]) -> Photos:
+        raise NotImplementedError
+
+
+class SlopePhotos(MadePhotos):
+    """Red is the column and green the row, so that a crop tells where it is from."""
+
+    def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
+        width, height = self.size
+        columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+        return Image.fromarray(np.stack([columns, rows, np.zeros_like(rows)], -1).astype(np.uint8))
+
+
+def batches(photos: Photos, *, start: int = 0, steps: int = 6, workers: int = 0, **changes: object) -> list[Batch]:
+    settings = {"resize": (8, 12), "crop": 8, "batch_size": 4, "seed": 3} | changes
+    return list(training_batches(photos, start=start, steps=steps, workers=workers, **settings))
+
+
+def stacked(parts: Iterable[Batch]) -> torch.Tensor:
+    return torch.cat([part.photos for part in parts])
+
+
+def chosen(parts: Iterable[Batch]) -> list[int]:
+    """Which of MadePhotos are at each position."""
+    return stacked(parts)[:, 0, 0, 0].tolist()
+
+
+@pytest.fixture(scope="module")
+def real() -> Photos:
+    """Real photos, of many sizes."""
+    return open_photos(["samples"]).holdout(0.1, most=10)[0]
+
+
+# --- the same photos whatever the circumstances ----------------------------------------------------------------------
+
+
+def test_batches_are_uint8_rgb(real: Photos) -> None:
+    first = batches(real, steps=1, resize=(32, 40), crop=24)[0]
+    assert first.photos.dtype == torch.uint8
+    assert first.photos.shape == (4, 3, 24, 24)
+    assert first.unreadable == []
+
+
+def test_workers_change_nothing(real: Photos) -> None:
+    alone = batches(real, steps=7, resize=(32, 40), crop=24)
+    helped = batches(real, steps=7, resize=(32, 40), crop=24, workers=2)
+    assert torch.equal(stacked(alone), stacked(helped))
+
+
+def test_starting_later_continues_exactly(real: Photos) -> None:
+    whole = batches(real, steps=70, resize=(16, 20), crop=16)  # 280 positions: past the end of the first epoch
+    assert len(real) < 280
+    for start in (1, 58, 69):
+        assert torch.equal(
+            stacked(batches(real, start=start, steps=70, resize=(16, 20), crop=16)), stacked(whole[start:])
+        )
+    assert batches(real, start=70, steps=70) == []
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_share_the_batch_of_one_process(real: Photos, world_size: int) -> None:
+    whole = batches(real)
+    ranks = [batches(real, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for step, batch in enumerate(whole):
+        assert torch.equal(batch.photos, torch.cat([rank[step].photos for rank in ranks]))
+
+
+def test_each_epoch_is_every_photo_once_in_its_own_order() -> None:
+    order = chosen(batches(MadePhotos(12), steps=9))
+    epochs = [order[i : i + 12] for i in (0, 12, 24)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(12))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert chosen(batches(MadePhotos(12), steps=9, seed=4)) != order
+
+
+def test_batch_larger_than_the_set() -> None:
+    (batch,) = batches(MadePhotos(3), steps=1, batch_size=8)
+    order = batch.photos[:, 0, 0, 0].tolist()
+    assert sorted(order[:3]) == sorted(order[3:6]) == [0, 1, 2]
+
+
+def test_global_random_numbers_are_left_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    batches(MadePhotos(5), workers=2, steps=2)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# --- resizing, cropping, mirroring -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(100, 60), (60, 100), (31, 33), (300, 20)])
+@pytest.mark.parametrize("short_side", [24, 37, 64])
+def test_window_is_a_crop_of_the_resized_photo(size: tuple[int, int], short_side: int) -> None:
+    # Far from 0 and 255: Pillow clips between its two passes, whose order may differ for a part.
+    noise = np.random.default_rng(0).integers(80, 176, (size[1], size[0], 3), np.uint8)
+    photo = Image.fromarray(noise)
+    width, height = (round(side * short_side / min(size)) for side in size)
+    whole = np.asarray(photo.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    for across, down in [(0.0, 0.0), (0.5, 0.5), (0.999, 0.999), (0.2, 0.7)]:
+        left, top = int(across * (width - 23)), int(down * (height - 23))
+        window = resized_window(photo, short_side=short_side, crop=24, across=across, down=down)
+        # Equal up to the rounding of filter weights.
+        assert np.abs(np.asarray(window) - whole[top : top + 24, left : left + 24]).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(4000, 3), (2, 900), (1, 1), (5, 5)])
+def test_extreme_shapes_give_a_full_crop(size: tuple[int, int]) -> None:
+    assert batches(MadePhotos(2, size=size), steps=1)[0].photos.shape == (4, 3, 8, 8)
+    (held,) = holdout_batches(MadePhotos(2, size=size), resize=9, crop=8, batch_size=4, workers=0)
+    assert held.photos[:, 0].float().mean(dim=(1, 2)).tolist() == [0, 1]
+
+
+def test_crops_and_mirroring_vary_over_all_places() -> None:
+    """Not resized: the corner of each crop says exactly where it is from."""
+    crops = stacked(batches(SlopePhotos(1, size=(20, 17)), steps=150, resize=(17, 17), crop=16)).int()
+    assert crops.shape[0] == 600
+    steps_right = crops[:, 0, 0, 1] - crops[:, 0, 0, 0]
+    mirrored = steps_right == -1
+    assert (mirrored | (steps_right == 1)).all()
+    assert 240 < mirrored.sum() < 360  # half of 600, five deviations
+    left = torch.where(mirrored, crops[:, 0, 0, -1], crops[:, 0, 0, 0])
+    # 5 places across and 2 down, each as likely: 120 and 300, five deviations.
+    assert all(abs((left == place).sum() - 120) < 50 for place in range(5))
+    assert all(abs((crops[:, 1, 0, 0] == place).sum() - 300) < 62 for place in range(2))
+
+
+def test_short_side_takes_every_size_of_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    class Noting(MadePhotos):
+        def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
+            assert short_side is not None
+            sizes.append(short_side)
+            return super().read(index)
+
+    batches(Noting(5), steps=75, resize=(10, 12))
+    assert set(sizes) == {10, 11, 12}
+    assert all(60 < sizes.count(size) < 140 for size in (10, 11, 12))
+
+
+def test_small_photos_are_enlarged() -> None:
+    (held,) = holdout_batches(SlopePhotos(1, size=(4, 4)), resize=16, crop=16, batch_size=1, workers=0)
+    assert held.photos[0, 0, 0, 0] == 0
+    assert held.photos[0, 0, 0, -1] == 3
+
+
+def test_holdout_is_centred_in_order_and_unmirrored() -> None:
+    parts = list(holdout_batches(SlopePhotos(5, size=(20, 16)), resize=16, crop=8, batch_size=2, workers=0))
+    assert [len(part.photos) for part in parts] == [2, 2, 1]
+    assert parts[0].photos[0, 0, 0].tolist() == list(range(6, 14))
+    assert parts[0].photos[0, 1, :, 0].tolist() == list(range(4, 12))
+    ordered = list(holdout_batches(MadePhotos(5), resize=8, crop=8, batch_size=2, workers=2))
+    assert chosen(ordered) == [0, 1, 2, 3, 4]
+
+
+# --- unreadable photos -----------------------------------------------------------------------------------------------
+
+
+def test_unreadable_photos_are_replaced_and_reported() -> None:
+    good, bad = batches(MadePhotos(12), steps=3), batches(MadePhotos(12, broken=[5]), steps=3)
+    order = chosen(good)
+    place = order.index(5)
+    expected = [*order]
+    expected[place] = order[(place + 1) % 12]
+    assert chosen(bad) == expected
+    assert [part.unreadable for part in bad] == [["photo 5: broken"] if place // 4 == step else [] for step in range(3)]
+    again = batches(MadePhotos(12, broken=[5]), steps=3, workers=2)
+    assert chosen(again) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_readable_is_one_line(workers: int) -> None:
+    photos = MadePhotos(6, broken=range(6))
+    with pytest.raises(UserError, match="6 photos could not be read") as caught:
+        batches(photos, workers=workers)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="photo 5: broken"):
+        list(holdout_batches(photos, resize=8, crop=8, batch_size=2, workers=workers))
+
+
+def test_holdout_leaves_unreadable_photos_out_and_no_batch_empty() -> None:
+    parts = list(holdout_batches(MadePhotos(9, broken=[0, 1, 4, 6, 7, 8]), resize=8, crop=8, batch_size=2, workers=0))
+    assert chosen(parts) == [2, 3, 5]
+    assert all(len(part.photos) for part in parts)
+    assert [line[6] for part in parts for line in part.unreadable] == ["0", "1", "4", "6", "7", "8"]
+
+
+def test_log_lists_each_file_once(tmp_path: Path) -> None:
+    log = UnreadableLog(tmp_path, 1000)
+    log.add([], read=32)
+    assert not (tmp_path / "unreadable.txt").exists()
+    log.add(["a.jpg: truncated", "caf\udce9.jpg: broken"], read=30)
+    log.add(["a.jpg: truncated"], read=31)
+    assert (tmp_path / "unreadable.txt").read_text() == "a.jpg: truncated\ncaf\\udce9.jpg: broken\n"
+    assert len(log) == 2
+
+
+def test_log_stops_a_run_of_mostly_unreadable_photos(tmp_path: Path) -> None:
+    log = UnreadableLog(tmp_path, 1000)
+    log.add([f"{i}: broken" for i in range(10)], read=9)  # 10 of 19 are too few to tell
+    log.add([], read=1)  # 10 of 20 are not more than half
+    with pytest.raises(UserError, match=r"11 of the first 21 .*unreadable\.txt"):
+        log.add(["10: broken"], read=0)
+    assert len((tmp_path / "unreadable.txt").read_text().splitlines()) == 11
+
+
+def test_log_counts_photos_not_epochs(tmp_path: Path) -> None:
+    """Of 6 photos, 4 are unreadable: that the other two are read over and over does not make it better."""
+    log = UnreadableLog(tmp_path, 6)
+    log.add(["a: broken", "b: broken", "c: broken"], read=100)
+    with pytest.raises(UserError, match="4 of the first 6"):
+        log.add(["d: broken"], read=100)
+
+
+# --- settings and workers --------------------------------------------------------------------------------------------
+
+
+def test_settings_that_do_not_fit_are_refused_at_once() -> None:
+    common = {"seed": 0, "start": 0, "steps": 1, "workers": 0}
+    with pytest.raises(UserError, match="crop of 16"):
+        training_batches(MadePhotos(2), resize=(8, 20), crop=16, batch_size=2, **common)
+    with pytest.raises(UserError, match="shared equally"):
+        training_batches(MadePhotos(2), resize=(8, 8), crop=8, batch_size=3, world_size=2, **common)
+    with pytest.raises(UserError, match="crop of 16"):
+        holdout_batches(MadePhotos(2), resize=8, crop=16, batch_size=2, workers=0)
+
+
+class TellingPhotos(MadePhotos):
+    """Photos whose colour tells how the process that reads them is set up."""
+
+    def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
+        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        own_group = os.getpgid(0) == os.getpid()
+        return Image.new("RGB", (8, 8), (int(ignored), int(own_group), torch.get_num_threads()))
+
+
+def test_workers_outlive_interrupts_and_use_one_thread() -> None:
+    (batch,) = batches(TellingPhotos(2), steps=1, workers=1)
+    assert batch.photos[0, :, 0, 0].tolist() == [1, 1, 1]
+    assert signal.getsignal(signal.SIGINT) != signal.SIG_IGN
