@@ -1,0 +1,175 @@
+"""Colour many photos into a folder: which photo goes where, and the photos one after the other.
+
+No photo is ever written over: not one that is read, not one that was in the output folder before, and no two photos
+share an output. Only pictures that this package made itself are replaced, when the same command runs again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+from pydantic import Field
+
+from ssl_colorize.colorize import Colorizer
+from ssl_colorize.config import Settings
+from ssl_colorize.data import UnreadablePhoto, find_photos, read_photo
+from ssl_colorize.errors import UserError
+from ssl_colorize.pictures import PictureFormat, encode, made_here
+from ssl_colorize.runs import write_atomically
+
+
+def newest_run(runs: Path = Path("runs")) -> Path:
+    """The run folder under `runs` whose weights were written last.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(runs.glob("*/model.safetensors"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise UserError(
+            f"No checkpoint under {runs}/: run `ssl-colorize pretrain` first, or name one with --checkpoint."
+        )
+    return found[-1].parent
+
+
+class ColorizeSettings(Settings):
+    """Settings of `ssl-colorize colorize`.
+
+    Attributes:
+        photos: files, and folders that are searched to any depth.
+        checkpoint: a run folder, a .safetensors file or the released .pth file; by default the newest run.
+        temperature: of the annealed mean; None is the checkpoint's own.
+        size: short side of what the network sees, in pixels; None is what it was trained at.
+        compare: also write a sheet grey | colour | original beside every photo.
+        format: png keeps the lightness exactly, jpg is smaller.
+        device: auto, cpu or cuda.
+        limit: colour only the first so many photos.
+    """
+
+    photos: tuple[str, ...] = ()
+    checkpoint: str = Field(default_factory=lambda: str(newest_run()))
+    temperature: float | None = Field(default=None, ge=0)
+    size: int | None = Field(default=None, ge=8)
+    compare: bool = False
+    format: PictureFormat = "png"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    limit: int | None = Field(default=None, ge=1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo and the file that its colours go to."""
+
+    source: Path
+    target: Path
+
+    @property
+    def sheet(self) -> Path:
+        """Where the comparison sheet goes."""
+        return sheet_path(self.target)
+
+
+@dataclass(frozen=True)
+class Colored:
+    """One photo done: the pictures, or why there are none."""
+
+    job: Job
+    original: Image.Image | None = None
+    picture: Image.Image | None = None
+    problem: str = ""
+
+
+def sheet_path(target: Path) -> Path:
+    """The comparison sheet beside a coloured photo."""
+    return target.with_name(f"{target.stem}-compare.png")
+
+
+def find_inputs(
+    photos: Sequence[str | Path], *, out: Path | None = None, limit: int | None = None
+) -> list[tuple[Path, Path]]:
+    """Every photo once, with its path below an output folder: files by their name, folders with their structure.
+
+    Args:
+        photos: files, and folders that are searched to any depth.
+        out: the output folder. Where it lies inside an input folder it holds results of an earlier run, which are no
+            photos to colour.
+        limit: only the first so many.
+
+    Raises:
+        UserError: nothing was named, a path does not exist, or a folder holds no photos.
+    """
+    if not photos:
+        raise UserError("Nothing to colour: name photos or folders, as in `ssl-colorize colorize photo.jpg`.")
+    found: dict[Path, tuple[Path, Path]] = {}
+    for path in map(Path, photos):
+        if not path.exists():
+            raise UserError(f"No photo or folder at {path}: check the path.")
+        if not path.is_dir():
+            found.setdefault(path.resolve(), (path, Path(path.name)))
+            continue
+        results = out.resolve() if out is not None and path.resolve() in out.resolve().parents else None
+        for source in find_photos(path):
+            if results is None or results not in source.resolve().parents:
+                found.setdefault(source.resolve(), (source, source.relative_to(path)))
+    if not found:
+        raise UserError(f"There is nothing to colour but what lies in the output folder {out}: choose another --out.")
+    return list(found.values())[:limit]
+
+
+def plan(inputs: Sequence[tuple[Path, Path]], out: Path, *, kind: PictureFormat = "png") -> list[Job]:
+    """Decide which file in `out` every photo of `find_inputs` goes to.
+
+    Where the name is a photo that is read, or a file that was there before and is not our own work, "-colorized" is
+    added to it; where two photos ask for the same name, the later one gets a number.
+    """
+    sources = {source.resolve() for source, _ in inputs}
+    taken: set[str] = set()
+    jobs = []
+    for source, relative in inputs:
+        target = _free(out / relative.with_suffix(f".{kind}"), sources=sources, taken=taken)
+        # Lower case, since some file systems do not tell A.png from a.png.
+        taken |= {str(target).lower(), str(sheet_path(target)).lower()}
+        jobs.append(Job(source, target))
+    return jobs
+
+
+def _free(target: Path, *, sources: set[Path], taken: set[str]) -> Path:
+    def protected(path: Path) -> bool:
+        return path.resolve() in sources or (path.exists() and not made_here(path))
+
+    if protected(target) or protected(sheet_path(target)):
+        target = target.with_name(f"{target.stem}-colorized{target.suffix}")
+    candidate, count = target, 2
+    while any(protected(path) or str(path).lower() in taken for path in (candidate, sheet_path(candidate))):
+        candidate = target.with_name(f"{target.stem}-{count}{target.suffix}")
+        count += 1
+    return candidate
+
+
+def colorize_all(
+    colorizer: Colorizer,
+    jobs: Sequence[Job],
+    *,
+    temperature: float | None = None,
+    size: int | None = None,
+    kind: PictureFormat = "png",
+) -> Iterator[Colored]:
+    """Colour and write every photo of a plan, giving each as it is done; unreadable ones carry the reason.
+
+    Raises:
+        UserError: a picture cannot be written, or a number is out of range.
+    """
+    for job in jobs:
+        try:
+            original = read_photo(job.source)
+        except UnreadablePhoto as problem:
+            yield Colored(job, problem=str(problem))
+            continue
+        picture = colorizer.colorize(original, temperature, size=size)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(job.target, encode(picture, kind))
+        yield Colored(job, original, picture)

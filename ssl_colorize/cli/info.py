@@ -1,0 +1,62 @@
+"""``ssl-colorize info``: what a checkpoint is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ssl_colorize.cli import options
+
+
+@click.command()
+@click.argument("source")
+@options.as_json
+def info(source: str, as_json: bool) -> None:
+    """Say what SOURCE is: a run folder, a .safetensors file or the released .pth file.
+
+    Shows the network, its layers and their sizes, its colours, and the figures of its training.
+    """
+    from ssl_colorize.models import load_pretrained
+    from ssl_colorize.report.checkpoint import describe
+
+    about = describe(load_pretrained(source))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(about, indent=2))
+    else:
+        _show(about)
+    click.echo(f"Next: ssl-colorize colorize PHOTO.jpg -o out/ --checkpoint {source}", err=as_json)
+
+
+def _show(about: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from ssl_colorize.report.tables import figures_table, rows_table
+
+    console = Console()
+    head = {name: value for name, value in about.items() if name not in ("source", "layers", "training")}
+    units = {"megabytes": "MB", "prior_entropy": "prior entropy, nats", "input_size": "input size, px"}
+    console.print(figures_table({units.get(name, name): value for name, value in head.items()}, title=about["source"]))
+    rows = [
+        (layer["layer"], layer["channels"], layer["stride"], f"{layer['height']} x {layer['width']}")
+        for layer in about["layers"]
+    ]
+    side = about["input_size"]
+    console.print(rows_table(("layer", "channels", "stride", "map"), rows, title=f"Layers for {side} x {side} pixels"))
+    if about["training"]:
+        console.print(figures_table(_training(about["training"]), title="Training"))
+
+
+def _training(training: dict[str, Any]) -> dict[str, Any]:
+    """The training figures that people ask for; --json has the whole recipe."""
+    from ssl_colorize.report.tables import duration
+
+    recipe = training.get("recipe", {})
+    shown = {name: recipe[name] for name in ("crop", "batch_size", "learning_rate", "seed") if name in recipe}
+    if "data" in recipe:
+        shown = {"data": ", ".join(recipe["data"])} | shown
+    figures = {name: value for name, value in training.items() if name not in ("recipe", "seconds")}
+    time = {"time": duration(training["seconds"])} if "seconds" in training else {}
+    return shown | time | figures

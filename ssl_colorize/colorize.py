@@ -1,0 +1,268 @@
+"""Colour photos of any size with a trained network.
+
+The network sees a small copy of the photo's lightness and answers with a coarse map of ab. The map is brought to the
+photo's size and joined with the photo's own lightness at full resolution, so every edge of the photo stays where it
+was. The full-resolution part goes through strips of rows: its memory does not grow with the photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ssl_colorize.color import into_gamut, lab_to_rgb, rgb_to_lightness, to_uint8_keeping_lightness
+from ssl_colorize.data.images import _plain as upright_srgb
+from ssl_colorize.data.images import read_photo
+from ssl_colorize.errors import UserError
+from ssl_colorize.models.pretrained import Pretrained, load_pretrained, predict_ab
+
+Photo = str | Path | Image.Image | NDArray[Any]
+
+# Pixels of a strip: some twenty float32 copies of three channels of it are alive at once, about 60 MB; larger strips
+# are slower, since they leave the processor's caches.
+STRIP_PIXELS = 1 << 18
+# The network's view of a very long photo is at most this many times as long as the usual short side; beyond that the
+# short side shrinks instead.
+LONGEST = 16
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device for `auto` (a GPU where there is one), `cpu` or `cuda`.
+
+    Raises:
+        UserError: a GPU was asked for and there is none.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: torch sees no GPU here. Use --device cpu.")
+    return torch.device(device)
+
+
+class Colorizer:
+    """A trained network that turns photos into coloured photos of the same size.
+
+    ```python
+    colorizer = Colorizer.load("runs/pretrain-20250101-120000")
+    colorizer.colorize("photo.jpg").save("photo-in-colour.png")
+    ```
+    """
+
+    def __init__(self, pretrained: Pretrained, *, device: str | torch.device = "cpu") -> None:
+        """Take a loaded network, and move it to `device`."""
+        self.device = torch.device(device)
+        self.pretrained = pretrained.to(self.device)
+        self.pretrained.model.eval()
+
+    @classmethod
+    def load(cls, source: str | Path, *, device: str = "auto") -> Colorizer:
+        """Load a run folder, a .safetensors file or a released .pth file.
+
+        Raises:
+            UserError: the source holds no network that is known, or the device is not there.
+        """
+        where = pick_device(device)
+        return cls(load_pretrained(source, device=where), device=where)
+
+    def colorize(self, image: Photo, temperature: float | None = None, *, size: int | None = None) -> Image.Image:
+        """The photo in colour, at its own size and with its own lightness.
+
+        Args:
+            image: a path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or float in [0, 1].
+                Any colour it has is not looked at.
+            temperature: how decided the colours are: 1 is the mean (pale), towards 0 the mode (vivid, blotchy). None
+                is the checkpoint's own.
+            size: short side of what the network sees, in pixels. None is the size it was trained at; more gives finer
+                colour borders, and at some point colours that make less sense.
+
+        Returns:
+            An upright RGB image. Its lightness is the photo's, to what 8 bits allow: colours that sRGB cannot show at
+            that lightness lose chroma instead.
+
+        Raises:
+            UserError: the photo cannot be read, the array is no image, or a number is out of range.
+        """
+        pixels = _pixels(image)
+        coarse, scales = self._coarse_ab(pixels, temperature=temperature, size=size)
+        colored = np.empty(pixels.shape, dtype=np.uint8)
+        for rows in _strips(pixels.shape):
+            ab = sample_rows(coarse, rows, width=pixels.shape[1], scales=scales)
+            colored[rows] = _join(self._lightness(pixels[rows]), ab)
+        return Image.fromarray(colored)
+
+    def ab(self, image: Photo, temperature: float | None = None, *, size: int | None = None) -> Tensor:
+        """The colours alone, before sRGB limits them: (2, H, W) float32 ab of the photo's size, on the CPU.
+
+        Arguments and errors as in `colorize`.
+        """
+        pixels = _pixels(image)
+        coarse, scales = self._coarse_ab(pixels, temperature=temperature, size=size)
+        strips = [sample_rows(coarse, rows, width=pixels.shape[1], scales=scales) for rows in _strips(pixels.shape)]
+        return torch.cat(strips, dim=1).cpu()
+
+    def _lightness(self, rows: NDArray[Any]) -> Tensor:
+        """L (1, h, W) in 0..100 of rows (h, W, 3), on the colorizer's device."""
+        return rgb_to_lightness(torch.from_numpy(rows).to(self.device).permute(2, 0, 1))
+
+    @torch.inference_mode()
+    def _coarse_ab(
+        self, pixels: NDArray[Any], *, temperature: float | None, size: int | None
+    ) -> tuple[Tensor, tuple[float, float]]:
+        """The network's ab (2, h, w), and its cells per pixel of the photo, down and across."""
+        if temperature is not None and not temperature >= 0:
+            raise UserError(f"The temperature must be 0 or more, not {temperature}.")
+        short = self.pretrained.input_size if size is None else size
+        multiple = self.pretrained.model.multiple
+        if short < multiple:
+            raise UserError(f"The size must be at least {multiple} pixels for this network, not {short}.")
+        height, width = pixels.shape[:2]
+        seen = seen_size(height, width, short=short)
+        light = self._small_lightness(pixels, seen)
+        padded = F.pad(light, (0, -seen[1] % multiple, 0, -seen[0] % multiple), mode="replicate")
+        ab = predict_ab(self.pretrained, padded, temperature=temperature)[0].float()
+        # The padding needs no cutting: no pixel of the photo lies over it.
+        down = ab.shape[1] / padded.shape[2] * seen[0] / height
+        across = ab.shape[2] / padded.shape[3] * seen[1] / width
+        return ab, (down, across)
+
+    def _small_lightness(self, pixels: NDArray[Any], seen: tuple[int, int]) -> Tensor:
+        """L (1, 1, h, w) of the whole photo at the size the network sees it, antialiased.
+
+        Widths first, strip by strip, then heights: the two passes of a separable filter.
+        """
+        narrow = []
+        for rows in _strips(pixels.shape):
+            strip = self._lightness(pixels[rows]).unsqueeze(0)
+            narrow.append(_resize(strip, (strip.shape[2], seen[1])))
+        # Bicubic overshoots a little at hard edges.
+        return _resize(torch.cat(narrow, dim=2), seen).clamp(0.0, 100.0)
+
+
+def grey(image: Photo) -> Image.Image:
+    """The photo without colour: a neutral RGB image of its CIELAB lightness, to the nearest of 256 greys."""
+    pixels = _pixels(image)
+    colorless = np.empty(pixels.shape, dtype=np.uint8)
+    for rows in _strips(pixels.shape):
+        light = rgb_to_lightness(torch.from_numpy(pixels[rows]).permute(2, 0, 1))
+        rgb = lab_to_rgb(torch.cat((light, light.new_zeros(2, *light.shape[1:]))))
+        # One channel for all three: their rounding may differ.
+        colorless[rows] = (rgb[1] * 255).round().to(torch.uint8).unsqueeze(-1).numpy()
+    return Image.fromarray(colorless)
+
+
+def _join(lightness: Tensor, ab: Tensor) -> NDArray[np.uint8]:
+    """L (1, h, W) and ab (2, h, W) as 8-bit rows (h, W, 3) of that very lightness."""
+    lab = into_gamut(torch.cat((lightness, ab), dim=0))
+    rows: NDArray[np.uint8] = to_uint8_keeping_lightness(lab).permute(1, 2, 0).cpu().numpy()
+    return rows
+
+
+def seen_size(height: int, width: int, *, short: int) -> tuple[int, int]:
+    """Height and width at which the network sees a photo: short side `short`, aspect kept.
+
+    A photo longer than 16 times its short side is seen with a long side of 16 `short` instead.
+    """
+    scale = min(short / min(height, width), LONGEST * short / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def sample_rows(coarse: Tensor, rows: slice, *, width: int, scales: tuple[float, float]) -> Tensor:
+    """Bilinear interpolation of a coarse map at some rows of the photo, wherever the strip borders are.
+
+    Pixel and cell centres lie at half units (torch's align_corners=False); beyond the outermost centres the map is
+    continued by its border.
+
+    Args:
+        coarse: (C, h, w).
+        rows: start and stop of the wanted rows of the photo.
+        width: the photo's width.
+        scales: cells of the map per pixel of the photo, down and across.
+
+    Returns:
+        (C, stop - start, width).
+    """
+    down = _centres(range(rows.start, rows.stop), scales[0], cells=coarse.shape[1], device=coarse.device)
+    across = _centres(range(width), scales[1], cells=coarse.shape[2], device=coarse.device)
+    tall = _between(coarse, down, dim=1)
+    return _between(tall, across, dim=2)
+
+
+def _centres(pixels: range, scale: float, *, cells: int, device: torch.device) -> Tensor:
+    places = torch.arange(pixels.start, pixels.stop, device=device, dtype=torch.float64)
+    return ((places + 0.5) * scale - 0.5).clamp(0, cells - 1)
+
+
+def _between(values: Tensor, places: Tensor, dim: int) -> Tensor:
+    """Linear interpolation along one dimension at fractional places."""
+    before = places.floor().long()
+    after = (before + 1).clamp(max=values.shape[dim] - 1)
+    shape = [1] * values.ndim
+    shape[dim] = -1
+    share = (places - before).to(values.dtype).view(shape)
+    return torch.lerp(values.index_select(dim, before), values.index_select(dim, after), share)
+
+
+def _resize(values: Tensor, size: tuple[int, int]) -> Tensor:
+    if values.shape[2:] == size:
+        return values
+    return F.interpolate(values, size=size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def _strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Row ranges that cover an image (H, W, ...) in pieces of about STRIP_PIXELS."""
+    rows = max(1, STRIP_PIXELS // shape[1])
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+# ---- what people hand in --------------------------------------------------------------------------------------------
+
+
+def _pixels(image: Photo) -> NDArray[Any]:
+    """Any accepted photo as a contiguous array (H, W, 3), uint8 or float32 in [0, 1]."""
+    if isinstance(image, np.ndarray):
+        return _array_pixels(image)
+    photo = _upright(image) if isinstance(image, Image.Image) else read_photo(image)
+    return np.array(photo)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        image.load()  # a photo opened lazily may turn out to be cut short
+        return upright_srgb(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"The image cannot be used as a photo: {error}") from None
+
+
+def _array_pixels(array: NDArray[Any]) -> NDArray[Any]:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise UserError(f"An image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}.")
+    if array.dtype != np.uint8:
+        if not np.issubdtype(array.dtype, np.floating):
+            raise UserError(f"An image array must be uint8, or float in [0, 1], not {array.dtype}.")
+        array = array.astype(np.float32)
+        if not (array.min() >= 0 and array.max() <= 1):  # written so that NaN fails
+            raise UserError(f"A float image must lie in [0, 1]; this one spans {array.min():.3g}..{array.max():.3g}.")
+    if array.shape[2] == 4:
+        return _on_white(array)
+    # A copy: torch wants memory that may be written.
+    return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
+
+
+def _on_white(array: NDArray[Any]) -> NDArray[Any]:
+    """RGBA over white paper, in the kind of numbers it came in."""
+    top = 255.0 if array.dtype == np.uint8 else 1.0
+    alpha = array[:, :, 3:].astype(np.float32) / top
+    over = array[:, :, :3] * alpha + top * (1 - alpha)
+    flat: NDArray[Any] = over.round().astype(np.uint8) if array.dtype == np.uint8 else over.clip(0, 1)
+    return flat

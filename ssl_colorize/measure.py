@@ -1,0 +1,107 @@
+"""Measure how common each colour is in a set of photos, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from torch import Tensor
+
+from ssl_colorize.color import ColorStatistics, rebalance_weights
+from ssl_colorize.config import Settings
+from ssl_colorize.data import Photos, UnreadableLog, holdout_batches
+from ssl_colorize.errors import UserError
+from ssl_colorize.pretrain.targets import subsampled_ab
+
+
+class PriorSettings(Settings):
+    """Settings of `ssl-colorize prior`; those that pretraining has too mean the same there."""
+
+    data: tuple[str, ...] = Field(("samples",), min_length=1, description="folders, torchvision names, or samples")
+    limit: PositiveInt | None = Field(None, description="use only so many photos")
+    size: PositiveInt = Field(256, description="photos are resized to this short side, and their centre square counted")
+    stride: PositiveInt = Field(4, description="every so manieth pixel, as in the training targets")
+    neighbors: Annotated[int, Field(ge=1, le=313)] = 5
+    sigma: PositiveFloat = Field(5.0, description="of the soft code, in ab units")
+    smoothing: Annotated[float, Field(ge=0)] = Field(5.0, description="sigma of the prior's smoothing, in ab units")
+    mix: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="share of the uniform distribution, lambda")
+    batch_size: PositiveInt = 32
+    workers: Annotated[int, Field(ge=0)] = 2
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class MeasuredPrior:
+    """The colours of a set of photos.
+
+    Attributes:
+        prior: (313,) float64, smoothed, sums to 1.
+        weights: (313,) float32, the class weights, expectation 1 under the prior.
+        photos: how many were counted.
+        grey_photos: how many of them have no colour (no |a| or |b| above 5).
+        unreadable: how many were skipped.
+        pixels: how many pixels were counted.
+    """
+
+    prior: Tensor
+    weights: Tensor
+    photos: int
+    grey_photos: int
+    unreadable: int
+    pixels: int
+
+    def figures(self) -> dict[str, float | int]:
+        """The figures of metrics.json."""
+        return {
+            "entropy": -float(torch.xlogy(self.prior, self.prior).sum()),
+            "max": float(self.prior.max()),
+            "min": float(self.prior.min()),
+            "weight_max": float(self.weights.max()),
+            "weight_min": float(self.weights.min()),
+            "grey_share": self.grey_photos / self.photos,
+            "photos": self.photos,
+            "unreadable": self.unreadable,
+            "pixels": self.pixels,
+        }
+
+
+def measure_prior(
+    photos: Photos, settings: PriorSettings, folder: Path, *, on_batch: Callable[[int], None] = lambda photos: None
+) -> MeasuredPrior:
+    """Stream all photos once.
+
+    Args:
+        photos: what to read.
+        settings: how.
+        folder: the run folder, which lists the unreadable photos.
+        on_batch: told after each batch how many photos it covered, unreadable ones included.
+
+    Raises:
+        UserError: most photos are unreadable, or mix is 0 and some colour does not occur at all.
+    """
+    counted = ColorStatistics(neighbors=settings.neighbors, sigma=settings.sigma)
+    log = UnreadableLog(folder, len(photos))
+    pixels = 0
+    batches = holdout_batches(
+        photos, resize=settings.size, crop=settings.size, batch_size=settings.batch_size, workers=settings.workers
+    )
+    for batch in batches:
+        log.add(batch.unreadable, read=len(batch.photos))
+        ab = subsampled_ab(batch.photos, settings.stride)
+        counted.update(ab)
+        pixels += ab[:, 0].numel()
+        on_batch(len(batch.photos) + len(batch.unreadable))
+    prior = counted.prior(smoothing=settings.smoothing)
+    try:
+        weights = rebalance_weights(prior, settings.mix)
+    except ValueError as error:
+        raise UserError(f"Setting mix: {error}.") from None
+    return MeasuredPrior(prior, weights, counted.photos, counted.grey_photos, len(log), pixels)

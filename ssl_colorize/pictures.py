@@ -1,0 +1,42 @@
+"""Pictures that this package writes: sRGB, said so in the file, and signed, so that it knows its own work again."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, ImageCms
+
+PictureFormat = Literal["png", "jpg"]
+
+SOFTWARE_TAG = 0x0131  # EXIF "Software"
+SIGNATURE = "ssl-colorize"
+
+
+def encode(picture: Image.Image, kind: PictureFormat) -> bytes:
+    """A picture as the bytes of a PNG (exact) or JPEG (quality 95, colours at full resolution) file in sRGB."""
+    exif = Image.Exif()
+    exif[SOFTWARE_TAG] = SIGNATURE
+    encoded = io.BytesIO()
+    if kind == "png":
+        # Level 3 takes about half the time of the usual 6, for some per cent of size.
+        picture.save(encoded, format="PNG", exif=exif, icc_profile=_srgb_profile(), compress_level=3)
+    else:
+        picture.save(encoded, format="JPEG", exif=exif, icc_profile=_srgb_profile(), quality=95, subsampling=0)
+    return encoded.getvalue()
+
+
+def made_here(path: Path) -> bool:
+    """Whether a file is a picture that `encode` made; False for anything else, readable or not."""
+    try:
+        with Image.open(path) as picture:
+            return bool(picture.getexif().get(SOFTWARE_TAG) == SIGNATURE)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+@lru_cache
+def _srgb_profile() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

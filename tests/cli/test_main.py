@@ -1,0 +1,97 @@
+"""The command line as a whole: quick help, exit codes, one line for a user's mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from ssl_colorize.cli import VERBS, main
+from ssl_colorize.errors import UserError
+
+HEAVY = ("torch", "numpy", "pydantic", "timm", "rich", "matplotlib", "PIL")
+
+
+@pytest.mark.parametrize("arguments", [(), *[(verb,) for verb in VERBS]])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    code = f"""
+import sys
+from ssl_colorize.cli import main
+try:
+    main([*{arguments!r}, "--help"], prog_name="ssl-colorize")
+except SystemExit as done:
+    assert done.code == 0, done.code
+loaded = [name for name in {HEAVY!r} if name in sys.modules]
+verbs = [name for name in {list(VERBS)!r} if "ssl_colorize.cli." + name.replace("-", "_") in sys.modules]
+assert not loaded, loaded
+assert verbs == [*{arguments!r}], verbs
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: ssl-colorize" in done.stdout
+
+
+def test_help_takes_less_than_half_a_second() -> None:
+    def once() -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ssl_colorize", "--help"], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    # The best of some: a busy machine may stall any one of them.
+    assert min(once() for _ in range(5)) < 0.5
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_there_and_has_help(verb: str) -> None:
+    result = CliRunner().invoke(main, [verb, "--help"])
+    assert result.exit_code == 0
+    assert "--json" in result.output
+    command = main.get_command(click.Context(main), verb)
+    assert command is not None and command.name == verb
+
+
+def test_the_group_lists_the_verbs() -> None:
+    output = CliRunner().invoke(main, ["--help"]).output
+    assert all(f"{verb} " in output and line in output for verb, line in VERBS.items())
+    assert CliRunner().invoke(main, ["colourise"]).exit_code == 2
+
+
+def test_version_is_the_packages() -> None:
+    import ssl_colorize
+
+    assert ssl_colorize.__version__ in CliRunner().invoke(main, ["--version"]).output
+
+
+def raising(error: BaseException) -> click.Command:
+    @click.command()
+    def verb() -> None:
+        raise error
+
+    return verb
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("No photos at x: check the path."), 2, "Error: No photos at x: check the path.\n"),
+        (KeyboardInterrupt(), 130, "\nInterrupted.\n"),
+    ],
+)
+def test_mistakes_and_interruptions_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+) -> None:
+    monkeypatch.setattr(type(main), "get_command", lambda *_: raising(error))
+    result = CliRunner().invoke(main, ["info"])
+    assert result.exit_code == code
+    assert result.stderr == said
+    assert result.stdout == ""
+
+
+def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(main), "get_command", lambda *_: raising(ZeroDivisionError()))
+    result = CliRunner().invoke(main, ["info"])
+    assert isinstance(result.exception, ZeroDivisionError)
