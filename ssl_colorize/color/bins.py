@@ -1,5 +1,6 @@
 """The quantised ab plane: 313 bins of 10 x 10 (paper section 2.1)."""
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
@@ -51,6 +52,6 @@ def _saturated_edges(samples: int = 32) -> NDArray[np.float64]:
     """ab of the cube's six fully saturated edges R-Y-G-C-B-M-R, which span the hull of the whole cube: (6 * n, 2)."""
     corners = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1], [1, 0, 0]], dtype=np.float64)
     along = np.linspace(0, 1, samples)[:, None]
-    edges = np.concatenate([start + along * (end - start) for start, end in zip(corners, corners[1:], strict=False)])
+    edges = np.concatenate([start + along * (end - start) for start, end in itertools.pairwise(corners)])
     lab = rgb_to_lab(torch.from_numpy(edges.T.astype(np.float32))[:, None, :])
     return lab[1:, 0].T.double().numpy()

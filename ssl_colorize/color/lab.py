@@ -179,5 +179,5 @@ def _lab_to_linear(lab: Tensor) -> Tensor:
     # Impossible colours may ask for negative light; scikit-image clips z there as well.
     f = torch.stack((fy + a / 500.0, fy, (fy - b / 200.0).clamp(min=0.0)), dim=-3)
     relative = _f_inverse(f)
-    matrix = torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)) * torch.tensor(_WHITE, dtype=torch.float64)
-    return torch.einsum("cx,...xhw->...chw", matrix.to(relative), relative)
+    to_xyz, white = (torch.tensor(numbers, dtype=torch.float64) for numbers in (_RGB_TO_XYZ, _WHITE))
+    return torch.einsum("cx,...xhw->...chw", (torch.linalg.inv(to_xyz) * white).to(relative), relative)

@@ -47,16 +47,16 @@ def rebalance_weights(prior: Tensor, mix: float = 0.5) -> Tensor:
         (313,) float32.
 
     Raises:
-        ValueError: mix is not in [0, 1], the prior is unusable, or mix is 0 and a bin has no mass.
+        ValueError: mix is not in [0, 1], the prior is unusable, or mix is 0 and a bin has next to no mass.
     """
     if not 0 <= mix <= 1:
         raise ValueError(f"mix must lie in 0..1, not {mix}")
     prior = _checked(prior)
-    mixed = (1 - mix) * prior + mix / len(prior)
-    if (mixed == 0).any():
-        raise ValueError("with mix 0 every bin needs some mass: smooth the prior, or use a larger mix")
-    weights = 1 / mixed
-    return (weights / (prior * weights).sum()).float()
+    weights = 1 / ((1 - mix) * prior + mix / len(prior))
+    weights = (weights / (prior * weights).sum()).float()
+    if not torch.isfinite(weights).all():
+        raise ValueError(f"with mix {mix:g} every bin needs some mass: smooth the prior, or use a larger mix")
+    return weights
 
 
 def _checked(prior: Tensor) -> Tensor:
