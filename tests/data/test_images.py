@@ -185,32 +185,48 @@ SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01
 GAMMA = 563 / 256
 
 
-def matrix_profile(primaries: np.ndarray, *, gamma: float, name: bytes = b"Test RGB") -> bytes:
-    """A version 2 ICC display profile: three primaries and one gamma."""
+def fixed(*values: float) -> bytes:
+    """ICC's numbers: 16 bits before the point and 16 behind it."""
+    return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
-    def s15(*values: float) -> bytes:
-        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
-    text = b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + b"\0" + bytes(78)
-    tags = {b"desc": text, b"cprt": b"text\0\0\0\0none\0", b"wtpt": b"XYZ \0\0\0\0" + s15(0.9642, 1.0, 0.8249)}
+def curve(gamma: float) -> bytes:
+    return b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256))
+
+
+def matrix_profile(primaries: np.ndarray, *, gamma: float) -> bytes:
+    """Three primaries and one gamma."""
+    tags = {}
     for column, letter in enumerate((b"r", b"g", b"b")):
-        tags[letter + b"XYZ"] = b"XYZ \0\0\0\0" + s15(*primaries[:, column])
-        tags[letter + b"TRC"] = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256))
+        tags[letter + b"XYZ"] = b"XYZ \0\0\0\0" + fixed(*primaries[:, column])
+        tags[letter + b"TRC"] = curve(gamma)
+    return display_profile(b"RGB ", tags)
+
+
+def display_profile(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """A version 2 ICC profile of a display, by hand."""
+    name, white = b"By hand\0", fixed(0.9642, 1.0, 0.8249)
+    text = b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)
+    tags = {b"desc": text, b"cprt": b"text\0\0\0\0none\0", b"wtpt": b"XYZ \0\0\0\0" + white} | tags
     table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for tag, content in tags.items():
         table += tag + struct.pack(">II", start + len(body), len(content))
         body += content + bytes(-len(content) % 4)
-    header = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02400000, b"mntr", b"RGB ", b"XYZ ")
-    header += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + s15(0.9642, 1.0, 0.8249) + bytes(48)
+    header = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02400000, b"mntr", space, b"XYZ ")
+    header += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + white + bytes(48)
     assert len(header) == 128
     return header + table + body
 
 
 def adobe_to_srgb(rgb: np.ndarray) -> np.ndarray:
     """The conversion by its formulas, in float64."""
-    linear = np.linalg.solve(SRGB, ADOBE @ (rgb / 255.0).T ** GAMMA).T.clip(0, 1)
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return 255 * encoded
+    return encoded(np.linalg.solve(SRGB, ADOBE @ (rgb / 255.0).T ** GAMMA).T.clip(0, 1))
+
+
+def encoded(linear: np.ndarray) -> np.ndarray:
+    """Linear light, 0 to 1, as sRGB, 0 to 255."""
+    values = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return 255 * values
 
 
 def test_embedded_profile_is_converted_to_srgb(tmp_path: Path) -> None:
@@ -229,6 +245,16 @@ def test_profile_applies_beneath_alpha(tmp_path: Path) -> None:
     got = pixels(path)[0]
     assert np.abs(got[0] - adobe_to_srgb(rgba[0, :1, :3])[0]).max() <= 2
     assert got[1].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_profile_is_converted(tmp_path: Path, mode: str) -> None:
+    grey = np.array([[0, 64, 128, 200, 255]], np.uint8)
+    image = Image.fromarray(grey).convert(mode)
+    path = saved(image, tmp_path / "a.png", icc_profile=display_profile(b"GRAY", {b"kTRC": curve(1.5)}))
+    expected = encoded((grey[0] / 255.0) ** 1.5)
+    assert np.abs(expected - grey).max() > 10
+    assert np.abs(pixels(path)[0] - expected[:, None]).max() <= 2
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
