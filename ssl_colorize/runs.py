@@ -55,12 +55,12 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
-        # mkstemp makes files private; a run folder is as readable as any other file of its owner.
-        temporary.chmod(0o666 & ~_umask())
         if callable(content):
             content(temporary)
         else:
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        # Temporary files are private; a run folder is as readable as any other file of its owner.
+        temporary.chmod(0o666 & ~_umask())
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

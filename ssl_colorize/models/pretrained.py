@@ -35,7 +35,7 @@ class Pretrained:
         prior: (Q,) float32, the colours of its training photos, smoothed; None if unknown.
         mix: share of the uniform distribution in its class weights; None if unknown or not rebalanced.
         temperature: of the annealed mean that it decodes with unless told otherwise.
-        input_size: side in pixels of the crops that it was trained on.
+        input_size: short side in pixels of the photos as it saw them in training (before cropping).
         objective: "class" (logits over the bins) or "l2" (ab itself, in units of `AB_SCALE`).
         training: figures of its training, free in form.
         source: where it came from.

@@ -1,0 +1,1 @@
+"""Pretraining: recipe, targets, objective, loop, checkpoints."""

@@ -1,0 +1,95 @@
+"""The recipe of a pretraining run. Its defaults are the quickstart; `configs/` holds others."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from ssl_colorize.config import Settings
+
+Positive = PositiveFloat
+
+
+class Recipe(Settings):
+    """Everything that decides a pretraining run. Lengths are in pixels, times in optimizer steps."""
+
+    # Photos
+    data: tuple[str, ...] = Field(("samples",), min_length=1, description="folders, torchvision names, or samples")
+    limit: PositiveInt | None = Field(None, description="use only so many photos")
+    resize: tuple[PositiveInt, PositiveInt] = Field((96, 192), description="short side: random between these")
+    crop: PositiveInt = Field(64, description="side of the random crop that the network sees")
+    holdout: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="share of the photos held out")
+    holdout_photos: PositiveInt = Field(512, description="held-out photos at most")
+
+    # Network
+    model: str = "eccv16"
+    width: Positive = Field(0.25, description="factor on every hidden width")
+    init: Literal["kmeans", "lsuv", "plain"] = "kmeans"
+    init_photos: PositiveInt = Field(64, description="photos that the initialisation looks at")
+
+    # Objective
+    objective: Literal["class", "l2"] = "class"
+    rebalance: bool = True
+    mix: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="share of the uniform distribution, lambda")
+    neighbors: Annotated[int, Field(ge=1, le=313)] = 5
+    sigma: Positive = Field(5.0, description="of the soft code, in ab units")
+    smoothing: Annotated[float, Field(ge=0)] = Field(5.0, description="sigma of the prior's smoothing, in ab units")
+    prior: str | None = Field(None, description="a prior.npy of `ssl-colorize prior`; counted by the run if not given")
+    prior_photos: PositiveInt = Field(4096, description="training crops that the run counts its prior on")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.38, description="of the annealed mean, for decoding")
+
+    # Optimisation
+    batch_size: PositiveInt = Field(32, description="of all processes together")
+    steps: PositiveInt | None = 600
+    epochs: Positive | None = Field(None, description="in place of steps")
+    learning_rate: Positive = 1e-3
+    schedule: Literal["cosine", "steps"] = "cosine"
+    milestones: tuple[tuple[PositiveInt, Positive], ...] = Field(
+        (), description="of schedule steps: [step, learning rate from there on]"
+    )
+    warmup: Annotated[int, Field(ge=0)] = Field(50, description="steps of linear warm-up")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    weight_decay: Annotated[float, Field(ge=0)] = Field(5.2e-7, description="coupled L2, as in Adam")
+    clip: Positive | None = Field(1.0, description="largest norm of the gradient")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="decay of an average of the weights")
+
+    # The run
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    compile: bool = False
+    workers: Annotated[int, Field(ge=0)] = 2
+    evaluate_every: PositiveInt = 200
+    checkpoint_every: PositiveInt = 200
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("resize", mode="before")
+    @classmethod
+    def _fixed_or_range(cls, value: object) -> object:
+        return (value, value) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.resize[0] > self.resize[1] or self.resize[0] < self.crop:
+            raise ValueError(f"resize must be [low, high] with crop ({self.crop}) <= low <= high, not {self.resize}")
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give steps or epochs, not both (set the other to null)")
+        if (self.schedule == "steps") != bool(self.milestones):
+            raise ValueError("milestones belong to schedule: steps, which needs them")
+        if [step for step, _ in self.milestones] != sorted({step for step, _ in self.milestones}):
+            raise ValueError("milestones must ascend")
+        if self.objective == "l2" and self.rebalance:
+            raise ValueError("rebalance belongs to the class objective: set rebalance to false for l2")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        return 313 if self.objective == "class" else 2
+
+    @property
+    def evaluation_size(self) -> int:
+        """Short side of held-out photos, of which the centre is cropped: the middle of the training range."""
+        return round(sum(self.resize) / 2)
