@@ -100,7 +100,8 @@ def annealed_mean(logits: Tensor, temperature: float = 0.38, *, bins: Tensor | N
     if not temperature >= 0:
         raise ValueError(f"the temperature must not be negative, got {temperature}")
     if temperature == 0:
-        return centres[logits.argmax(1)].permute(0, 3, 1, 2)
+        most: Tensor = centres[logits.argmax(1)]
+        return most.permute(0, 3, 1, 2)
     probabilities = torch.softmax(logits.float() / temperature, dim=1)
     return torch.einsum("bqhw,qc->bchw", probabilities, centres)
 

@@ -92,7 +92,7 @@ def _make_block(inputs: int, channels: int, block: Block) -> nn.Sequential:
 
 def released_keys() -> dict[str, str]:
     """The keys of the authors' published state dict -> the keys here. `model_out.weight` (the decoding) has none."""
-    keys = {}
+    keys: dict[str, str] = {}
     for number, (name, block) in enumerate(BLOCKS.items(), start=1):
         keys |= _renamed(f"model{number}", name, range(0, 2 * block.convs, 2), ("weight", "bias"))
         norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

@@ -142,6 +142,9 @@ def _sample_patches(layer: nn.Conv2d, maps: Tensor, generator: torch.Generator) 
 def _kmeans_filters(patches: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """`count` filters (count, D): centroids of the whitened, contrast-normalised patches (P, D)."""
     centred = patches - patches.mean(0)
+    if centred.abs().max() < 1e-6:
+        # Flat photos have no patterns to find.
+        return torch.randn(count, patches.shape[1], generator=generator)
     whitening = _whitening(centred)
     points = functional.normalize(centred @ whitening if whitening.ndim == 2 else centred * whitening)
     if len(points) < 2 * count or points.numel() * count > KMEANS_UP_TO:
@@ -158,7 +161,10 @@ def _whitening(centred: Tensor) -> Tensor:
     size = centred.shape[1]
     if size > WHITEN_UP_TO:
         return 1.0 / (centred.std(0) + 1e-3 * centred.std())
-    values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
-    # Directions that carry little more than noise are not blown up.
-    scale = 1.0 / (values.clamp(min=0) + 0.1 * values.mean()).sqrt()
-    return (vectors * scale) @ vectors.T
+    covariance = (centred.T @ centred / len(centred)).double()
+    # Directions that carry little more than noise are not blown up. Added before, not after, and in double precision:
+    # eigh does not always converge on the many equal zeros that dead channels and few patches leave.
+    covariance.diagonal().add_(0.1 * covariance.diagonal().mean())
+    values, vectors = torch.linalg.eigh(covariance)
+    whitening: Tensor = (vectors / values.sqrt()) @ vectors.T
+    return whitening.float()

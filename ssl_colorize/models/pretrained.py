@@ -142,6 +142,8 @@ def _load_own(path: Path) -> Pretrained:
         raise UserError(f"{path} was not written by ssl-colorize (its metadata does not say {FORMAT!r}).")
     if about["model"] not in list_models():
         raise UserError(f"{path} holds a {about['model']!r}, which this version does not know.")
+    if _COLOR_PREFIX + "bins" not in tensors:
+        raise UserError(f"{path} is incomplete: it lacks {_COLOR_PREFIX}bins.")
     bins = tensors.pop(_COLOR_PREFIX + "bins")
     prior = tensors.pop(_COLOR_PREFIX + "prior", None)
     outputs = 2 if about["objective"] == "l2" else len(bins)

