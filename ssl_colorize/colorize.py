@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_colorize.color import into_gamut, lab_to_rgb, rgb_to_lightness, to_uint8_keeping_lightness
-from ssl_colorize.data.images import _plain as upright_srgb
-from ssl_colorize.data.images import read_photo
+from ssl_colorize.data.images import read_photo, upright_srgb
+from ssl_colorize.device import choose_device
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.pretrained import Pretrained, load_pretrained, predict_ab
 
@@ -32,19 +32,6 @@ STRIP_PIXELS = 1 << 18
 # The network's view of a very long photo is at most this many times as long as the usual short side; beyond that the
 # short side shrinks instead.
 LONGEST = 16
-
-
-def pick_device(device: str) -> torch.device:
-    """The torch device for `auto` (a GPU where there is one), `cpu` or `cuda`.
-
-    Raises:
-        UserError: a GPU was asked for and there is none.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: torch sees no GPU here. Use --device cpu.")
-    return torch.device(device)
 
 
 class Colorizer:
@@ -69,7 +56,7 @@ class Colorizer:
         Raises:
             UserError: the source holds no network that is known, or the device is not there.
         """
-        where = pick_device(device)
+        where = choose_device(device)
         return cls(load_pretrained(source, device=where), device=where)
 
     def colorize(self, image: Photo, temperature: float | None = None, *, size: int | None = None) -> Image.Image:

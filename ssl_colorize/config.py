@@ -75,7 +75,7 @@ def _find(path: Path) -> Path:
         return path
     recipes = recipe_folder()
     named = recipes / path.with_suffix(".yaml").name
-    if path.parent == Path(".") and named.is_file():
+    if path.parent == Path() and named.is_file():
         return named
     known = ", ".join(sorted(recipe.stem for recipe in recipes.glob("*.yaml")))
     raise UserError(f"No configuration file {path}. Give a YAML file or one of: {known}.")

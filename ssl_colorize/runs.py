@@ -61,9 +61,9 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) 
             temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         # Temporary files are private; a run folder is as readable as any other file of its owner.
         temporary.chmod(0o666 & ~_umask())
-        with open(temporary, "rb") as file:
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"Cannot write {path}: {reason}. What was there before is untouched.") from None

@@ -7,6 +7,7 @@ instant. A user's mistake (`UserError`) is one line on standard error and exit c
 
 from __future__ import annotations
 
+import errno
 import importlib
 import shlex
 from typing import Any
@@ -22,6 +23,7 @@ VERBS = {
     "colorize": "Colour photos with a trained network.",
     "prior": "Measure how common each colour is in your photos.",
     "info": "Say what a checkpoint is.",
+    "bench": "Measure speed and memory against the usual way to do it.",
 }
 
 COMMAND = "ssl_colorize.command"
@@ -58,6 +60,12 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"Error: The disk is full{where}: make room, then go on.", err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("\nInterrupted.", err=True)

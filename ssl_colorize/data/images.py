@@ -63,7 +63,7 @@ def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) 
             if short_side is not None:
                 image.draft(None, (short_side, short_side))
             image.load()
-            return _plain(image)
+            return upright_srgb(image)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes.
         raise UnreadablePhoto(f"{name}: {_reason(error)}") from None
 
@@ -136,7 +136,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def upright_srgb(image: Image.Image) -> Image.Image:
     """Any loaded picture as upright sRGB, in a fresh picture of mode RGB without metadata."""
     orientation = _orientation(image)
     profile = image.info.get("icc_profile")

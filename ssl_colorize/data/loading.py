@@ -1,6 +1,5 @@
 """Batches of training and held-out photos, the very same ones however the work is spread or interrupted."""
 
-import os
 import random
 import signal
 from collections.abc import Generator, Iterator
@@ -182,13 +181,12 @@ def _load(source: Dataset[Batch], steps: range, workers: int) -> Generator[Batch
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:
-    """Ctrl-C and group-wide signals are for the run, which may need its workers until it has saved.
+    """Ctrl-C in a terminal, and a scheduler's SIGTERM to all processes of a job, are for the run alone.
 
-    Workers still end with the run, and use one thread each: torch sees to both.
+    It needs its workers until it has saved. They still end with it, however it ends: torch sees to that.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _complete(batches: Generator[Batch, None, None], size: int) -> Iterator[Batch]:
@@ -226,12 +224,13 @@ def _nothing_readable(batch: Batch) -> UserError:
 class UnreadableLog:
     """Lists unreadable photos in the run folder's `unreadable.txt`, and stops a run where most of them are."""
 
-    def __init__(self, folder: Path, total: int) -> None:
-        """`total` is the number of photos of the run."""
-        self._path = folder / "unreadable.txt"
+    def __init__(self, folder: Path, total: int, *, rank: int = 0, append: bool = False) -> None:
+        """`total` is the number of photos of the run; each rank keeps a list of its own; `append` goes on with it."""
+        self._path = folder / (f"unreadable-rank{rank}.txt" if rank else "unreadable.txt")
         self._total = total
         self._read = 0
-        self._lines: dict[str, None] = {}
+        known = self._path.read_text("utf-8").splitlines() if append and self._path.is_file() else []
+        self._lines: dict[str, None] = dict.fromkeys(known)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -244,11 +243,10 @@ class UnreadableLog:
         """
         self._read += read
         known = len(self._lines)
-        self._lines.update(dict.fromkeys(unreadable))
+        # A file name need not be valid UTF-8, and still has to be told.
+        self._lines.update((line.encode("utf-8", "backslashreplace").decode(), None) for line in unreadable)
         if len(self._lines) > known:
-            # A file name need not be valid UTF-8, and still has to be told.
-            text = "".join(f"{line}\n" for line in self._lines)
-            write_atomically(self._path, text.encode("utf-8", "backslashreplace"))
+            write_atomically(self._path, "".join(f"{line}\n" for line in self._lines))
         # Photos come again in later epochs, and count once.
         tried = len(self._lines) + min(self._read, max(0, self._total - len(self._lines)))
         if tried >= min(20, self._total) and 2 * len(self._lines) > tried:

@@ -1,8 +1,8 @@
 """Several processes that train as one: the same global batch gives the same step, whatever their number."""
 
 import os
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch

@@ -5,7 +5,7 @@ import math
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from torch.utils.tensorboard import SummaryWriter
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.sources import Photos, open_photos
+from ssl_colorize.device import choose_autocast, choose_device
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, save_pretrained
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import AB_SCALE, WEIGHTS_NAME
 from ssl_colorize.pretrain.checkpoint import METRICS_LOG, Checkpoint, load_checkpoint, rewind_log, save_checkpoint
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.distributed import Processes, processes, synchronized
+from ssl_colorize.pretrain.distributed import processes, synchronized
 from ssl_colorize.pretrain.holdout import evaluate, sepia_warning
 from ssl_colorize.pretrain.loss import entropy, soft_cross_entropy, squared_error
 from ssl_colorize.pretrain.progress import TrainingProgress
@@ -61,12 +62,13 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
         UserError: the recipe, the photos or the folder cannot be used.
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
-    device_type = choose_device(recipe.device)
+    device = choose_device(recipe.device)
     with ExitStack() as stack:
-        group = stack.enter_context(processes(device_type))
+        group = stack.enter_context(processes(device.type))
         stop = stack.enter_context(_stop_signals())
-        device = torch.device(device_type, group.local_rank) if device_type == "cuda" else torch.device("cpu")
-        autocast = choose_autocast(recipe.precision, device_type)
+        if device.type == "cuda":
+            device = torch.device("cuda", group.local_rank)
+        autocast = choose_autocast(recipe.precision, device)
         if recipe.batch_size % group.world_size:
             raise UserError(f"batch_size {recipe.batch_size} does not divide by the {group.world_size} processes.")
 
@@ -75,7 +77,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
             recipe.holdout, most=recipe.holdout_photos
         )
         steps = recipe.steps or math.ceil((recipe.epochs or 0) * len(train_set) / recipe.batch_size)
-        unreadable = UnreadableLog(folder, len(train_set))
+        unreadable = UnreadableLog(folder, len(train_set), rank=group.rank, append=resume)
         batches = partial(
             training_batches, train_set, resize=recipe.resize, crop=recipe.crop, batch_size=recipe.batch_size,
             seed=recipe.seed, workers=recipe.workers,
@@ -90,15 +92,15 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
         checkpoint = load_checkpoint(folder) if resume else None
         if checkpoint is None:
             first = batches(start=0, steps=math.ceil(recipe.prior_photos / recipe.batch_size))
-            statistics = prepare(model, list(noting(unreadable, first)), recipe).to(device)
+            statistics = prepare(model, noting(unreadable, first), recipe).to(device)
         else:
             statistics = checkpoint.statistics.to(device)
             model.load_state_dict(checkpoint.model)
-        ema = ModelEmaV3(model, decay=recipe.ema) if recipe.ema else None
+        ema = ModelEmaV3(model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
         network: nn.Module = model
         if group.world_size > 1:
             network = nn.parallel.DistributedDataParallel(
-                synchronized(model, device_type), device_ids=[device.index] if device.type == "cuda" else None
+                synchronized(model, device.type), device_ids=[device.index] if device.type == "cuda" else None
             )
         if recipe.compile:
             network = torch.compile(network)
@@ -174,8 +176,11 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
                 ema.update(model, step=step)
             step += 1
 
+            stopped = group.any(stop[0] is not None)
+            keep = step % recipe.checkpoint_every == 0 or step == steps or stopped
             row: dict[str, Any] = {}
-            if step % every == 0 or step in (1, steps):
+            # What is kept is looked at first: a broken network must not replace the last sound checkpoint.
+            if step % every == 0 or step == 1 or keep:
                 values = group.mean(torch.stack([loss.detach(), *parts.values()])).tolist()
                 if not math.isfinite(values[0]):
                     raise UserError(
@@ -190,8 +195,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
                 progress.look(step, figures)
             if log is not None and "loss" in row:
                 log.write(step, row)
-            stopped = group.any(stop[0] is not None)
-            if step % recipe.checkpoint_every == 0 or step == steps or stopped:
+            if keep:
                 save(figures)
             if stopped and step < steps:
                 raise Interrupted(folder, step, stop[0] or signal.SIGTERM)
@@ -215,15 +219,21 @@ def noting(unreadable: UnreadableLog, batches: Iterable[Batch]) -> Iterator[Tens
         yield batch.photos
 
 
-def prepare(model: ColorizationModel, first: list[Tensor], recipe: Recipe) -> TrainingStatistics:
+def prepare(model: ColorizationModel, first: Iterable[Tensor], recipe: Recipe) -> TrainingStatistics:
     """Count the colours of the first training crops, and initialise the network on a few of them."""
     device = next(model.parameters()).device
-    statistics = count_statistics(first, recipe, stride=model.target_stride)
-    photos = torch.cat(first[: math.ceil(recipe.init_photos / recipe.batch_size)])[: recipe.init_photos]
-    if recipe.objective == "class":
-        bias = statistics.constant.log()
-    else:
-        bias = statistics.mean_ab / AB_SCALE
+    kept: list[Tensor] = []
+
+    def keeping() -> Iterator[Tensor]:
+        # Only these few stay in memory; a large recipe counts gigabytes of crops.
+        for batch in first:
+            if len(kept) * recipe.batch_size < recipe.init_photos:
+                kept.append(batch)
+            yield batch
+
+    statistics = count_statistics(keeping(), recipe, stride=model.target_stride)
+    photos = torch.cat(kept)[: recipe.init_photos]
+    bias = statistics.constant.log() if recipe.objective == "class" else statistics.mean_ab / AB_SCALE
     initialize(
         model, rgb_to_lightness(photos.to(device)), method=recipe.init, output_bias=bias.to(device), seed=recipe.seed
     )
@@ -274,26 +284,6 @@ def export(
     save_pretrained(pretrained, folder / WEIGHTS_NAME)
 
 
-def choose_device(wanted: str) -> str:
-    """"cpu" or "cuda" for "auto", "cpu" or "cuda".
-
-    Raises:
-        UserError: CUDA is asked for and is not there.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no CUDA GPU here. Use --device cpu.")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def choose_autocast(precision: str, device_type: str) -> Any:
-    """Makes the context of the forward pass: bfloat16 where the hardware has it, or as asked."""
-    if precision == "auto":
-        on_cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device_type == "cuda" else on_cpu
-        precision = "bf16" if fast else "fp32"
-    return partial(torch.autocast, device_type, torch.bfloat16) if precision == "bf16" else nullcontext
-
-
 @contextmanager
 def _stop_signals() -> Iterator[list[int | None]]:
     """Notes the first SIGINT or SIGTERM; a second one acts at once."""
@@ -329,8 +319,11 @@ class _Log:
         self.board.close()
 
     def write(self, step: int, row: dict[str, Any]) -> None:
-        self.file.write(json.dumps({"step": step} | row) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps({"step": step} | row) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise UserError(f"Cannot write {self.file.name}: {error.strerror}. Make room, then --resume.") from None
         for name, value in row.items():
             if value is not None:
                 self.board.add_scalar(name.replace("holdout_", "holdout/", 1), value, step)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # Numbers of a chunk of logits that are worked on at once: bounds the temporary memory, keeps kernels large.
-_CHUNK = 1 << 22
+_CHUNK = 1 << 21
 
 
 def soft_cross_entropy(

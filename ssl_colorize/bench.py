@@ -1,0 +1,222 @@
+"""Speed and memory of training against the usual way to write it, as ratios taken in one run."""
+
+import gc
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_colorize.color import ab_bins, is_colored, rebalance_weights, rgb_to_lab
+from ssl_colorize.config import Settings
+from ssl_colorize.data import open_photos, training_batches
+from ssl_colorize.device import Autocast, choose_autocast, choose_device
+from ssl_colorize.models import create_model
+from ssl_colorize.pretrain.loss import soft_cross_entropy
+from ssl_colorize.pretrain.targets import make_targets
+
+NEIGHBORS = 5
+SIGMA = 5.0
+STRIDE = 4
+
+
+class BenchSettings(Settings):
+    """Settings of `ssl-colorize bench`."""
+
+    width: PositiveFloat = Field(1.0, description="of eccv16")
+    crop: Annotated[int, Field(ge=8, multiple_of=8)] = Field(176, description="side of the photos, in pixels")
+    batch_size: PositiveInt = Field(8, description="photos a step in the timings")
+    memory_batch: PositiveInt = Field(40, description="photos a step in the memory comparison")
+    repeats: PositiveInt = Field(5, description="timed runs of each; the median counts")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+
+
+def measure(settings: BenchSettings, *, say: Callable[[str], None] = lambda words: None) -> dict[str, float]:
+    """Measure on photos of the samples.
+
+    Returns:
+        "color_share": Lab conversion, encoding and loss (both ways) as a share of a training step.
+        "speedup": photos/s of the training step against `dense_step`.
+        "memory_ratio": peak memory of targets and loss against the dense way's.
+        "help_seconds": of `ssl-colorize --help`, median.
+        And the absolute figures behind them, which depend on the machine.
+    """
+    device = choose_device(settings.device)
+    autocast = choose_autocast("auto", device)
+    torch.manual_seed(settings.seed)
+    class_weights = rebalance_weights(torch.ones(len(ab_bins()))).to(device)
+    photos = _photos(settings, settings.batch_size).to(device)
+    model = create_model("eccv16", width=settings.width).to(device=device, memory_format=torch.channels_last).train()
+    plain = create_model("eccv16", width=settings.width).to(device).train()
+    ours = _stepper(model, lambda: sparse_loss(model, photos, class_weights, autocast))
+    dense = _stepper(plain, lambda: dense_loss(plain, photos, class_weights))
+    logits = torch.randn(len(photos), len(ab_bins()), settings.crop // STRIDE, settings.crop // STRIDE, device=device)
+    logits = logits.to(torch.bfloat16) if autocast is not None and _is_bf16(autocast, device) else logits
+    say("timing the training steps ...")
+    seconds = interleaved(
+        {"ours": ours, "dense": dense, "color": lambda: _sparse_color(photos, logits, class_weights)},
+        repeats=settings.repeats,
+        device=device,
+    )
+    say("measuring memory ...")
+    many = _photos(settings, settings.memory_batch).to(device)
+    many_logits = torch.randn(len(many), *logits.shape[1:], device=device)
+    peaks = {
+        name: peak_memory(lambda way=way: way(many, many_logits, class_weights), device)  # type: ignore[misc]
+        for name, way in (("ours", _sparse_color), ("dense", _dense_color))
+    }
+    return {
+        "color_share": seconds["color"] / seconds["ours"],
+        "speedup": seconds["dense"] / seconds["ours"],
+        "memory_ratio": peaks["ours"] / peaks["dense"],
+        "help_seconds": help_seconds(settings.repeats),
+        "photos_per_second": settings.batch_size / seconds["ours"],
+        "photos_per_second_dense": settings.batch_size / seconds["dense"],
+        "color_milliseconds_per_photo": 1e3 * seconds["color"] / settings.batch_size,
+        "peak_megabytes": peaks["ours"] / 1e6,
+        "peak_megabytes_dense": peaks["dense"] / 1e6,
+    }
+
+
+def sparse_loss(model: nn.Module, photos: Tensor, class_weights: Tensor, autocast: Autocast) -> Tensor:
+    """The loss as the training loop computes it."""
+    targets = make_targets(photos, class_weights, stride=STRIDE, neighbors=NEIGHBORS, sigma=SIGMA)
+    with autocast():
+        logits = model(targets.lightness)
+    return soft_cross_entropy(logits, targets.indices, targets.weights, targets.pixel_weights)[0]
+
+
+def dense_loss(model: nn.Module, photos: Tensor, class_weights: Tensor) -> Tensor:
+    """The same loss as it is usually written: fp32, a nearest-neighbour search a step, a 313-channel target."""
+    target, pixel_weights, lab = dense_targets(photos, class_weights)
+    return dense_cross_entropy(model(lab[:, :1]), target, pixel_weights)
+
+
+def dense_targets(photos: Tensor, class_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Target (B, 313, h, w), pixel weights (B, h, w) and the photos in Lab, by a search over all bins."""
+    lab = rgb_to_lab(photos)
+    ab = lab[:, 1:, ::STRIDE, ::STRIDE]
+    batch, _, height, width = ab.shape
+    bins = ab_bins().to(ab.device)
+    distance, nearest = torch.cdist(ab.permute(0, 2, 3, 1).reshape(-1, 2), bins).topk(NEIGHBORS, largest=False)
+    weights = torch.exp(-(distance**2) / (2 * SIGMA**2))
+    weights = weights / weights.sum(1, keepdim=True)
+    flat = torch.zeros(len(nearest), len(bins), device=ab.device).scatter_(1, nearest, weights)
+    target = flat.view(batch, height, width, len(bins)).permute(0, 3, 1, 2)
+    pixel_weights = class_weights[target.argmax(1)] * is_colored(ab).float().view(-1, 1, 1)
+    return target, pixel_weights, lab
+
+
+def dense_cross_entropy(logits: Tensor, target: Tensor, pixel_weights: Tensor) -> Tensor:
+    """Weighted cross-entropy against a dense target, left to autograd."""
+    cross_entropy = -(target * functional.log_softmax(logits, dim=1)).sum(1)
+    return (cross_entropy * pixel_weights).mean()
+
+
+def _sparse_color(photos: Tensor, logits: Tensor, class_weights: Tensor) -> Tensor:
+    """All of a step that is not the network: conversion, encoding, loss, and the loss's gradient."""
+    logits = logits.detach().requires_grad_()
+    targets = make_targets(photos, class_weights, stride=STRIDE, neighbors=NEIGHBORS, sigma=SIGMA)
+    soft_cross_entropy(logits, targets.indices, targets.weights, targets.pixel_weights)[0].backward()
+    assert logits.grad is not None
+    return logits.grad
+
+
+def _dense_color(photos: Tensor, logits: Tensor, class_weights: Tensor) -> Tensor:
+    logits = logits.detach().requires_grad_()
+    target, pixel_weights, _ = dense_targets(photos, class_weights)
+    dense_cross_entropy(logits, target, pixel_weights).backward()
+    assert logits.grad is not None
+    return logits.grad
+
+
+def _stepper(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-5)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+    return step
+
+
+def _photos(settings: BenchSettings, count: int) -> Tensor:
+    batches = training_batches(
+        open_photos(["samples"]), resize=(settings.crop, 2 * settings.crop), crop=settings.crop, batch_size=count,
+        seed=settings.seed, start=0, steps=1, workers=0,
+    )  # fmt: skip
+    return next(iter(batches)).photos
+
+
+def _is_bf16(autocast: Autocast, device: torch.device) -> bool:
+    with autocast():
+        return torch.is_autocast_enabled(device.type)
+
+
+def interleaved(
+    ways: dict[str, Callable[[], object]], *, repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Median seconds of each way, run in turns after one warm-up, so that a noisy machine hits all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def peak_memory(work: Callable[[], object], device: torch.device) -> float:
+    """Bytes of tensors alive at once while `work` runs, beyond those before it."""
+    work()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        torch.cuda.synchronize()
+        return float(torch.cuda.max_memory_allocated() - before)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    # The profiler notes every allocation and release of the CPU allocator; PyTorch has no counter of its peak.
+    assert profile.profiler is not None
+    changes = [
+        (event.start_ns(), event.nbytes())
+        for event in profile.profiler.kineto_results.events()
+        if event.name() == "[memory]"
+    ]
+    return float(np.cumsum([size for _, size in sorted(changes, key=lambda change: change[0])]).max())
+
+
+def help_seconds(repeats: int) -> float:
+    """Median seconds of `ssl-colorize --help` as a whole process."""
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ssl_colorize", "--help"], check=True, stdout=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def targets_of(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
+    """Rows of the report: what, measured, wanted, whether it holds."""
+    rows: list[tuple[str, Any, str, bool]] = [
+        ("Lab, encoding and loss in a step", f"{metrics['color_share']:.1%}", "at most 5%", metrics["color_share"] <= 0.05),
+        ("photos/s against the dense fp32 step", f"{metrics['speedup']:.2f} x", "at least 1.6 x", metrics["speedup"] >= 1.6),
+        ("peak memory of loss and targets", f"{metrics['memory_ratio']:.2f} x", "at most 0.33 x", metrics["memory_ratio"] <= 1 / 3),
+        ("ssl-colorize --help", f"{metrics['help_seconds']:.2f} s", "under 0.5 s", metrics["help_seconds"] < 0.5),
+    ]
+    return [(what, value, wanted, "yes" if holds else "no") for what, value, wanted, holds in rows]
