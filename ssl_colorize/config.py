@@ -62,6 +62,8 @@ def _read(file: str | Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -73,12 +75,11 @@ def _find(path: Path) -> Path:
     """A file, or the name of a recipe that the package carries ("eccv16_imagenet")."""
     if path.is_file():
         return path
-    recipes = recipe_folder()
-    named = recipes / path.with_suffix(".yaml").name
-    if path.parent == Path() and named.is_file():
-        return named
-    known = ", ".join(sorted(recipe.stem for recipe in recipes.glob("*.yaml")))
-    raise UserError(f"No configuration file {path}. Give a YAML file or one of: {known}.")
+    recipes = {recipe.stem: recipe for recipe in sorted(recipe_folder().glob("*.yaml"))}
+    name = str(path).removesuffix(".yaml")
+    if name in recipes:
+        return recipes[name]
+    raise UserError(f"No configuration file {path}. Give a YAML file or one of: {', '.join(recipes)}.")
 
 
 def recipe_folder() -> Path:

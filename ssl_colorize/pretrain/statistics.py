@@ -67,10 +67,11 @@ def read_prior(path: Path) -> Tensor:
     """
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"Cannot read the prior {path}: {reason}. `ssl-colorize prior` writes one.") from None
     size = len(ab_bins())
-    if values.shape != (size,) or not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
+    numbers = isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and values.shape == (size,)
+    if not numbers or not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
         raise UserError(f"The prior {path} must hold {size} numbers that are not negative; `ssl-colorize prior` does.")
     return torch.from_numpy(values.astype(np.float64) / values.sum())

@@ -1,0 +1,130 @@
+"""Settings: what overrides what, and one line for every mistake."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from ssl_colorize.config import Settings, recipe_folder
+from ssl_colorize.errors import UserError
+
+
+class Example(Settings):
+    rate: float = 1.0
+    steps: int | None = 5
+    names: tuple[str, ...] = ("a",)
+    share: float = Field(0.5, ge=0, le=1)
+    fast: bool = False
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "example.yaml"
+    path.write_text("rate: 2\nsteps: 20\nfast: true\n", encoding="utf-8")
+    return path
+
+
+def test_flags_over_assignments_over_the_file_over_defaults(file: Path) -> None:
+    assert Example.resolve() == Example()
+    assert Example.resolve(file=file) == Example(rate=2, steps=20, fast=True)
+    settings = Example.resolve(file=file, assignments=["rate=3", "steps=30"], flags={"rate": 4.0, "steps": None})
+    assert settings == Example(rate=4, steps=30, fast=True)
+    # The last of several assignments counts.
+    assert Example.resolve(assignments=["rate=3", "rate=5"]).rate == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("rate=3e-5", "rate", 3e-5),
+        ("rate=3E2", "rate", 300.0),
+        (" rate =  7", "rate", 7.0),
+        ("steps=null", "steps", None),
+        ("steps=1e3", "steps", 1000),
+        ("steps=007", "steps", 7),
+        ("names=[b, c]", "names", ("b", "c")),
+        ("names=['x=y']", "names", ("x=y",)),
+        ("fast=true", "fast", True),
+    ],
+)
+def test_assignments_are_yaml_and_plain_scientific_numbers(text: str, field: str, value: object) -> None:
+    assert getattr(Example.resolve(assignments=[text]), field) == value
+
+
+def test_scientific_numbers_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("rate: 3e-5\n")
+    assert Example.resolve(file=tmp_path / "a.yaml").rate == 3e-5
+
+
+@pytest.mark.parametrize(
+    ("assignment", "complaint"),
+    [
+        ("rate", "write it as key=value"),
+        ("=3", "write it as key=value"),
+        ("rate=[1", "not a YAML value"),
+        ("rate=fast", "Setting rate: .*'fast'"),
+        ("rate=.nan", "Setting rate"),
+        ("rate=1e999", "Setting rate"),
+        ("share=1.5", "Setting share: .*less than or equal to 1.*1.5"),
+        ("steps=2.5", "Setting steps"),
+        ("stepps=3", r"Unknown setting 'stepps': choose from fast, names, rate, share, steps\."),
+    ],
+)
+def test_mistakes_are_told_in_one_line(assignment: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint) as error:
+        Example.resolve(assignments=[assignment])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"rate: [1", "not YAML"),
+        (b"a: b: c", "not YAML"),
+        (b"\xff\xfe\x00", "not YAML"),
+        (b"- rate", "must hold `key: value` lines"),
+        (b"just words", "must hold `key: value` lines"),
+        (b"3: 4", "must hold `key: value` lines"),
+        (b"wrong: 1", "Unknown setting 'wrong' in .*example.yaml: choose from"),
+        (b"rate: fast", "Setting rate in .*example.yaml"),
+        (b"rate: !!python/object/apply:os.getcwd []", "not YAML"),
+    ],
+)
+def test_bad_files_are_told_in_one_line(file: Path, content: bytes, complaint: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=complaint) as error:
+        Example.resolve(file=file)
+    assert "\n" not in str(error.value) and "example.yaml" in str(error.value)
+
+
+def test_an_empty_file_is_all_defaults(file: Path) -> None:
+    file.write_text("# nothing\n")
+    assert Example.resolve(file=file) == Example()
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "folder/quickstart", "", ".", "..", "/"])
+def test_a_missing_file_lists_the_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"No configuration file .*eccv16_imagenet.*quickstart"):
+        Example.resolve(file=name)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_file_is_told(file: Path) -> None:
+    file.chmod(0)
+    with pytest.raises(UserError, match=r"example\.yaml"):
+        Example.resolve(file=file)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Example().rate = 3.0
+
+
+def test_recipes_of_the_package_are_found_by_name_and_by_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"quickstart.yaml", "eccv16_imagenet.yaml"} <= {path.name for path in recipe_folder().glob("*")}
+    # A file of the user's own wins over a recipe of that name.
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart.yaml").write_text("rate: 9\n")
+    assert Example.resolve(file="quickstart.yaml").rate == 9
