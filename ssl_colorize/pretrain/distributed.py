@@ -84,7 +84,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
                 self.num_batches_tracked.add_(1)
-        normal = centred * torch.rsqrt(variance + self.eps).view(1, -1, 1, 1)
+        normal: Tensor = centred * torch.rsqrt(variance + self.eps).view(1, -1, 1, 1)
         if self.affine:
             normal = normal * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return normal.to(x.dtype)
@@ -93,7 +93,8 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 def synchronized(model: nn.Module, device_type: str) -> nn.Module:
     """The same network, its BatchNorms over all processes; parameters and their names stay."""
     if device_type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return converted
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = GlobalBatchNorm2d
