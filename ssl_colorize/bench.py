@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ def measure(settings: BenchSettings, *, say: Callable[[str], None] = lambda word
     torch.manual_seed(settings.seed)
     class_weights = rebalance_weights(torch.ones(len(ab_bins()))).to(device)
     photos = _photos(settings, settings.batch_size).to(device)
-    model = create_model("eccv16", width=settings.width).to(device=device, memory_format=torch.channels_last).train()
+    model = create_model("eccv16", width=settings.width).to(device).to(memory_format=torch.channels_last).train()
     plain = create_model("eccv16", width=settings.width).to(device).train()
     ours = _stepper(model, lambda: sparse_loss(model, photos, class_weights, autocast))
     dense = _stepper(plain, lambda: dense_loss(plain, photos, class_weights))
@@ -213,10 +213,11 @@ def help_seconds(repeats: int) -> float:
 
 def targets_of(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
     """Rows of the report: what, measured, wanted, whether it holds."""
-    rows: list[tuple[str, Any, str, bool]] = [
-        ("Lab, encoding and loss in a step", f"{metrics['color_share']:.1%}", "at most 5%", metrics["color_share"] <= 0.05),
-        ("photos/s against the dense fp32 step", f"{metrics['speedup']:.2f} x", "at least 1.6 x", metrics["speedup"] >= 1.6),
-        ("peak memory of loss and targets", f"{metrics['memory_ratio']:.2f} x", "at most 0.33 x", metrics["memory_ratio"] <= 1 / 3),
-        ("ssl-colorize --help", f"{metrics['help_seconds']:.2f} s", "under 0.5 s", metrics["help_seconds"] < 0.5),
+    share, speedup, memory, start = (metrics[key] for key in ("color_share", "speedup", "memory_ratio", "help_seconds"))
+    rows = [
+        ("Lab, encoding and loss in a step", f"{share:.1%}", "at most 5%", share <= 0.05),
+        ("photos/s against the dense fp32 step", f"{speedup:.2f} x", "at least 1.6 x", speedup >= 1.6),
+        ("peak memory of loss and targets", f"{memory:.2f} x", "at most 0.33 x", memory <= 1 / 3),
+        ("ssl-colorize --help", f"{start:.2f} s", "under 0.5 s", start < 0.5),
     ]
     return [(what, value, wanted, "yes" if holds else "no") for what, value, wanted, holds in rows]

@@ -17,7 +17,8 @@ from torch import Tensor
 
 import ssl_colorize.colorize as module
 from ssl_colorize.color import rgb_to_lightness
-from ssl_colorize.colorize import Colorizer, grey, pick_device, seen_size
+from ssl_colorize.colorize import Colorizer, grey, seen_size
+from ssl_colorize.device import choose_device
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, predict_ab, save_pretrained
 from ssl_colorize.models.pretrained import AB_SCALE
@@ -277,6 +278,6 @@ def test_load_takes_a_run_folder_and_the_public_name_is_the_same(tmp_path: Path)
 
 def test_a_gpu_that_is_not_there_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert pick_device("auto") == torch.device("cpu")
+    assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(UserError, match="no GPU"):
-        pick_device("cuda")
+        choose_device("cuda")

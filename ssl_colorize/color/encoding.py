@@ -73,10 +73,9 @@ def _candidates(neighbors: int, device: torch.device) -> Tensor:
     cells = torch.cartesian_prod(axis, axis)
     distance = torch.cdist(cells, ab_bins(), compute_mode="donot_use_mm_for_euclid_dist")
     radius = distance.kthvalue(neighbors, dim=1, keepdim=True).values + 2 * 0.5**0.5 + 1e-3
-    reachable = distance <= radius
-    most = int(reachable.sum(1).max())
-    # Reachable bins first, filled up with unreachable ones, which are farther and sort behind.
-    chosen = (~reachable).float().argsort(dim=1, stable=True)[:, :most].sort(dim=1).values
+    # As many for every cell as for the most crowded one: those beyond the radius are farther and sort behind.
+    most = int((distance <= radius).sum(1).max())
+    chosen: Tensor = distance.topk(most, dim=1, largest=False).indices.sort(dim=1).values
     return chosen.view(len(axis), len(axis), most).to(device)
 
 
