@@ -279,5 +279,5 @@ def test_load_takes_a_run_folder_and_the_public_name_is_the_same(tmp_path: Path)
 def test_a_gpu_that_is_not_there_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(UserError, match="no GPU"):
+    with pytest.raises(UserError, match="no CUDA GPU"):
         choose_device("cuda")
