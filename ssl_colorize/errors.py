@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with 2.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of another library's complaint, or its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -18,6 +18,10 @@ from ssl_colorize.runs import git_revision, run_folder, versions, write_atomical
 resource = pytest.importorskip("resource", reason="file size limits are POSIX")
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.fixture
 def small_files_only() -> Iterator[None]:
     """No file may grow beyond 50 kB: to the writer it looks like a full disk."""
@@ -38,7 +42,7 @@ def test_a_run_folder_is_made_and_named_by_verb_and_time(tmp_path: Path, monkeyp
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(UserError, match="Cannot write the run folder .*--out"):
+        with pytest.raises(UserError, match=r"Cannot write the run folder .*--out"):
             run_folder(out, "pretrain")
 
 
@@ -50,7 +54,7 @@ def test_bytes_text_and_writers(tmp_path: Path) -> None:
     assert path.read_bytes() == b"\x00\xff"
     write_atomically(path, lambda target: target.write_text("by itself") and None)
     assert path.read_text() == "by itself"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
@@ -68,7 +72,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, small_files_only: None)
     write_atomically(path, b"old")
     with pytest.raises(UserError, match=r"Cannot write .*: File too large\. What was there before is untouched"):
         write_atomically(path, bytes(60_000))
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("step", ["replace", "fsync"])
@@ -84,7 +88,7 @@ def test_a_disk_that_fills_up_at_the_end_leaves_the_old_file(
     monkeypatch.setattr(runs.os, step, full)
     with pytest.raises(UserError, match="No space left on device"):
         write_atomically(path, b"new")
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["a"]
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_its_own_error(tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_its_own_error(tmp_path: Pat
 
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, half)
-    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["a"]
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:

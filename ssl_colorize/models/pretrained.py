@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ssl_colorize.color import ab_bins, annealed_mean
-from ssl_colorize.errors import UserError
+from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.eccv16 import released_keys
 from ssl_colorize.models.registry import ColorizationModel, create_model, list_models
 from ssl_colorize.runs import write_atomically
@@ -159,7 +159,7 @@ def _load_released(path: Path) -> Pretrained:
         released = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load's errors are of many kinds, and none of them names the file.
-        raise UserError(f"{path} is not a PyTorch weights file: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} is not a PyTorch weights file: {one_line(error)}") from None
     keys = released_keys()
     if not isinstance(released, dict) or "model_out.weight" not in released or "model8.6.weight" not in released:
         raise UserError(f"{path} is not the released eccv16 state dict: it lacks model8.6.weight or model_out.weight.")

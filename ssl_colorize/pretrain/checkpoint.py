@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_colorize.errors import UserError
+from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.pretrain.statistics import TrainingStatistics
 from ssl_colorize.runs import write_atomically
 
@@ -42,7 +42,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
             with path.open("wb") as file:
                 torch.save(asdict(checkpoint), file)
         except RuntimeError as error:
-            raise OSError(str(error).splitlines()[0]) from error
+            raise OSError(one_line(error)) from error
 
     write_atomically(folder / CHECKPOINT_NAME, write)
 
@@ -61,7 +61,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(**content | {"statistics": TrainingStatistics(**content["statistics"])})
     except Exception as error:
         # torch.load's errors are of many kinds, and none of them names the file.
-        raise UserError(f"{path} is damaged and cannot be resumed: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} is damaged and cannot be resumed: {one_line(error)}") from None
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from ssl_colorize.errors import UserError
 
@@ -66,6 +66,22 @@ def processes(device_type: str) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """A sum over the processes, whose gradient is summed over them as well: each has its part of the loss."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the batches of all processes, on any backend (PyTorch's SyncBatchNorm wants a GPU)."""
 
@@ -74,9 +90,9 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         world_size = dist.get_world_size()
         work = x.float()
-        mean = all_reduce(work.mean(dim=(0, 2, 3))) / world_size
+        mean = _SumOverProcesses.apply(work.mean(dim=(0, 2, 3))) / world_size
         centred = work - mean.view(1, -1, 1, 1)
-        variance = all_reduce(centred.square().mean(dim=(0, 2, 3))) / world_size
+        variance = _SumOverProcesses.apply(centred.square().mean(dim=(0, 2, 3))) / world_size
         if self.running_mean is not None and self.running_var is not None:
             assert self.momentum is not None and self.num_batches_tracked is not None
             count = work.numel() / work.shape[1] * world_size

@@ -111,7 +111,7 @@ def test_unusable_prior_files_are_refused(tmp_path: Path, values: np.ndarray) ->
 
 
 def test_missing_or_foreign_prior_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Cannot read the prior .*No such file"):
+    with pytest.raises(UserError, match=r"Cannot read the prior .*No such file"):
         read_prior(tmp_path / "none.npy")
     for content in (b"no numpy", b""):
         (tmp_path / "text.npy").write_bytes(content)
