@@ -31,8 +31,11 @@ def bench(
 
     Both run in turns in one process, after a warm-up; medians count. About three minutes on 2 cores.
     """
+    import os
     from time import perf_counter
 
+    # The profiler that counts memory writes its own messages to standard error unless told before torch is imported.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from ssl_colorize.bench import BenchSettings, measure, targets_of
     from ssl_colorize.cli.output import command_line, finish, note
     from ssl_colorize.report.tables import rows_table

@@ -39,7 +39,7 @@ class Recipe(Settings):
 
     # Optimisation
     batch_size: PositiveInt = Field(32, description="of all processes together")
-    steps: PositiveInt | None = 600
+    steps: PositiveInt | None = 400
     epochs: Positive | None = Field(None, description="in place of steps")
     learning_rate: Positive = 1e-3
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -58,8 +58,8 @@ class Recipe(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
     workers: Annotated[int, Field(ge=0)] = 2
-    evaluate_every: PositiveInt = 200
-    checkpoint_every: PositiveInt = 200
+    evaluate_every: PositiveInt = 100
+    checkpoint_every: PositiveInt = 100
 
     @field_validator("data", mode="before")
     @classmethod
