@@ -18,7 +18,10 @@ METRICS_LOG = "metrics.jsonl"
 
 @dataclass
 class Checkpoint:
-    """A run after `step` steps. Data order and augmentation follow from the step and the seed alone."""
+    """A run after `step` steps, with the last figures on its held-out photos.
+
+    Data order and augmentation are not in it: they follow from the step and the seed alone.
+    """
 
     step: int
     model: dict[str, Tensor]
@@ -27,6 +30,7 @@ class Checkpoint:
     statistics: TrainingStatistics
     random_state: Tensor
     seconds: float
+    figures: dict[str, Any]
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

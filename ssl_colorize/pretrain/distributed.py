@@ -49,12 +49,16 @@ def processes(device_type: str) -> Iterator[Processes]:
     """Join the group that `torchrun` describes in the environment, if there is one; leave it at the end.
 
     Raises:
-        UserError: there are fewer GPUs than processes.
+        UserError: there are fewer GPUs than processes, or the environment describes a group only in part.
     """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    missing = [name for name in names if name not in os.environ]
     if "WORLD_SIZE" not in os.environ:
         yield Processes()
         return
-    rank, world_size, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if missing:
+        raise UserError(f"WORLD_SIZE is set but {' and '.join(missing)} not: start several processes with torchrun.")
+    rank, world_size, local = (int(os.environ[name]) for name in names)
     if device_type == "cuda":
         if local >= torch.cuda.device_count():
             raise UserError(f"torchrun starts more processes than there are GPUs ({torch.cuda.device_count()}).")

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,7 +69,6 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
         log = stack.enter_context(RunLog(folder, run.step, quiet=not group.first))
         progress = stack.enter_context(TrainingProgress(run.step, run.steps, recipe.batch_size, quiet=not group.first))
 
-        figures: dict[str, Any] = {}
         for photos in run.batches(run.step, run.steps):
             rate = learning_rate(recipe, run.step, run.steps)
             losses = run.train_on(photos, rate)
@@ -82,16 +82,16 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
                 row = run.finite(losses) | {"learning_rate": rate}
                 row["photos_per_second"] = progress.advance(run.step, row["loss"])
             if looks:
-                figures = run.look()
-                row |= {f"holdout_{name}": value for name, value in figures.items()}
-                progress.look(run.step, figures)
+                run.look()
+                row |= {f"holdout_{name}": value for name, value in run.figures.items()}
+                progress.look(run.step, run.figures)
             if row:
                 log.write(run.step, row)
             if keeps:
-                run.save(figures)
+                run.save()
             if stopped and not last:
                 raise Interrupted(folder, run.step, stop.number or signal.SIGTERM)
-        return run.finish(figures or run.look())
+        return run.finish()
 
 
 class Run:
@@ -113,6 +113,7 @@ class Run:
         if recipe.crop % self.model.multiple:
             raise UserError(f"crop must be a multiple of {self.model.multiple} for {recipe.model}, not {recipe.crop}.")
         self.model.to(device).to(memory_format=torch.channels_last)
+        self.figures: dict[str, Any] = {}
         self.seconds_before, self.began = 0.0, time.monotonic()
 
     def begin(self) -> None:
@@ -147,7 +148,7 @@ class Run:
         if self.ema is not None and checkpoint.ema is not None:
             self.ema.module.load_state_dict(checkpoint.ema)
         torch.set_rng_state(checkpoint.random_state)
-        self.step, self.seconds_before = checkpoint.step, checkpoint.seconds
+        self.step, self.seconds_before, self.figures = checkpoint.step, checkpoint.seconds, checkpoint.figures
         if self.group.first:
             rewind_log(self.folder, self.step)
 
@@ -211,11 +212,14 @@ class Run:
         """
         values = self.group.mean(torch.stack([loss.detach() for loss in losses.values()])).tolist()
         if not math.isfinite(values[0]):
-            raise UserError(
-                f"The loss became {values[0]} at step {self.step}: lower learning_rate (now at most "
-                f"{self.recipe.learning_rate:g}) or set clip. The last checkpoint in {self.folder} is untouched."
-            )
+            raise UserError(self._blown_up(f"The loss became {values[0]}"))
         return dict(zip(losses, values, strict=True))
+
+    def _blown_up(self, what: str) -> str:
+        return (
+            f"{what} at step {self.step}: lower learning_rate (now at most {self.recipe.learning_rate:g}) or set clip. "
+            f"The last checkpoint in {self.folder} is untouched."
+        )
 
     @property
     def judged(self) -> ColorizationModel:
@@ -223,16 +227,16 @@ class Run:
         model: ColorizationModel = self.ema.module if self.ema is not None else self.model
         return model
 
-    def look(self) -> dict[str, Any]:
-        """Figures on the held-out photos, in the first process; the others wait for it in their next step."""
+    def look(self) -> None:
+        """Take the figures on the held-out photos, in the first process; the others wait in their next step."""
         if not self.group.first:
-            return {}
+            return
         recipe = self.recipe
         batches = holdout_batches(
             self.held_out, resize=recipe.evaluation_size, crop=recipe.crop, batch_size=recipe.batch_size,
             workers=recipe.workers,
         )  # fmt: skip
-        return evaluate(
+        self.figures = evaluate(
             self.judged, (batch.photos for batch in batches), recipe, self.statistics,
             stride=self.model.target_stride, autocast=self.autocast,
         )  # fmt: skip
@@ -241,14 +245,22 @@ class Run:
         """Time spent on the run so far, earlier sittings included."""
         return self.seconds_before + time.monotonic() - self.began
 
-    def save(self, figures: dict[str, Any]) -> None:
-        """Write checkpoint.pt, to go on from, and model.safetensors, to use; in the first process."""
+    def save(self) -> None:
+        """Write checkpoint.pt, to go on from, and model.safetensors, to use; in the first process.
+
+        Raises:
+            UserError: a weight is not finite, or the files cannot be written; what was saved before is untouched.
+        """
         if not self.group.first:
             return
+        # A single infinite gradient can break the weights after a loss that was fine.
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise UserError(self._blown_up("The weights are no longer finite"))
         checkpoint = Checkpoint(
             self.step, self.model.state_dict(), self.optimizer.state_dict(),
             self.ema.module.state_dict() if self.ema is not None else None,
             self.statistics.to(torch.device("cpu")), torch.get_rng_state(), self.seconds(),
+            self.figures,
         )  # fmt: skip
         save_checkpoint(checkpoint, self.folder)
         recipe = self.recipe
@@ -264,18 +276,18 @@ class Run:
                 "steps": self.steps,
                 "photos_seen": self.step * recipe.batch_size,
                 "seconds": round(self.seconds(), 1),
-                "holdout": figures,
+                "holdout": self.figures,
                 "recipe": recipe.model_dump(mode="json"),
             },
         )
         save_pretrained(pretrained, self.folder / WEIGHTS_NAME)
 
-    def finish(self, figures: dict[str, Any]) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Write metrics.json; in the first process."""
         if not self.group.first:
             return {}
         seen = self.step * self.recipe.batch_size
-        metrics = figures | {"photos_per_second": round(seen / self.seconds(), 2), "photos_seen": seen}
+        metrics = self.figures | {"photos_per_second": round(seen / self.seconds(), 2), "photos_seen": seen}
         return write_metrics(
             self.folder, command="pretrain", metrics=metrics, config=self.recipe.model_dump(mode="json"),
             seed=self.recipe.seed, seconds=self.seconds(),
@@ -313,6 +325,10 @@ class StopRequest:
 def stop_signals() -> Iterator[StopRequest]:
     """Note the first SIGINT or SIGTERM, for the loop to save and stop; a second one acts at once."""
     request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        # Python gives signals to the main thread only; a run elsewhere is stopped by whoever started it.
+        yield request
+        return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, _: Any) -> None:
