@@ -61,6 +61,10 @@ class LazyGroup(click.Group):
         except UserError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(2)
+        except click.UsageError as error:
+            asked = (error.ctx or ctx).command_path
+            click.echo(f"Error: {error.format_message()} See `{asked} --help`.", err=True)
+            ctx.exit(2)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

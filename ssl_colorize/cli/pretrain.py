@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +73,14 @@ def pretrain(
     try:
         content = train(recipe, folder, resume=resume is not None)
     except Interrupted as stopped:
-        click.echo(str(stopped), err=True)
+        if os.environ.get("RANK", "0") == "0":
+            click.echo(str(stopped), err=True)
         click.get_current_context().exit(128 + stopped.signum)
+    except UserError:
+        # A run that could not begin leaves no empty folder behind; one that wrote anything keeps it.
+        with suppress(OSError):
+            folder.rmdir()
+        raise
     if os.environ.get("RANK", "0") != "0":
         return
     content = _sign(folder, content)

@@ -22,7 +22,8 @@ def made(step: int, *, numbers: int = 10) -> Checkpoint:
     optimizer.step()
     statistics = TrainingStatistics(torch.rand(313), torch.rand(313), torch.rand(313), torch.rand(2))
     state = {"weight": weight.detach()}
-    return Checkpoint(step, state, optimizer.state_dict(), state, statistics, torch.get_rng_state(), 12.5, {"loss": 1.5})
+    random_state = torch.get_rng_state()
+    return Checkpoint(step, state, optimizer.state_dict(), state, statistics, random_state, 12.5, {"loss": 1.5})
 
 
 def same(one: object, other: object) -> bool:

@@ -13,7 +13,7 @@ from skimage.color import lab2rgb
 from ssl_colorize.color import ab_bins
 from ssl_colorize.data import open_photos
 from ssl_colorize.errors import UserError
-from ssl_colorize.measure import PriorSettings, measure_prior
+from ssl_colorize.pretrain.measure import PriorSettings, measure_prior
 
 
 def flat_photo(path: Path, a: float, b: float) -> None:
