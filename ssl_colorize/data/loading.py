@@ -29,6 +29,7 @@ class Batch(NamedTuple):
 
     photos: Tensor  # (B, 3, crop, crop) uint8 RGB
     unreadable: list[str]  # one "file: reason" for each photo that could not be read
+    indices: Tensor  # (B,) int64, which photos of the set these are
 
 
 def training_batches(
@@ -95,13 +96,20 @@ class _TrainingSteps(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         pixels = np.empty((self.count, 3, self.crop, self.crop), np.uint8)
         unreadable: list[str] = []
+        indices: list[int] = []
         for row in range(self.count):
-            if not self._sample(step * self.batch_size + self.first + row, pixels[row], unreadable):
-                return Batch(torch.from_numpy(pixels[:row]), unreadable)
-        return Batch(torch.from_numpy(pixels), unreadable)
+            index = self._sample(step * self.batch_size + self.first + row, pixels[row], unreadable)
+            if index is None:
+                break
+            indices.append(index)
+        return Batch(torch.from_numpy(pixels[: len(indices)]), unreadable, torch.tensor(indices, dtype=torch.int64))
 
-    def _sample(self, position: int, out: NDArray[np.uint8], unreadable: list[str]) -> bool:
-        """Put the sample at a position of the run in `out` (3, crop, crop); False if no photo could be read."""
+    def _sample(self, position: int, out: NDArray[np.uint8], unreadable: list[str]) -> int | None:
+        """Put the sample at a position of the run in `out` (3, crop, crop).
+
+        Returns:
+            The index of its photo; None if no photo could be read.
+        """
         # Only random() is used: Python promises its numbers for a seed across versions.
         draw = random.Random(f"{self.seed} {position}").random
         low, high = self.resize
@@ -111,16 +119,17 @@ class _TrainingSteps(Dataset[Batch]):
         epoch, number = divmod(position, count)
         order = _permutation(count, self.seed, epoch)
         for attempt in range(min(_MOST_TRIES, count)):
+            index = int(order[(number + attempt) % count])
             try:
-                photo = self.photos.read(int(order[(number + attempt) % count]), short_side=short_side)
+                photo = self.photos.read(index, short_side=short_side)
             except UnreadablePhoto as error:
                 unreadable.append(str(error))
                 continue
             window = resized_window(photo, short_side=short_side, crop=self.crop, across=across, down=down)
             pixels = np.asarray(window).transpose(2, 0, 1)
             out[...] = pixels[:, :, ::-1] if mirrored else pixels
-            return True
-        return False
+            return index
+        return None
 
 
 class _HoldoutSteps(Dataset[Batch]):
@@ -129,7 +138,7 @@ class _HoldoutSteps(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         unreadable: list[str] = []
-        pixels = []
+        pixels, indices = [], []
         for index in range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.photos))):
             try:
                 photo = self.photos.read(index, short_side=self.resize)
@@ -138,8 +147,9 @@ class _HoldoutSteps(Dataset[Batch]):
                 continue
             window = resized_window(photo, short_side=self.resize, crop=self.crop, across=0.5, down=0.5)
             pixels.append(np.asarray(window).transpose(2, 0, 1))
+            indices.append(index)
         stacked = np.stack(pixels) if pixels else np.empty((0, 3, self.crop, self.crop), np.uint8)
-        return Batch(torch.from_numpy(stacked), unreadable)
+        return Batch(torch.from_numpy(stacked), unreadable, torch.tensor(indices, dtype=torch.int64))
 
 
 def resized_window(photo: Image.Image, *, short_side: int, crop: int, across: float, down: float) -> Image.Image:
@@ -208,7 +218,7 @@ def _without_empty(batches: Generator[Batch, None, None]) -> Iterator[Batch]:
                 last = batch
             else:
                 filled = batch if len(batch.photos) else last
-                last = Batch(filled.photos, last.unreadable + batch.unreadable)
+                last = Batch(filled.photos, last.unreadable + batch.unreadable, filled.indices)
     if not len(last.photos):
         raise _nothing_readable(last)
     yield last

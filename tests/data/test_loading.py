@@ -195,6 +195,15 @@ def test_holdout_is_centred_in_order_and_unmirrored() -> None:
 # --- unreadable photos -----------------------------------------------------------------------------------------------
 
 
+def test_batches_say_which_photos_they_hold() -> None:
+    photos = MadePhotos(7, broken=[2, 5])
+    for part in batches(photos, steps=8):
+        assert part.indices.tolist() == part.photos[:, 0, 0, 0].tolist()
+    held = list(holdout_batches(photos, resize=8, crop=8, batch_size=2, workers=0))
+    assert [index for part in held for index in part.indices.tolist()] == [0, 1, 3, 4, 6]
+    assert stacked(held)[:, 0, 0, 0].tolist() == [0, 1, 3, 4, 6]
+
+
 def test_unreadable_photos_are_replaced_and_reported() -> None:
     good, bad = batches(MadePhotos(12), steps=3), batches(MadePhotos(12, broken=[5]), steps=3)
     order = chosen(good)
