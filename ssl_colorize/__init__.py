@@ -5,16 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssl_colorize.colorize import Colorizer
+    from ssl_colorize.encoder import Encoder, load_encoder
     from ssl_colorize.models import create_model, list_models
 
 __version__ = "0.1.0"
-__all__ = ["Colorizer", "__version__", "create_model", "list_models"]
+__all__ = ["Colorizer", "Encoder", "__version__", "create_model", "list_models", "load_encoder"]
 
 # Loaded on first use: `ssl-colorize --help` must not wait for torch.
 _HOMES = {
     "Colorizer": "ssl_colorize.colorize",
+    "Encoder": "ssl_colorize.encoder",
     "create_model": "ssl_colorize.models",
     "list_models": "ssl_colorize.models",
+    "load_encoder": "ssl_colorize.encoder",
 }
 
 

@@ -1,6 +1,7 @@
 """Photos in: decoding, sources, and batches."""
 
 from ssl_colorize.data.images import MAX_PIXELS, PHOTO_SUFFIXES, UnreadablePhoto, find_photos, read_photo
+from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
 from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.photos import Photos
 from ssl_colorize.data.sources import open_photos
@@ -9,11 +10,14 @@ __all__ = [
     "MAX_PIXELS",
     "PHOTO_SUFFIXES",
     "Batch",
+    "LabelledPhotos",
     "Photos",
     "UnreadableLog",
     "UnreadablePhoto",
+    "choosing_split",
     "find_photos",
     "holdout_batches",
+    "open_labelled",
     "open_photos",
     "read_photo",
     "training_batches",

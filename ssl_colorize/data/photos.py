@@ -56,20 +56,24 @@ class Photos(ABC):
         if len(self) < 2:
             raise UserError(f"Holding photos out takes at least 2, and there is {len(self)}. Give more with --data.")
         count = max(1, min(most, round(fraction * len(self)), len(self) - 1))
-        held = set(self._lowest(count, salt=b"holdout"))
+        held = set(self.by_hash(salt=b"holdout")[:count])
         return self.take(i for i in range(len(self)) if i not in held), self.take(sorted(held))
 
     def limit(self, count: int) -> "Photos":
         """At most `count` photos, picked evenly over the set by a hash of their names."""
-        return self if count >= len(self) else self.take(sorted(self._lowest(count, salt=b"limit")))
+        return self if count >= len(self) else self.take(sorted(self.by_hash(salt=b"limit")[:count]))
 
-    def _lowest(self, count: int, *, salt: bytes) -> list[int]:
-        """Indices of the `count` photos whose names hash lowest; equal names go by index."""
+    def stamp(self, index: int) -> tuple[int, int]:
+        """What changes when the photo of this name is replaced: the file's size and time of change; (0, 0) if fixed."""
+        return 0, 0
+
+    def by_hash(self, *, salt: bytes) -> list[int]:
+        """All indices in the order of a hash of the names; equal names go by index."""
 
         def key(index: int) -> tuple[bytes, int]:
             return hashlib.blake2b(os.fsencode(self.name(index)), digest_size=8, salt=salt).digest(), index
 
-        return sorted(range(len(self)), key=key)[:count]
+        return sorted(range(len(self)), key=key)
 
 
 class PhotoFiles(Photos):
@@ -104,6 +108,13 @@ class PhotoFiles(Photos):
     def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
         return read_photo(self._paths[index], short_side=short_side)
 
+    def stamp(self, index: int) -> tuple[int, int]:
+        try:
+            status = os.stat(self._paths[index])  # noqa: PTH116 - thousands of them
+        except OSError:
+            return -1, 0
+        return status.st_size, status.st_mtime_ns
+
     def take(self, indices: Iterable[int]) -> "PhotoFiles":
         chosen = list(indices)
         return PhotoFiles([self._paths[i] for i in chosen], [self._name_starts[i] for i in chosen])
@@ -133,6 +144,10 @@ class SeveralSets(Photos):
     def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
         part, inner = self._locate(index)
         return self._sets[part].read(inner, short_side=short_side)
+
+    def stamp(self, index: int) -> tuple[int, int]:
+        part, inner = self._locate(index)
+        return self._sets[part].stamp(inner)
 
     def take(self, indices: Iterable[int]) -> Photos:
         chosen: dict[int, list[int]] = {}

@@ -79,7 +79,7 @@ class SamplePhotos(Photos):
             train += [_Region(region.path, box) for box in _training_boxes((left, top, edge, bottom), right - edge)]
             held += [_Region(region.path, box) for box in _stacked_tiles((edge, top, right, bottom))]
         held_out = SamplePhotos(held)
-        return SamplePhotos(train), held_out.take(sorted(held_out._lowest(max(1, most), salt=b"holdout")))
+        return SamplePhotos(train), held_out.take(sorted(held_out.by_hash(salt=b"holdout")[: max(1, most)]))
 
 
 def _installed_files() -> Iterator[Path]:

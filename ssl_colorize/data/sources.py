@@ -50,7 +50,7 @@ def _open_item(item: str, *, split: str, root: Path | None) -> Photos:
     if item == "samples":
         return SamplePhotos.installed()
     if item in TORCHVISION_SETS:
-        return open_torchvision(item, split=split, root=root or _default_root())
+        return open_torchvision(item, split=split, root=root or default_root())
     path = Path(item).expanduser()
     if path.is_dir():
         return _open_folder(str(path), split=split)
@@ -61,7 +61,8 @@ def _open_item(item: str, *, split: str, root: Path | None) -> Photos:
     raise UserError(_unknown(item))
 
 
-def _default_root() -> Path:
+def default_root() -> Path:
+    """Where torchvision sets are stored unless told otherwise."""
     return Path(os.environ.get("SSL_COLORIZE_DATA") or "~/.cache/ssl-colorize").expanduser()
 
 

@@ -1,17 +1,23 @@
-"""Photos of the torchvision data sets, by name, downloaded on first use. Labels are not used."""
+"""Photos of the torchvision data sets, by name, downloaded on first use."""
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ssl_colorize.data.images import UnreadablePhoto
 from ssl_colorize.data.photos import PhotoFiles, Photos, together
+from ssl_colorize.data.voc import VOC_CLASSES, read_objects, voc_labels
 from ssl_colorize.errors import UserError
+
+# Photos, their labels, and the names of the classes.
+Labelled = tuple[Photos, NDArray[np.integer], tuple[str, ...]]
 
 
 class _Set(NamedTuple):
@@ -127,6 +133,43 @@ def open_torchvision(name: str, *, split: str, root: Path) -> Photos:
     # Some of the lists pair each file with its class.
     paths = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in entries]
     return PhotoFiles.below(str(root), paths)
+
+
+def open_labelled_torchvision(name: str, *, root: Path) -> tuple[Labelled, Labelled]:
+    """The photos of a set in TORCHVISION_SETS to train on and to test on, with labels.
+
+    Raises:
+        UserError: the set is neither there nor to be had from the network.
+    """
+    known = TORCHVISION_SETS[name]
+    root = root.expanduser().absolute()
+    # Of STL-10 only a part has labels.
+    train = {"split": "train"} if name == "stl10" else known.train
+    return _labelled(name, _load(name, train, root), root), _labelled(name, _load(name, known.rest[-1], root), root)
+
+
+def _labelled(name: str, dataset: Any, root: Path) -> Labelled:
+    files = TORCHVISION_SETS[name].files
+    if TORCHVISION_SETS[name].class_name == "VOCDetection":
+        objects = [read_objects(Path(path)) for path in dataset.annotations]
+        classes = VOC_CLASSES
+        return _files(dataset.images, root), voc_labels(objects, classes), classes
+    if not files:
+        values = dataset.targets if hasattr(dataset, "targets") else dataset.labels
+        photos: Photos = ItemPhotos(dataset, name)
+    else:
+        entries = list(getattr(dataset, files))
+        paired = bool(entries) and isinstance(entries[0], tuple)
+        values = [entry[1] for entry in entries] if paired else dataset._labels
+        photos = _files([entry[0] if paired else entry for entry in entries], root)
+    # Imagenette's names are tuples of synonyms.
+    classes = tuple(each if isinstance(each, str) else each[0] for each in dataset.classes)
+    return photos, np.asarray(values, dtype=np.int64), classes
+
+
+def _files(paths: Sequence[str | Path], root: Path) -> PhotoFiles:
+    """In the set's own order, which is that of its labels."""
+    return PhotoFiles([str(path) for path in paths], [len(str(root)) + 1] * len(paths))
 
 
 def _load(name: str, options: dict[str, Any], root: Path) -> Any:

@@ -1,0 +1,270 @@
+"""Photos with labels, in a part to train on and a part to test on: class folders, VOC, torchvision sets."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssl_colorize.data.images import walk_photos
+from ssl_colorize.data.photos import PhotoFiles, Photos
+from ssl_colorize.data.sources import default_root
+from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS, open_labelled_torchvision
+from ssl_colorize.data.voc import find_voc, read_voc, voc_labels
+from ssl_colorize.errors import UserError
+
+_TEST_FOLDERS = ("test", "val", "valid", "validation", "testing")
+_HELD_OUT = 0.2  # share of each class that tests where there is no split
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """Photos and what is on them.
+
+    Attributes:
+        photos: N photos.
+        labels: (N,) int64, indices into classes; multi-label (N, C) int8: 1 there, 0 not there, -1 not counted.
+        classes: C names.
+    """
+
+    photos: Photos
+    labels: NDArray[np.integer]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.photos) != len(self.labels):
+            raise ValueError(f"{len(self.photos)} photos and {len(self.labels)} labels")
+
+    @property
+    def multilabel(self) -> bool:
+        return self.labels.ndim == 2
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Iterable[int]) -> "LabelledPhotos":
+        """Those at the given indices, in this order."""
+        chosen = np.asarray(list(indices), dtype=np.int64)
+        return LabelledPhotos(self.photos.take(chosen.tolist()), self.labels[chosen], self.classes)
+
+    def positives(self) -> NDArray[np.bool_]:
+        """(N, C): which classes are on which photo."""
+        if self.multilabel:
+            return np.asarray(self.labels == 1)
+        return np.asarray(self.labels[:, None] == np.arange(len(self.classes)))
+
+
+def open_labelled(
+    data: Sequence[str], *, limit: int | None = None, root: Path | None = None
+) -> tuple[LabelledPhotos, LabelledPhotos]:
+    """The photos to train on and those to test on, with the same classes in the same order.
+
+    Each item is
+    - a folder DATA/train/CLASS/... with DATA/test/CLASS/... (or val/) beside it; without these, or with train/ alone, a
+      fifth of each class is the test part, picked by a hash of the names, so that it is the same on every machine;
+    - a VOC folder, multi-label: trains on the list trainval and tests on test where that exists, else train and val;
+    - a torchvision name.
+
+    Args:
+        limit: at most so many photos to train on, and a quarter as many to test on, in the classes' proportions and
+            with at least one of each class.
+        root: where torchvision sets are stored; by default $SSL_COLORIZE_DATA, else ~/.cache/ssl-colorize.
+
+    Raises:
+        UserError: an item is missing, empty or without labels; there are fewer than 2 classes; a class of the test
+            part has no photo to train on.
+    """
+    if not data:
+        raise UserError("No photos given. Name a folder of class folders, VOC, or a torchvision set with --data.")
+    opened = [_open_item(str(item), root) for item in data]
+    train, test = (_joined([each[part] for each in opened]) for part in (0, 1))
+    where = ", ".join(map(str, data))
+    train, test = _with_equal_classes(train, test, where)
+    if limit is None:
+        return train, test
+    return _limited(train, limit, where), _limited(test, max(limit // 4, _present(test)), where)
+
+
+def choosing_split(
+    labels: NDArray[np.integer], *, fraction: float = 0.2, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split training photos into some to fit on and some to choose hyper-parameters on.
+
+    Every class keeps a photo to fit on. Single labels are split class by class.
+
+    Args:
+        labels: (N,) or (N, C) as in `LabelledPhotos`.
+        fraction: share to choose on.
+
+    Returns:
+        Indices to fit on and indices to choose on, both sorted and not empty.
+
+    Raises:
+        UserError: no photo can be spared.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction lies between 0 and 1, not {fraction}")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    present = labels == 1 if labels.ndim == 2 else labels[:, None] == np.unique(labels)
+    left = present.sum(0)
+    chosen: list[int] = []
+    if labels.ndim == 2:
+        wanted = max(1, round(fraction * len(labels)))
+        quota = np.full(present.shape[1], wanted)
+    else:
+        wanted = len(labels)
+        quota = np.where(left > 1, np.maximum(1, np.round(fraction * left)), 0).astype(np.int64)
+    for index in order:
+        here = present[index]
+        if len(chosen) < wanted and (left[here] > 1).all() and (quota[here] > 0).all():
+            chosen.append(int(index))
+            left -= here
+            quota -= here
+    if not chosen or len(chosen) == len(labels):
+        raise UserError("Choosing hyper-parameters takes at least 2 training photos of a class. Give more photos.")
+    choose = np.sort(np.asarray(chosen, dtype=np.int64))
+    return np.setdiff1d(np.arange(len(labels)), choose), choose
+
+
+def _open_item(item: str, root: Path | None) -> tuple[LabelledPhotos, LabelledPhotos]:
+    if item in TORCHVISION_SETS:
+        (photos, labels, classes), (test_photos, test_labels, _) = open_labelled_torchvision(
+            item, root=root or default_root()
+        )
+        return LabelledPhotos(photos, labels, classes), LabelledPhotos(test_photos, test_labels, classes)
+    path = Path(item).expanduser().absolute()
+    if not path.is_dir():
+        kinds = "a folder of class folders, a VOC folder, or one of"
+        raise UserError(f"No labelled photos at {item}: give {kinds} {', '.join(sorted(TORCHVISION_SETS))}.")
+    voc = find_voc(path)
+    if voc is not None:
+        (photos, objects), (test_photos, test_objects) = read_voc(voc)
+        classes = tuple(sorted({name for each in (*objects, *test_objects) for name in each}))
+        return (
+            LabelledPhotos(photos, voc_labels(objects, classes), classes),
+            LabelledPhotos(test_photos, voc_labels(test_objects, classes), classes),
+        )
+    return _open_class_folders(path)
+
+
+def _open_class_folders(path: Path) -> tuple[LabelledPhotos, LabelledPhotos]:
+    tests = [path / name for name in _TEST_FOLDERS if (path / name).is_dir()]
+    if not (path / "train").is_dir():
+        if tests:
+            raise UserError(f"{path} has {tests[0].name}/ but no train/: put the photos to train on there.")
+        return _split(_read_class_folders(path))
+    train = _read_class_folders(path / "train")
+    if not tests:
+        return _split(train)
+    # Of two, test/ is the one to report on, unless it came without labels, as competitions' do.
+    known = [each for each in tests if any((each / name).is_dir() for name in train.classes)]
+    return train, _read_class_folders((known or tests)[0])
+
+
+def _read_class_folders(folder: Path) -> LabelledPhotos:
+    """FOLDER/CLASS/**; class folders without photos do not count."""
+    names = sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    found = {name: sorted(walk_photos(str(folder / name))) for name in names}
+    found = {name: paths for name, paths in found.items() if paths}
+    if not found:
+        if walk_photos(str(folder)):
+            raise UserError(f"{folder} has photos but no labels: put them in one folder a class, {folder.name}/CLASS/.")
+        raise UserError(f"{folder} holds no photos. Give a folder with one folder of photos a class.")
+    paths = [path for each in found.values() for path in each]
+    photos = PhotoFiles(paths, [len(str(folder).rstrip(os.sep)) + 1] * len(paths))
+    labels = np.repeat(np.arange(len(found)), [len(each) for each in found.values()])
+    return LabelledPhotos(photos, labels, tuple(found))
+
+
+def _split(whole: LabelledPhotos) -> tuple[LabelledPhotos, LabelledPhotos]:
+    """Hold out a fifth of each class by a hash of the names; a class of one photo only trains."""
+    held: list[int] = []
+    for number in range(len(whole.classes)):
+        mine = np.flatnonzero(whole.labels == number)
+        if len(mine) > 1:
+            count = max(1, round(_HELD_OUT * len(mine)))
+            held += mine[whole.photos.take(mine.tolist()).by_hash(salt=b"holdout")[:count]].tolist()
+    if not held:
+        raise UserError("No class has a second photo to test on. Give more photos with --data.")
+    kept = np.setdiff1d(np.arange(len(whole)), held)
+    return whole.take(kept.tolist()), whole.take(sorted(held))
+
+
+def _joined(sets: Sequence[LabelledPhotos]) -> LabelledPhotos:
+    """Several items as one set, over all their classes."""
+    if len(sets) == 1:
+        return sets[0]
+    files = [each.photos for each in sets if isinstance(each.photos, PhotoFiles)]
+    if len(files) < len(sets) or len({each.multilabel for each in sets}) > 1:
+        raise UserError("Several --data items must all be folders, of one kind: class folders or VOC.")
+    photos = PhotoFiles.together(files)
+    if len(photos) < sum(map(len, sets)):
+        raise UserError("The same photo is in two of the --data items. Give each once.")
+    classes = tuple(sorted({name for each in sets for name in each.classes}))
+    return LabelledPhotos(photos, np.concatenate([_relabel(each, classes) for each in sets]), classes)
+
+
+def _relabel(photos: LabelledPhotos, classes: tuple[str, ...]) -> NDArray[np.integer]:
+    """Its labels as indices (or columns) of `classes`, which hold all of its own."""
+    places = np.asarray([classes.index(name) for name in photos.classes], dtype=np.int64)
+    if not photos.multilabel:
+        return places[photos.labels]
+    labels = np.zeros((len(photos), len(classes)), np.int8)
+    labels[:, places] = photos.labels
+    return labels
+
+
+def _with_equal_classes(
+    train: LabelledPhotos, test: LabelledPhotos, where: str
+) -> tuple[LabelledPhotos, LabelledPhotos]:
+    for part, name in ((train, "train on"), (test, "test on")):
+        if not len(part):
+            raise UserError(f"{where} has no photos to {name}.")
+    trained = {name for name, some in zip(train.classes, train.positives().any(0), strict=True) if some}
+    tested = [name for name, some in zip(test.classes, test.positives().any(0), strict=True) if some]
+    untrained = [name for name in tested if name not in trained]
+    if untrained:
+        more = f" and {len(untrained) - 3} more" if len(untrained) > 3 else ""
+        raise UserError(
+            f"{where}: photos to test on but none to train on of {', '.join(untrained[:3])}{more}. "
+            "Both parts need the same class names."
+        )
+    if len(trained) < 2:
+        raise UserError(f"{where} has {len(trained)} class ({', '.join(trained)}); classifying takes at least 2.")
+    classes = tuple(name for name in train.classes if name in trained)
+    return _restricted(train, classes), _restricted(test, classes)
+
+
+def _restricted(part: LabelledPhotos, classes: tuple[str, ...]) -> LabelledPhotos:
+    """The same photos labelled with `classes`; classes that no photo shows may go."""
+    if part.classes == classes:
+        return part
+    if part.multilabel:
+        columns = {name: part.labels[:, number] for number, name in enumerate(part.classes)}
+        absent = np.zeros(len(part), np.int8)
+        return LabelledPhotos(part.photos, np.stack([columns.get(name, absent) for name in classes], 1), classes)
+    places = np.asarray([classes.index(name) if name in classes else -1 for name in part.classes], dtype=np.int64)
+    return LabelledPhotos(part.photos, places[part.labels], classes)
+
+
+def _present(part: LabelledPhotos) -> int:
+    return int(part.positives().any(0).sum())
+
+
+def _limited(part: LabelledPhotos, count: int, where: str) -> LabelledPhotos:
+    """At most `count`: first one of each class, then so that the classes keep their proportions."""
+    if count < _present(part):
+        raise UserError(f"--limit {count} is fewer than the {_present(part)} classes of {where}.")
+    if count >= len(part):
+        return part
+    order = np.asarray(part.photos.by_hash(salt=b"limit"))
+    positives = part.positives()[order]
+    # How far into its class a photo comes; with several classes, into the one where it comes first.
+    place = np.where(positives, np.cumsum(positives, 0) - 1, np.inf)
+    share = (place + 0.5) / np.maximum(1, positives.sum(0))
+    urgent = np.where((place == 0).any(1), -1.0, share.min(1))
+    if part.multilabel:
+        urgent = np.where((place == 0).any(1), -1.0, np.arange(len(part)) / len(part))
+    return part.take(np.sort(order[np.argsort(urgent, kind="stable")[:count]]).tolist())

@@ -1,0 +1,211 @@
+"""Frozen features of photos: named layers of a colorization network, or of another one to compare it with."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_colorize.color import rgb_to_lightness
+from ssl_colorize.data import open_photos, training_batches
+from ssl_colorize.errors import UserError
+from ssl_colorize.models import create_model, list_models, load_pretrained
+from ssl_colorize.models.init import initialize
+from ssl_colorize.models.pretrained import RELEASED_INPUT_SIZE
+from ssl_colorize.models.registry import FeatureInfo
+from ssl_colorize.models.trunks import LITE0, ColorizationTrunk, Lite0Trunk, TimmTrunk, Trunk
+
+Pooling = Literal["adaptive", "average", "bilinear"]
+
+# Photos, and their side in pixels, that a data-dependent initialisation looks at.
+_INIT_PHOTOS, _INIT_SIDE = 32, 128
+
+
+class Encoder(nn.Module):
+    """Photos in, feature maps by layer name out; nothing in it ever changes.
+
+    BatchNorm always uses its stored statistics, also after `.train()`, and no weight takes gradients.
+
+    Attributes:
+        name: the source as it was given to `load_encoder`.
+        layers: names of the layers, first to last.
+        feature_info: `num_chs`, `reduction` and `module` of each layer, as in timm.
+        input_size: short side in pixels of photos as the network saw them in training.
+    """
+
+    def __init__(self, trunk: Trunk, *, name: str) -> None:
+        super().__init__()
+        self.trunk = trunk.requires_grad_(False).eval()
+        self.name = name
+        self.input_size = trunk.input_size
+        self.training = False
+
+    @property
+    def feature_info(self) -> list[FeatureInfo]:
+        return self.trunk.feature_info
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(info["module"] for info in self.feature_info)
+
+    def choose(self, layers: Iterable[str] | None) -> tuple[str, ...]:
+        """The named layers, first to last, each once; all if none is named.
+
+        Raises:
+            UserError: a layer is unknown.
+        """
+        wanted = tuple(layers or ())
+        unknown = [layer for layer in wanted if layer not in self.layers]
+        if unknown:
+            raise UserError(f"{self.name} has no layer {unknown[0]!r}: choose from {', '.join(self.layers)}.")
+        return tuple(layer for layer in self.layers if layer in wanted or not wanted)
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+    def forward(self, images: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Feature maps after ReLU.
+
+        Args:
+            images: RGB (B, 3, H, W), uint8 or floats in [0, 1]; or L (B, 1, H, W), floats in 0..100. Any H and W: what
+                is not a multiple of the network's stride is padded by repeating the edge, and the padding's cells are
+                cut off again.
+            layers: names; all by default.
+
+        Returns:
+            (B, C, h, w) float32 by layer.
+
+        Raises:
+            UserError: a layer is unknown.
+            ValueError: the images have another shape or type.
+        """
+        chosen = self.choose(layers)
+        _check(images)
+        prepared = self.trunk.prepare(images)
+        height, width = prepared.shape[-2:]
+        down, right = (-side % self.trunk.multiple for side in (height, width))
+        if down or right:
+            prepared = functional.pad(prepared, (0, right, 0, down), mode="replicate")
+        maps = self.trunk.maps(prepared, chosen)
+        if down or right:
+            cells = {info["module"]: info["reduction"] for info in self.feature_info}
+            maps = {name: x[..., : -(-height // cells[name]), : -(-width // cells[name])] for name, x in maps.items()}
+        return {name: maps[name].float() for name in chosen}
+
+    def vectors(
+        self, images: Tensor, layers: Iterable[str] | None = None, *, pool: Pooling = "adaptive", size: int = 1
+    ) -> dict[str, Tensor]:
+        """Each layer's map pooled to size x size cells and flattened: (B, C * size * size) float32 by layer."""
+        return {name: pool_map(x, size, pool).flatten(1) for name, x in self(images, layers).items()}
+
+    def fingerprint(self) -> str:
+        """A hash of all that features depend on: weights, buffers, layers, preprocessing. Same on every device."""
+        digest = hashlib.sha256(repr((self.feature_info, self.trunk.preprocessing, self.trunk.multiple)).encode())
+        for name, value in sorted(self.trunk.state_dict().items()):
+            values = value.detach().cpu().contiguous()
+            digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            digest.update(values.flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def pool_map(x: Tensor, size: int, method: Pooling = "adaptive") -> Tensor:
+    """Bring maps (B, C, h, w) to (B, C, size, size).
+
+    - "adaptive": means over windows that cover the map evenly, some a cell larger than others.
+    - "average": means over equal windows, side h - (size - 1) * (h // size), at a stride of h // size. A map smaller
+      than size is pooled adaptively, which repeats its cells.
+    - "bilinear": values interpolated at the new cells' centres, without smoothing (Zhang et al. 2016).
+    """
+    if method == "bilinear":
+        return functional.interpolate(x, (size, size), mode="bilinear", align_corners=False)
+    if method == "average" and min(x.shape[-2:]) >= size:
+        stride = [side // size for side in x.shape[-2:]]
+        window = [side - (size - 1) * step for side, step in zip(x.shape[-2:], stride, strict=True)]
+        return functional.avg_pool2d(x, window, stride)
+    if method not in ("adaptive", "average"):
+        raise ValueError(f"pooling is 'adaptive', 'average' or 'bilinear', not {method!r}")
+    return functional.adaptive_avg_pool2d(x, size)
+
+
+def load_encoder(source: str | Path, *, device: torch.device | str = "cpu", seed: int = 0) -> Encoder:
+    """An encoder from what `--encoder` says.
+
+    Args:
+        source: a run folder, a .safetensors file, the authors' released .pth; "random:eccv16" (untrained) or
+            "kmeans:eccv16" (data-dependent initialisation on the sample photos), with a width after @ as in
+            "random:eccv16@0.5"; "timm:NAME" (its pretrained weights, on RGB; "timm:NAME@L" on lightness),
+            "timm-random:NAME" (untrained); "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
+        device: where to put it.
+        seed: of the untrained ones.
+
+    Raises:
+        UserError: the source is unknown, incomplete, or cannot be had.
+    """
+    text = str(source)
+    kind, colon, rest = text.partition(":")
+    if colon and kind in ("random", "kmeans"):
+        trunk: Trunk = _untrained(kind, rest, seed)
+    elif colon and kind in ("timm", "timm-random"):
+        name, at, space = rest.partition("@")
+        grey = _only_lightness(at, space, text)
+        trunk = _seeded_timm(name, pretrained=kind == "timm", lightness_only=grey, seed=seed)
+    elif text.partition("@")[0] == LITE0:
+        _, at, space = text.partition("@")
+        trunk = Lite0Trunk(lightness_only=_only_lightness(at, space, text))
+    elif Path(text).exists():
+        pretrained = load_pretrained(source)
+        trunk = ColorizationTrunk(pretrained.model, input_size=pretrained.input_size)
+    else:
+        raise UserError(_unknown(text))
+    return Encoder(trunk, name=text).to(device)
+
+
+def _check(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"expected images of shape (B, 3, H, W) or (B, 1, H, W), got {tuple(images.shape)}")
+    if images.shape[1] == 1 and not images.is_floating_point():
+        raise ValueError(f"one channel is lightness, floats in 0..100, not {images.dtype}")
+
+
+def _unknown(text: str) -> str:
+    models = ", ".join(list_models())
+    return (
+        f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, random:NAME or kmeans:NAME "
+        f"(NAME of {models}; a width after @), timm:NAME, timm:NAME@L, timm-random:NAME, or {LITE0}."
+    )
+
+
+def _only_lightness(at: str, space: str, text: str) -> bool:
+    if at and space != "L":
+        raise UserError(f"Encoder {text!r}: after @ comes L (lightness instead of colour) or nothing.")
+    return bool(at)
+
+
+def _untrained(kind: str, rest: str, seed: int) -> Trunk:
+    name, at, width = rest.partition("@")
+    try:
+        factor = float(width) if at else 1.0
+    except ValueError:
+        raise UserError(f"Encoder {kind}:{rest}: {width!r} is no width; write it like {kind}:eccv16@0.5.") from None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = create_model(name, width=factor).eval()
+        if kind == "kmeans":
+            batches = training_batches(
+                open_photos(["samples"]), resize=(_INIT_SIDE, 2 * _INIT_SIDE), crop=_INIT_SIDE,
+                batch_size=_INIT_PHOTOS, seed=seed, start=0, steps=1, workers=0,
+            )  # fmt: skip
+            initialize(model, rgb_to_lightness(next(iter(batches)).photos), method="kmeans", seed=seed)
+    return ColorizationTrunk(model, input_size=RELEASED_INPUT_SIZE)
+
+
+def _seeded_timm(name: str, *, pretrained: bool, lightness_only: bool, seed: int) -> Trunk:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TimmTrunk(name, pretrained=pretrained, lightness_only=lightness_only)
+
+
+__all__: Sequence[str] = ["Encoder", "Pooling", "load_encoder", "pool_map"]

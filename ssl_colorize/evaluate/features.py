@@ -1,0 +1,161 @@
+"""Features of many photos: one pass for all layers, kept on disk for the next time."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ssl_colorize.config import Settings
+from ssl_colorize.data import Photos, holdout_batches
+from ssl_colorize.device import DeviceName
+from ssl_colorize.encoder import Encoder, Pooling, pool_map
+from ssl_colorize.errors import UserError
+
+# Part of every key: raise it when the same input gives other features.
+_VERSION = 1
+
+
+class ExtractionSettings(Settings):
+    """What the verbs that measure an encoder share."""
+
+    encoder: str
+    data: tuple[str, ...] = Field(min_length=1)
+    layers: tuple[str, ...] = ()  # all
+    batch_size: int = Field(64, ge=1)
+    workers: int = Field(2, ge=0)
+    device: DeviceName = "auto"
+    limit: int | None = Field(None, ge=2)
+    seed: int = 0
+    resize: int | None = Field(None, ge=8)  # short side in pixels; by default the encoder's input size
+    crop: int | None = Field(None, ge=8)  # side of the centre crop; by default `resize`
+    cache: str | None = None  # folder; by default $SSL_COLORIZE_CACHE, else ~/.cache/ssl-colorize/features
+    no_cache: bool = False
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where features are kept; None where they are not."""
+        if self.no_cache:
+            return None
+        default = os.environ.get("SSL_COLORIZE_CACHE") or "~/.cache/ssl-colorize/features"
+        return Path(self.cache or default).expanduser()
+
+    def sides(self, encoder: Encoder) -> tuple[int, int]:
+        """(resize, crop) in pixels for an encoder."""
+        resize = self.resize or encoder.input_size
+        crop = self.crop or resize
+        if crop > resize:
+            raise UserError(f"A crop of {crop} px does not fit in photos resized to {resize} px.")
+        return resize, crop
+
+
+class Extracted(NamedTuple):
+    """Features of the photos that could be read."""
+
+    features: dict[str, NDArray[np.float32]]  # (N, D) by layer
+    kept: NDArray[np.int64]  # (N,) which photos of the set these are, ascending
+
+
+def extract(
+    encoder: Encoder,
+    photos: Photos,
+    *,
+    layers: Sequence[str] = (),
+    resize: int | None = None,
+    crop: int | None = None,
+    pool: Pooling = "adaptive",
+    sizes: Mapping[str, int] | None = None,
+    batch_size: int = 64,
+    workers: int = 0,
+    cache: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Extracted:
+    """Pooled features of photos, in one pass for all layers.
+
+    Args:
+        encoder: on the device to compute on.
+        layers: names; all by default.
+        resize: short side in pixels; the encoder's input size by default.
+        crop: side of the centre crop; `resize` by default.
+        pool: see `pool_map`.
+        sizes: cells a side that a layer's map is pooled to; 1 where not given.
+        cache: folder to keep features in, or to take them from, memory-mapped; None computes them in memory.
+        say: is told, in a line, what is taken from the cache and how much goes into it.
+
+    Raises:
+        UserError: a layer is unknown, no photo can be read, or the disk cannot hold the features.
+    """
+    chosen = encoder.choose(layers)
+    resize = resize or encoder.input_size
+    crop = crop or resize
+    side = {layer: (sizes or {}).get(layer, 1) for layer in chosen}
+    device = next(encoder.parameters()).device
+    batches = holdout_batches(photos, resize=resize, crop=crop, batch_size=batch_size, workers=workers)
+    found: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in chosen}
+    kept: list[int] = []
+    with torch.no_grad():
+        for batch in batches:
+            maps = encoder(batch.photos.to(device, non_blocking=True), chosen)
+            kept += batch.indices.tolist()
+            for layer in chosen:
+                found[layer].append(pool_map(maps[layer], side[layer], pool).flatten(1).cpu().numpy())
+    features = {layer: np.concatenate(parts) for layer, parts in found.items()}
+    return Extracted(features, np.asarray(kept, dtype=np.int64))
+
+
+@contextmanager
+def frozen(encoder: Encoder) -> Iterator[dict[str, bool]]:
+    """Prove that what happens inside leaves the encoder's weights and buffers as they are, bit by bit.
+
+    Gives a dict that holds {"trunk_unchanged": True} after the block, for the run's metrics.
+
+    Raises:
+        RuntimeError: something changed.
+    """
+    before = encoder.fingerprint()
+    proof: dict[str, bool] = {}
+    yield proof
+    if encoder.fingerprint() != before:
+        raise RuntimeError(f"the weights or buffers of {encoder.name} changed while they should have been frozen")
+    proof["trunk_unchanged"] = True
+
+
+def bootstrap_interval(
+    correct: NDArray[Any], *, seed: int, draws: int = 1000, coverage: float = 0.95
+) -> tuple[float, float]:
+    """The interval that holds the mean over test photos in 95% of resamples of them.
+
+    Args:
+        correct: (N,) booleans, or any figure a photo.
+        coverage: share of the resamples inside.
+
+    Returns:
+        Low and high end; both NaN without photos.
+    """
+    values = np.asarray(correct)
+    count = len(values)
+    if not count:
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    if values.dtype == np.bool_:
+        # The mean of N booleans drawn with replacement is a binomial count.
+        means = generator.binomial(count, values.mean(), draws) / count
+    else:
+        means = np.asarray([values[generator.integers(count, size=count)].mean() for _ in range(draws)])
+    low, high = np.quantile(means, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)
+
+
+def per_class_accuracy(
+    correct: NDArray[np.bool_], labels: NDArray[np.integer], classes: Sequence[str]
+) -> dict[str, float]:
+    """Share of correct photos of each class; NaN for a class without photos."""
+    return {
+        name: float(correct[labels == number].mean()) if (labels == number).any() else float("nan")
+        for number, name in enumerate(classes)
+    }

