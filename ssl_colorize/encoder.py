@@ -103,8 +103,8 @@ class Encoder(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of all that features depend on: weights, buffers, layers, preprocessing. Same on every device."""
-        digest = hashlib.sha256(repr((self.feature_info, self.trunk.preprocessing, self.trunk.multiple)).encode())
-        for name, value in sorted(self.trunk.state_dict().items()):
+        digest = hashlib.sha256(repr((self.trunk.about, self.feature_info, self.trunk.multiple)).encode())
+        for name, value in sorted([*self.trunk.named_parameters(), *self.trunk.named_buffers()]):
             values = value.detach().cpu().contiguous()
             digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
             digest.update(values.flatten().view(torch.uint8).numpy().data)

@@ -49,11 +49,11 @@ class LabelledPhotos:
         chosen = np.asarray(list(indices), dtype=np.int64)
         return LabelledPhotos(self.photos.take(chosen.tolist()), self.labels[chosen], self.classes)
 
-    def positives(self) -> NDArray[np.bool_]:
-        """(N, C): which classes are on which photo."""
+    def counts(self) -> NDArray[np.int64]:
+        """(C,): the number of photos that show each class."""
         if self.multilabel:
-            return np.asarray(self.labels == 1)
-        return np.asarray(self.labels[:, None] == np.arange(len(self.classes)))
+            return np.asarray((self.labels == 1).sum(0), dtype=np.int64)
+        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
 
 def open_labelled(
@@ -107,25 +107,39 @@ def choosing_split(
     if not 0 < fraction < 1:
         raise ValueError(f"fraction lies between 0 and 1, not {fraction}")
     order = np.random.default_rng(seed).permutation(len(labels))
-    present = labels == 1 if labels.ndim == 2 else labels[:, None] == np.unique(labels)
-    left = present.sum(0)
-    chosen: list[int] = []
-    if labels.ndim == 2:
-        wanted = max(1, round(fraction * len(labels)))
-        quota = np.full(present.shape[1], wanted)
-    else:
-        wanted = len(labels)
-        quota = np.where(left > 1, np.maximum(1, np.round(fraction * left)), 0).astype(np.int64)
-    for index in order:
-        here = present[index]
-        if len(chosen) < wanted and (left[here] > 1).all() and (quota[here] > 0).all():
-            chosen.append(int(index))
-            left -= here
-            quota -= here
-    if not chosen or len(chosen) == len(labels):
+    chosen = _spared(labels[order] == 1, fraction) if labels.ndim == 2 else _stratum(labels[order], fraction)
+    if not chosen.any():
         raise UserError("Choosing hyper-parameters takes at least 2 training photos of a class. Give more photos.")
-    choose = np.sort(np.asarray(chosen, dtype=np.int64))
-    return np.setdiff1d(np.arange(len(labels)), choose), choose
+    return np.sort(order[~chosen]), np.sort(order[chosen])
+
+
+def _stratum(labels: NDArray[np.integer], fraction: float) -> NDArray[np.bool_]:
+    """Mask of the first photos of each class, its `fraction` of them but at least one and never all."""
+    counts = np.bincount(labels)
+    quota = np.minimum(np.maximum(1, np.round(fraction * counts)), counts - 1)
+    return np.asarray(_rank_in_class(labels) < quota[labels])
+
+
+def _spared(present: NDArray[np.bool_], fraction: float) -> NDArray[np.bool_]:
+    """Mask of about `fraction` of the rows (N, C), passing over those without which a class would be lost."""
+    wanted = max(1, round(fraction * len(present)))
+    left = present.sum(0)
+    mask = np.zeros(len(present), np.bool_)
+    for row, here in enumerate(present):
+        if wanted and (left[here] > 1).all():
+            mask[row] = True
+            left -= here
+            wanted -= 1
+    return mask if len(present) > 1 else np.zeros_like(mask)
+
+
+def _rank_in_class(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """How many of the same label come before each."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    rank = np.empty(len(labels), np.int64)
+    rank[order] = np.arange(len(labels)) - starts
+    return rank
 
 
 def _open_item(item: str, root: Path | None) -> tuple[LabelledPhotos, LabelledPhotos]:
@@ -210,7 +224,7 @@ def _relabel(photos: LabelledPhotos, classes: tuple[str, ...]) -> NDArray[np.int
     """Its labels as indices (or columns) of `classes`, which hold all of its own."""
     places = np.asarray([classes.index(name) for name in photos.classes], dtype=np.int64)
     if not photos.multilabel:
-        return places[photos.labels]
+        return np.asarray(places[photos.labels])
     labels = np.zeros((len(photos), len(classes)), np.int8)
     labels[:, places] = photos.labels
     return labels
@@ -222,8 +236,8 @@ def _with_equal_classes(
     for part, name in ((train, "train on"), (test, "test on")):
         if not len(part):
             raise UserError(f"{where} has no photos to {name}.")
-    trained = {name for name, some in zip(train.classes, train.positives().any(0), strict=True) if some}
-    tested = [name for name, some in zip(test.classes, test.positives().any(0), strict=True) if some]
+    trained = {name for name, count in zip(train.classes, train.counts(), strict=True) if count}
+    tested = [name for name, count in zip(test.classes, test.counts(), strict=True) if count]
     untrained = [name for name in tested if name not in trained]
     if untrained:
         more = f" and {len(untrained) - 3} more" if len(untrained) > 3 else ""
@@ -250,21 +264,24 @@ def _restricted(part: LabelledPhotos, classes: tuple[str, ...]) -> LabelledPhoto
 
 
 def _present(part: LabelledPhotos) -> int:
-    return int(part.positives().any(0).sum())
+    return int((part.counts() > 0).sum())
 
 
 def _limited(part: LabelledPhotos, count: int, where: str) -> LabelledPhotos:
-    """At most `count`: first one of each class, then so that the classes keep their proportions."""
+    """At most `count`: first one of each class, then others so that the classes keep their proportions."""
     if count < _present(part):
         raise UserError(f"--limit {count} is fewer than the {_present(part)} classes of {where}.")
     if count >= len(part):
         return part
     order = np.asarray(part.photos.by_hash(salt=b"limit"))
-    positives = part.positives()[order]
-    # How far into its class a photo comes; with several classes, into the one where it comes first.
-    place = np.where(positives, np.cumsum(positives, 0) - 1, np.inf)
-    share = (place + 0.5) / np.maximum(1, positives.sum(0))
-    urgent = np.where((place == 0).any(1), -1.0, share.min(1))
+    labels = part.labels[order]
     if part.multilabel:
-        urgent = np.where((place == 0).any(1), -1.0, np.arange(len(part)) / len(part))
-    return part.take(np.sort(order[np.argsort(urgent, kind="stable")[:count]]).tolist())
+        # In the order of the hash, which keeps proportions by chance.
+        place = np.arange(len(part)) / len(part)
+        first = np.unique((labels == 1).argmax(0)[(labels == 1).any(0)])
+    else:
+        rank = _rank_in_class(labels)
+        place = (rank + 0.5) / part.counts()[labels]
+        first = np.flatnonzero(rank == 0)
+    place[first] = -1.0
+    return part.take(np.sort(order[np.argsort(place, kind="stable")[:count]]).tolist())

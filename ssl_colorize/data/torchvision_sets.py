@@ -152,8 +152,7 @@ def _labelled(name: str, dataset: Any, root: Path) -> Labelled:
     files = TORCHVISION_SETS[name].files
     if TORCHVISION_SETS[name].class_name == "VOCDetection":
         objects = [read_objects(Path(path)) for path in dataset.annotations]
-        classes = VOC_CLASSES
-        return _files(dataset.images, root), voc_labels(objects, classes), classes
+        return _files(dataset.images, root), voc_labels(objects, VOC_CLASSES), VOC_CLASSES
     if not files:
         values = dataset.targets if hasattr(dataset, "targets") else dataset.labels
         photos: Photos = ItemPhotos(dataset, name)

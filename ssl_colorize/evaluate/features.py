@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ssl_colorize.config import Settings
-from ssl_colorize.data import Photos, holdout_batches
+from ssl_colorize.data import Batch, Photos, holdout_batches
 from ssl_colorize.device import DeviceName
 from ssl_colorize.encoder import Encoder, Pooling, pool_map
 from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.cache import Entry, Writer, key_of, photos_key, read
 
 # Part of every key: raise it when the same input gives other features.
 _VERSION = 1
@@ -94,18 +95,73 @@ def extract(
     resize = resize or encoder.input_size
     crop = crop or resize
     side = {layer: (sizes or {}).get(layer, 1) for layer in chosen}
-    device = next(encoder.parameters()).device
     batches = holdout_batches(photos, resize=resize, crop=crop, batch_size=batch_size, workers=workers)
-    found: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in chosen}
+    if cache is None:
+        return _in_memory(_pooled(encoder, batches, side, pool), len(photos))
+    entries = _entries(encoder, photos_key(photos), side, pool, (resize, crop))
+    found = {entry.layer: read(cache, entry) for entry in entries}
+    missing = [entry for entry in entries if found[entry.layer] is None]
+    if len(missing) < len(entries):
+        say(f"Features of {', '.join(layer for layer in chosen if found[layer])} taken from {cache}.")
+    if missing:
+        with Writer(cache, missing, photos=len(photos)) as writer:
+            say(f"Keeping the features of {', '.join(each.layer for each in missing)} in {cache}: {writer.size}.")
+            kept: list[int] = []
+            wanted = {each.layer: side[each.layer] for each in missing}
+            for features, indices in _pooled(encoder, batches, wanted, pool):
+                kept += indices.tolist()
+                for layer, rows in features.items():
+                    writer.write(layer, rows)
+            writer.finish(np.asarray(kept, dtype=np.int64))
+        found |= {entry.layer: read(cache, entry) for entry in missing}
+    return _agreed(found, cache)
+
+
+def _entries(
+    encoder: Encoder, photos: str, side: Mapping[str, int], pool: Pooling, sides: tuple[int, int]
+) -> list[Entry]:
+    channels = {info["module"]: info["num_chs"] for info in encoder.feature_info}
+    device = next(encoder.parameters()).device.type
+    common = (_VERSION, encoder.fingerprint(), photos, sides, device)
+    return [
+        # Pooled to a single cell, average and adaptive are the same, but not so that it could be relied on.
+        Entry(layer, channels[layer] * size**2, key_of(*common, layer, pool, size))
+        for layer, size in side.items()
+    ]
+
+
+def _pooled(
+    encoder: Encoder, batches: Iterator[Batch], side: Mapping[str, int], pool: Pooling
+) -> Iterator[tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]:
+    """For every batch the vectors (B, D) of each layer, and which photos they are of."""
+    device = next(encoder.parameters()).device
+    for batch in batches:
+        with torch.no_grad():
+            maps = encoder(batch.photos.to(device, non_blocking=True), tuple(side))
+            vectors = [pool_map(maps[layer], size, pool).flatten(1) for layer, size in side.items()]
+            # In one piece: every transfer from a GPU waits for all the work before it.
+            together = torch.cat(vectors, 1).cpu().numpy()
+        ends = np.cumsum([each.shape[1] for each in vectors])
+        yield dict(zip(side, np.split(together, ends[:-1], axis=1), strict=True)), batch.indices.numpy()
+
+
+def _in_memory(batches: Iterator[tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]], count: int) -> Extracted:
+    features: dict[str, NDArray[np.float32]] = {}
     kept: list[int] = []
-    with torch.no_grad():
-        for batch in batches:
-            maps = encoder(batch.photos.to(device, non_blocking=True), chosen)
-            kept += batch.indices.tolist()
-            for layer in chosen:
-                found[layer].append(pool_map(maps[layer], side[layer], pool).flatten(1).cpu().numpy())
-    features = {layer: np.concatenate(parts) for layer, parts in found.items()}
-    return Extracted(features, np.asarray(kept, dtype=np.int64))
+    for rows, indices in batches:
+        for layer, part in rows.items():
+            whole = features.setdefault(layer, np.empty((count, part.shape[1]), np.float32))
+            whole[len(kept) : len(kept) + len(part)] = part
+        kept += indices.tolist()
+    return Extracted({layer: whole[: len(kept)] for layer, whole in features.items()}, np.asarray(kept, dtype=np.int64))
+
+
+def _agreed(found: Mapping[str, tuple[NDArray[np.float32], NDArray[np.int64]] | None], cache: Path) -> Extracted:
+    """All layers, which must be of the same photos."""
+    first, *rest = found.values()
+    if first is None or any(each is None or not np.array_equal(each[1], first[1]) for each in rest):
+        raise UserError(f"The features in {cache} do not fit together: photos changed meanwhile. Empty it and repeat.")
+    return Extracted({layer: each[0] for layer, each in found.items() if each is not None}, first[1])
 
 
 @contextmanager

@@ -24,13 +24,13 @@ class Trunk(nn.Module, ABC):
         feature_info: one entry a layer, first to last.
         multiple: heights and widths of prepared inputs must be multiples of this.
         input_size: short side in pixels of photos as it saw them in training.
-        preprocessing: what `prepare` does, in words; part of the encoder's fingerprint.
+        about: the network and what `prepare` does, in words; part of the encoder's fingerprint.
     """
 
     feature_info: list[FeatureInfo]
     multiple: int = 1
     input_size: int
-    preprocessing: str
+    about: str
 
     @abstractmethod
     def prepare(self, images: Tensor) -> Tensor:
@@ -44,11 +44,10 @@ class Trunk(nn.Module, ABC):
 class ColorizationTrunk(Trunk):
     """A colorization network: it sees lightness only."""
 
-    preprocessing = "lightness"
-
     def __init__(self, model: ColorizationModel, *, input_size: int) -> None:
         super().__init__()
         self.model = model
+        self.about = f"{model.name} on lightness"
         self.feature_info = model.feature_info
         self.multiple = model.multiple
         self.input_size = input_size
@@ -63,12 +62,12 @@ class ColorizationTrunk(Trunk):
 class ColourTrunk(Trunk):
     """A network on normalised RGB. Lightness comes as the grey that has it, in three equal channels."""
 
-    def __init__(self, *, mean: Sequence[float], std: Sequence[float], lightness_only: bool) -> None:
+    def __init__(self, name: str, *, mean: Sequence[float], std: Sequence[float], lightness_only: bool) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.lightness_only = lightness_only
-        self.preprocessing = f"rgb mean {tuple(mean)} std {tuple(std)}" + " of the grey" * lightness_only
+        self.about = f"{name} on {'grey' if lightness_only else 'RGB'} less {tuple(mean)} over {tuple(std)}"
 
     def prepare(self, images: Tensor) -> Tensor:
         if images.shape[1] == 3 and self.lightness_only:
@@ -85,7 +84,7 @@ class TimmTrunk(ColourTrunk):
     def __init__(self, name: str, *, pretrained: bool, lightness_only: bool = False) -> None:
         network = _create_timm(name, pretrained=pretrained)
         config = network.pretrained_cfg
-        super().__init__(mean=config["mean"], std=config["std"], lightness_only=lightness_only)
+        super().__init__(f"timm {name}", mean=config["mean"], std=config["std"], lightness_only=lightness_only)
         self.network = network
         self.feature_info = [
             {"num_chs": info["num_chs"], "reduction": info["reduction"], "module": info["module"]}
@@ -94,8 +93,12 @@ class TimmTrunk(ColourTrunk):
         self.input_size = int(config["input_size"][-1])
 
     def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        names = [info["module"] for info in self.feature_info]
-        return {name: found for name, found in zip(names, self.network(prepared), strict=True) if name in layers}
+        found: dict[str, Tensor] = {}
+        for info, x in zip(self.feature_info, self.network(prepared), strict=True):
+            if info["module"] in layers:
+                # Some transformers put the channels last.
+                found[info["module"]] = x if x.shape[1] == info["num_chs"] else x.permute(0, 3, 1, 2)
+        return found
 
 
 class Lite0Trunk(ColourTrunk):
@@ -105,7 +108,7 @@ class Lite0Trunk(ColourTrunk):
     input_size = 224
 
     def __init__(self, *, lightness_only: bool = False) -> None:
-        super().__init__(mean=[127 / 255] * 3, std=[128 / 255] * 3, lightness_only=lightness_only)
+        super().__init__(LITE0, mean=[127 / 255] * 3, std=[128 / 255] * 3, lightness_only=lightness_only)
         self.network = _load_lite0()
         self.stages, self.feature_info = self._find_stages()
 
