@@ -20,7 +20,7 @@ from ssl_colorize.data.loading import UnreadableLog, holdout_batches, training_b
 from ssl_colorize.data.sources import open_photos
 from ssl_colorize.device import choose_autocast, choose_device
 from ssl_colorize.errors import UserError
-from ssl_colorize.models import ColorizationModel, Pretrained, create_model, save_pretrained
+from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import AB_SCALE, WEIGHTS_NAME
 from ssl_colorize.pretrain.checkpoint import Checkpoint, load_checkpoint, rewind_log, save_checkpoint
@@ -128,10 +128,12 @@ class Run:
         self.statistics = statistics.to(self.device)
         photos = torch.cat(kept)[: recipe.init_photos]
         constant = self.statistics.constant.log(), self.statistics.mean_ab / AB_SCALE
-        initialize(
-            self.model, rgb_to_lightness(photos.to(self.device)), method=recipe.init,
-            output_bias=constant[0] if recipe.objective == "class" else constant[1], seed=recipe.seed,
-        )  # fmt: skip
+        bias = constant[0] if recipe.objective == "class" else constant[1]
+        if recipe.start is None:
+            lightness = rgb_to_lightness(photos.to(self.device))
+            initialize(self.model, lightness, method=recipe.init, output_bias=bias, seed=recipe.seed)
+        else:
+            start_from(self.model, load_pretrained(recipe.start, device=self.device), output_bias=bias)
         self._equip()
         if self.group.first:
             write_config(self.folder, recipe)
@@ -292,6 +294,23 @@ class Run:
             self.folder, command="pretrain", metrics=metrics, config=self.recipe.model_dump(mode="json"),
             seed=self.recipe.seed, seconds=self.seconds(),
         )  # fmt: skip
+
+
+def start_from(model: ColorizationModel, trained: Pretrained, *, output_bias: Tensor) -> None:
+    """Give a network the weights of a trained one; its last layer starts anew where it predicts something else.
+
+    Raises:
+        UserError: the two are not the same network.
+    """
+    other = trained.model
+    if (other.name, other.width) != (model.name, model.width):
+        raise UserError(
+            f"Setting start: {trained.source} holds {other.name} x {other.width:g}, not {model.name} x {model.width:g}."
+        )
+    weights = other.state_dict()
+    if other.outputs != model.outputs:
+        weights |= {"logits.weight": model.state_dict()["logits.weight"], "logits.bias": output_bias}
+    model.load_state_dict(weights)
 
 
 def objective(output: Tensor, targets: Targets, recipe: Recipe) -> dict[str, Tensor]:
