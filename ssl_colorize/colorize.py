@@ -32,6 +32,8 @@ STRIP_PIXELS = 1 << 18
 # The network's view of a very long photo is at most this many times as long as the usual short side; beyond that the
 # short side shrinks instead.
 LONGEST = 16
+# A photo's aspect is squeezed by up to this factor for the network's view.
+SQUEEZE = 2.0
 
 
 class Colorizer:
@@ -67,8 +69,8 @@ class Colorizer:
                 Any colour it has is not looked at.
             temperature: how decided the colours are: 1 is the mean (pale), towards 0 the mode (vivid, blotchy). None
                 is the checkpoint's own.
-            size: short side of what the network sees, in pixels. None is the size it was trained at; more gives finer
-                colour borders, and at some point colours that make less sense.
+            size: short side of what the network sees, in pixels (`seen_size`). None is the size it was trained at;
+                more gives finer colour borders, and at some point colours that make less sense.
 
         Returns:
             An upright RGB image. Its lightness is the photo's, to what 8 bits allow: colours that sRGB cannot show at
@@ -153,12 +155,19 @@ def _join(lightness: Tensor, ab: Tensor) -> NDArray[np.uint8]:
 
 
 def seen_size(height: int, width: int, *, short: int) -> tuple[int, int]:
-    """Height and width at which the network sees a photo: short side `short`, aspect kept.
+    """Height and width at which the network sees a photo.
 
-    A photo longer than 16 times its short side is seen with a long side of 16 `short` instead.
+    Networks learn on square crops, and from the zeros around them how far the borders are: a longer photo would have
+    a middle such as they never met, and it comes out tinted. So up to 2:1 a photo is squeezed into a square of side
+    `short`, as the paper's released demo does, and beyond that to half its aspect.
+
+    A photo longer than 32 times its short side is seen with a long side of 16 `short` instead.
     """
-    scale = min(short / min(height, width), LONGEST * short / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    long = max(height, width)
+    aspect = max(1.0, long / min(height, width) / SQUEEZE)
+    seen_long = round(short * min(aspect, LONGEST))
+    seen_short = max(1, round(short * min(1.0, LONGEST / aspect)))
+    return (seen_long, seen_short) if height > width else (seen_short, seen_long)
 
 
 def sample_rows(coarse: Tensor, rows: slice, *, width: int, scales: tuple[float, float]) -> Tensor:

@@ -108,11 +108,11 @@ def test_any_size_comes_back_as_it_was(size: tuple[int, int]) -> None:
 
 def test_ab_is_the_bilinear_upsampling_of_the_network_where_nothing_is_resized() -> None:
     pretrained = untrained(input_size=32)
-    photo = noise(32, 48)
+    photo = noise(32, 32)
     light = rgb_to_lightness(torch.from_numpy(photo).permute(2, 0, 1)).unsqueeze(0)
     with torch.no_grad():
         coarse = predict_ab(pretrained, light)
-    expected = F.interpolate(coarse, size=(32, 48), mode="bilinear", align_corners=False)[0]
+    expected = F.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)[0]
     torch.testing.assert_close(Colorizer(pretrained).ab(photo), expected, rtol=0, atol=1e-4)
 
 
@@ -125,7 +125,7 @@ def test_colors_lie_where_their_pixels_are_at_any_size(size: tuple[int, int]) ->
     ab = Colorizer(Pretrained(model=LightnessAsColor(), objective="l2", input_size=37)).ab(photo).numpy()
     light = rgb2lab(np.repeat(photo[..., None], 3, axis=2))[..., 0]
     # Cells at the border hold their own mean to the very edge, as bilinear upsampling does.
-    edge = -(-2 * min(size) // 37) + 1
+    edge = -(-2 * max(size) // 37) + 1
     inside = (slice(edge, -edge), slice(edge, -edge))
     assert np.abs(ab[0] - light)[inside].max() < 0.8
     assert np.abs(ab[1] + light)[inside].max() < 0.8
@@ -143,12 +143,17 @@ def test_size_decides_what_the_network_sees(monkeypatch: pytest.MonkeyPatch) -> 
     colorizer.colorize(noise(100, 150))
     colorizer.colorize(noise(100, 150), size=64)
     colorizer.colorize(noise(100, 150), size=60)
-    # 150 / 100 * 60 = 90: padded to the next multiples of 8.
-    assert seen == [(32, 48), (64, 96), (64, 96)]
+    # 60 is padded to the next multiple of 8.
+    assert seen == [(32, 32), (64, 64), (64, 64)]
+
+
+def test_photos_up_to_two_to_one_are_squeezed_into_a_square_and_longer_ones_to_half_their_aspect() -> None:
+    assert seen_size(100, 150, short=64) == seen_size(150, 100, short=64) == seen_size(100, 200, short=64) == (64, 64)
+    assert seen_size(100, 300, short=64) == (64, 96)
+    assert seen_size(400, 100, short=64) == (128, 64)
 
 
 def test_a_very_long_photo_does_not_explode() -> None:
-    assert seen_size(100, 150, short=64) == (64, 96)
     height, width = seen_size(2, 10_000, short=64)
     assert width == 16 * 64 and height == 1
 
