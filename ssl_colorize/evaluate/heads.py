@@ -1,0 +1,115 @@
+"""Linear classifiers on the same features, all trained at once as one wide matrix product."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+IGNORED = -1
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """What one head is trained with."""
+
+    learning_rate: float
+    weight_decay: float
+
+
+def grid(learning_rates: Sequence[float], weight_decays: Sequence[float]) -> tuple[HeadSettings, ...]:
+    """Every learning rate with every weight decay."""
+    return tuple(HeadSettings(rate, decay) for rate, decay in product(learning_rates, weight_decays))
+
+
+class LinearHeads:
+    """R heads that differ only in learning rate and weight decay, trained by SGD with momentum.
+
+    They see the same features, so the scores of all of them are one product with an (R x C, D) matrix, and so are
+    their gradients. The update is PyTorch's SGD with momentum, head by head: v <- m v + (g + decay w), w <- w - rate v.
+    Biases do not decay. All start at zero: the problem is convex, and nothing needs to be drawn.
+
+    Attributes:
+        weight: (R, C, D).
+        bias: (R, C).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        *,
+        settings: Sequence[HeadSettings],
+        multilabel: bool = False,
+        momentum: float = 0.9,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.settings, self.multilabel, self.momentum = tuple(settings), multilabel, momentum
+        self.weight = torch.zeros(len(self.settings), classes, features, device=device, dtype=dtype)
+        self.bias = self.weight.new_zeros(len(self.settings), classes)
+        self._weight_velocity, self._bias_velocity = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
+        self._rates = self.weight.new_tensor([one.learning_rate for one in self.settings])
+        self._decays = self.weight.new_tensor([one.weight_decay for one in self.settings]).view(-1, 1, 1)
+
+    @torch.no_grad()
+    def scores(self, features: Tensor, *, head: int | None = None) -> Tensor:
+        """(B, D) -> the scores (B, R, C) of all heads, or (B, 1, C) of one."""
+        weight, bias = (self.weight, self.bias) if head is None else (self.weight[head, None], self.bias[head, None])
+        return functional.linear(features, weight.flatten(0, 1), bias.flatten()).unflatten(1, bias.shape)
+
+    @torch.no_grad()
+    def train_on(self, features: Tensor, targets: Tensor, *, factor: float = 1.0) -> Tensor:
+        """One step on a batch.
+
+        Args:
+            features: (B, D).
+            targets: (B,) classes; or, multi-label, (B, C) of 1, 0, and -1 for what is not judged.
+            factor: of the schedule, on every learning rate.
+
+        Returns:
+            The loss (R,) of each head before the step, averaged over the photos (multi-label: summed over classes).
+        """
+        loss, gradient = loss_and_gradient(self.scores(features), targets, multilabel=self.multilabel)
+        flat = gradient.flatten(1)
+        # The momentum is part of the same product, so the gradient itself is never stored: it is as large as W.
+        self._weight_velocity.flatten(0, 1).addmm_(flat.T, features, beta=self.momentum)
+        self._weight_velocity.addcmul_(self.weight, self._decays)
+        self._bias_velocity.mul_(self.momentum).add_(gradient.sum(0))
+        rates = self._rates * -factor
+        self.weight.addcmul_(self._weight_velocity, rates.view(-1, 1, 1))
+        self.bias.addcmul_(self._bias_velocity, rates.view(-1, 1))
+        return loss
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a stopped training needs to go on exactly."""
+        return {
+            "weight": self.weight, "bias": self.bias,
+            "weight_velocity": self._weight_velocity, "bias_velocity": self._bias_velocity,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The opposite of `state_dict`."""
+        for name, value in self.state_dict().items():
+            value.copy_(state[name])
+
+
+def loss_and_gradient(scores: Tensor, targets: Tensor, *, multilabel: bool) -> tuple[Tensor, Tensor]:
+    """Softmax or sigmoid cross-entropy of scores (B, R, C): the loss (R,) and its gradient (B, R, C).
+
+    Both are averages over the photos; classes of a multi-label photo are summed, but for those not judged.
+    """
+    count = len(scores)
+    if multilabel:
+        judged = (targets != IGNORED).to(scores.dtype)[:, None]
+        wanted = (targets == 1).to(scores.dtype)[:, None].expand_as(scores)
+        each = functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
+        return (each * judged).sum((0, 2)) / count, (scores.sigmoid() - wanted) * judged / count
+    logarithms = scores.log_softmax(-1)
+    places = targets.view(-1, 1, 1).expand(-1, scores.shape[1], 1)
+    loss = -logarithms.gather(-1, places).squeeze(-1).mean(0)
+    gradient = logarithms.exp_()
+    gradient.scatter_add_(-1, places, gradient.new_full((1, 1, 1), -1.0).expand(places.shape))
+    return loss, gradient / count

@@ -1,0 +1,124 @@
+"""From a classifier's scores to figures: accuracy, average precision, per class, with intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+
+from ssl_colorize.evaluate.features import bootstrap_interval
+
+DRAWS = 1000
+
+
+@torch.no_grad()
+def truth_ranks(scores: Tensor, targets: Tensor) -> Tensor:
+    """How many classes score at least as high as the true one: 0 is a right answer, below 5 a top-5 one.
+
+    A tie counts against the classifier, and so does a score that is not finite: one that gives all classes the same
+    score, or that has blown up, must not look perfect.
+
+    Args:
+        scores: (B, R, C) of R classifiers.
+        targets: (B,) classes.
+
+    Returns:
+        (B, R) int64, C where a score is not finite.
+    """
+    truth = scores.gather(-1, targets.view(-1, 1, 1).expand(-1, scores.shape[1], 1))
+    ranks = (scores >= truth).sum(-1) - 1
+    return ranks.masked_fill(~scores.isfinite().all(-1), scores.shape[-1])
+
+
+def average_precisions(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """AP of each class (C,) from scores (N, C) and labels 1, 0 or -1 (not judged); NaN for a class without a 1."""
+    values = np.full(labels.shape[1], np.nan)
+    if not np.isfinite(scores).all():
+        return np.where((labels == 1).any(0), 0.0, np.nan)
+    for number in range(labels.shape[1]):
+        judged = labels[:, number] >= 0
+        if (labels[judged, number] == 1).any():
+            values[number] = average_precision_score(labels[judged, number], scores[judged, number])
+    return values
+
+
+def map_interval(
+    scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws: int = DRAWS
+) -> tuple[float, float]:
+    """The 95 % interval of the mean average precision, by bootstrap over the photos."""
+    count = len(scores)
+    chance = np.random.default_rng(seed)
+    times = np.stack([np.bincount(chance.integers(0, count, count), minlength=count) for _ in range(draws)])
+    found = np.full((draws, labels.shape[1]), np.nan)
+    for number in range(labels.shape[1]):
+        # Sorted once: a draw changes how often a photo counts, not where it stands.
+        order = np.argsort(-scores[:, number], kind="stable")
+        order = order[labels[order, number] >= 0]
+        drawn = times[:, order]
+        positives = drawn * (labels[order, number] == 1)
+        precision = positives.cumsum(1) / np.maximum(drawn.cumsum(1), 1)
+        total = positives.sum(1)
+        # A draw without a positive photo of a class says nothing about the class.
+        np.divide((precision * positives).sum(1), total, out=found[:, number], where=total > 0)
+    low, high = np.nanpercentile(np.nanmean(found[:, ~np.isnan(found).all(0)], axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one classifier said to the test photos.
+
+    Attributes:
+        truth: (N,) classes, or (N, C) of 1, 0, -1.
+        ranks: (N,) as from `truth_ranks`; single-label.
+        scores: (N, C); multi-label.
+    """
+
+    truth: NDArray[Any]
+    ranks: NDArray[np.int64] | None = None
+    scores: NDArray[np.float32] | None = None
+
+    @property
+    def figure(self) -> float:
+        """What is chosen by: top-1 accuracy, or mean average precision."""
+        if self.ranks is not None:
+            return float((self.ranks < 1).mean())
+        assert self.scores is not None
+        return float(np.nanmean(average_precisions(self.scores, self.truth)))
+
+
+def figures(runs: Sequence[Answers], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """The figures of one layer over the runs of several seeds, all on the same test photos.
+
+    Returns:
+        "top1", "top5" or "map" as means over the runs; "low" and "high", the 95 % interval over photos; "per_class";
+        and, of several runs, "spread" (standard deviation of the first figure) and "runs" (each one's).
+    """
+    values = [run.figure for run in runs]
+    if runs[0].ranks is not None:
+        ranks = np.stack([run.ranks for run in runs if run.ranks is not None])
+        correct = (ranks < 1).mean(0)
+        low, high = bootstrap_interval(correct, seed=seed)
+        found: dict[str, Any] = {"top1": float(correct.mean()), "top5": float((ranks < 5).mean())}
+        each = [correct[runs[0].truth == number] for number in range(len(classes))]
+        per_class = {name: float(part.mean()) for name, part in zip(classes, each, strict=True) if len(part)}
+    else:
+        scores = [run.scores for run in runs if run.scores is not None]
+        bounds = [map_interval(one, runs[0].truth, seed=seed) for one in scores]
+        low, high = np.mean(bounds, axis=0).tolist()
+        average = np.mean([average_precisions(one, runs[0].truth) for one in scores], axis=0)
+        found = {"map": float(np.mean(values))}
+        per_class = {name: float(value) for name, value in zip(classes, average, strict=True) if not np.isnan(value)}
+    found |= {"low": low, "high": high}
+    if len(runs) > 1:
+        found |= {"spread": float(np.std(values, ddof=1)), "runs": values}
+    return found | {"per_class": per_class}
+
+
+def best_answer(answers: Sequence[Answers]) -> int:
+    """The index of the answers with the best figure; of equal ones the first, which has the lowest learning rate."""
+    return int(np.argmax([one.figure for one in answers]))

@@ -1,0 +1,70 @@
+"""Figures against hand-made cases and slow references; nothing that is broken may look good."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from ssl_colorize.evaluate.scoring import Answers, average_precisions, best_answer, figures, map_interval, truth_ranks
+
+
+def test_ranks_by_hand() -> None:
+    scores = torch.tensor([[[3.0, 2.0, 1.0]], [[3.0, 2.0, 1.0]], [[1.0, 5.0, 5.0]]])
+    assert truth_ranks(scores, torch.tensor([0, 2, 1])).tolist() == [[0], [2], [1]]
+
+
+@pytest.mark.parametrize("broken", [[0.0, 0.0, 0.0], [float("nan")] * 3, [float("inf"), 0.0, 0.0]])
+def test_a_classifier_that_says_nothing_is_never_right(broken: list[float]) -> None:
+    assert (truth_ranks(torch.tensor([[broken]]), torch.tensor([0])) > 0).all()
+
+
+def test_average_precision_leaves_out_what_is_not_judged() -> None:
+    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]], np.float32)
+    labels = np.array([[-1, 0], [1, 0], [0, 0], [1, 0]])
+    found = average_precisions(scores, labels)
+    # Of the three judged, in order: right, wrong, right.
+    assert found[0] == pytest.approx((1 + 2 / 3) / 2)
+    assert np.isnan(found[1])
+    assert average_precisions(np.full_like(scores, np.nan), labels)[0] == 0
+
+
+def test_figures_of_one_run() -> None:
+    truth = np.array([0, 0, 1, 1, 2, 2, 2, 2])
+    answers = Answers(truth, ranks=np.array([0, 1, 0, 0, 5, 4, 0, 7]))
+    found = figures([answers], ("a", "b", "c", "never seen"), seed=0)
+    assert found["top1"] == 0.5 and found["top5"] == 0.75
+    assert found["per_class"] == {"a": 0.5, "b": 1.0, "c": 0.25}
+    assert found["low"] < 0.5 < found["high"] and "spread" not in found
+
+
+def test_several_runs_give_mean_and_spread() -> None:
+    truth = np.zeros(4, np.int64)
+    runs = [Answers(truth, ranks=np.array(ranks)) for ranks in ([0, 0, 0, 0], [0, 0, 1, 1])]
+    found = figures(runs, ("a", "b"), seed=0)
+    assert found["top1"] == 0.75 and found["runs"] == [1.0, 0.5]
+    assert found["spread"] == pytest.approx(np.std([1, 0.5], ddof=1))
+
+
+def test_the_interval_of_map_is_that_of_a_plain_bootstrap() -> None:
+    chance = np.random.default_rng(0)
+    labels = (chance.random((60, 3)) < 0.4).astype(np.int64)
+    labels[::7, 1] = -1
+    scores = (labels + chance.normal(0, 1, labels.shape)).astype(np.float32)
+    draws = []
+    for _ in range(300):
+        rows = chance.integers(0, 60, 60)
+        each = []
+        for number in range(3):
+            judged = labels[rows, number] >= 0
+            each.append(average_precision_score(labels[rows, number][judged], scores[rows, number][judged]))
+        draws.append(np.mean(each))
+    wanted = np.percentile(draws, [2.5, 97.5])
+    assert map_interval(scores, labels, seed=1) == pytest.approx(tuple(wanted), abs=0.03)
+    found = figures([Answers(labels, scores=scores)], ("a", "b", "c"), seed=0)
+    assert found["low"] < found["map"] < found["high"]
+    assert found["map"] == pytest.approx(np.mean(list(found["per_class"].values())))
+
+
+def test_of_equal_answers_the_first_is_best() -> None:
+    truth = np.zeros(2, np.int64)
+    assert best_answer([Answers(truth, ranks=np.array(r)) for r in ([1, 0], [0, 0], [0, 0])]) == 1
