@@ -63,9 +63,9 @@ class Photos(ABC):
         """At most `count` photos, picked evenly over the set by a hash of their names."""
         return self if count >= len(self) else self.take(sorted(self.by_hash(salt=b"limit")[:count]))
 
-    def stamp(self, index: int) -> tuple[int, int]:
-        """What changes when the photo of this name is replaced: the file's size and time of change; (0, 0) if fixed."""
-        return 0, 0
+    def stamp(self, index: int) -> str:
+        """What tells this photo from all others on this machine: of a file its path, size and time of change."""
+        return f"{type(self).__name__} {self.name(index)}"
 
     def by_hash(self, *, salt: bytes) -> list[int]:
         """All indices in the order of a hash of the names; equal names go by index."""
@@ -108,12 +108,12 @@ class PhotoFiles(Photos):
     def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
         return read_photo(self._paths[index], short_side=short_side)
 
-    def stamp(self, index: int) -> tuple[int, int]:
+    def stamp(self, index: int) -> str:
         try:
-            status = os.stat(self._paths[index])  # noqa: PTH116 - thousands of them
+            status = os.stat(self._paths[index])  # noqa: PTH116 - a Path for each costs more than the call
         except OSError:
-            return -1, 0
-        return status.st_size, status.st_mtime_ns
+            return f"{self._paths[index]} missing"
+        return f"{self._paths[index]} {status.st_size} {status.st_mtime_ns}"
 
     def take(self, indices: Iterable[int]) -> "PhotoFiles":
         chosen = list(indices)
@@ -145,7 +145,7 @@ class SeveralSets(Photos):
         part, inner = self._locate(index)
         return self._sets[part].read(inner, short_side=short_side)
 
-    def stamp(self, index: int) -> tuple[int, int]:
+    def stamp(self, index: int) -> str:
         part, inner = self._locate(index)
         return self._sets[part].stamp(inner)
 

@@ -145,17 +145,19 @@ def open_labelled_torchvision(name: str, *, root: Path) -> tuple[Labelled, Label
     root = root.expanduser().absolute()
     # Of STL-10 only a part has labels.
     train = {"split": "train"} if name == "stl10" else known.train
-    return _labelled(name, _load(name, train, root), root), _labelled(name, _load(name, known.rest[-1], root), root)
+    parts = {"train": train, "test": known.rest[-1]}
+    first, second = (_labelled(name, part, _load(name, options, root), root) for part, options in parts.items())
+    return first, second
 
 
-def _labelled(name: str, dataset: Any, root: Path) -> Labelled:
+def _labelled(name: str, part: str, dataset: Any, root: Path) -> Labelled:
     files = TORCHVISION_SETS[name].files
     if TORCHVISION_SETS[name].class_name == "VOCDetection":
         objects = [read_objects(Path(path)) for path in dataset.annotations]
         return _files(dataset.images, root), voc_labels(objects, VOC_CLASSES), VOC_CLASSES
     if not files:
         values = dataset.targets if hasattr(dataset, "targets") else dataset.labels
-        photos: Photos = ItemPhotos(dataset, name)
+        photos: Photos = ItemPhotos(dataset, f"{name}-{part}")
     else:
         entries = list(getattr(dataset, files))
         paired = bool(entries) and isinstance(entries[0], tuple)

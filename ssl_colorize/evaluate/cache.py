@@ -45,10 +45,10 @@ def key_of(*parts: Any) -> str:
 
 
 def photos_key(photos: Photos) -> str:
-    """A hash of the photos' names, and of the sizes and times of their files."""
+    """A hash of what the photos are, and of when their files were changed."""
     digest = hashlib.sha256()
     for index in range(len(photos)):
-        digest.update(f"{photos.name(index)}\0{photos.stamp(index)}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{photos.stamp(index)}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

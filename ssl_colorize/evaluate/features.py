@@ -75,6 +75,7 @@ def extract(
     workers: int = 0,
     cache: Path | None = None,
     say: Callable[[str], None] = lambda line: None,
+    advance: Callable[[int], None] = lambda photos: None,
 ) -> Extracted:
     """Pooled features of photos, in one pass for all layers.
 
@@ -86,7 +87,8 @@ def extract(
         pool: see `pool_map`.
         sizes: cells a side that a layer's map is pooled to; 1 where not given.
         cache: folder to keep features in, or to take them from, memory-mapped; None computes them in memory.
-        say: is told, in a line, what is taken from the cache and how much goes into it.
+        say: is told, in a line, what is taken from the cache, how much goes into it, and what cannot be read.
+        advance: is told after every batch how many photos it was.
 
     Raises:
         UserError: a layer is unknown, no photo can be read, or the disk cannot hold the features.
@@ -95,7 +97,8 @@ def extract(
     resize = resize or encoder.input_size
     crop = crop or resize
     side = {layer: (sizes or {}).get(layer, 1) for layer in chosen}
-    batches = holdout_batches(photos, resize=resize, crop=crop, batch_size=batch_size, workers=workers)
+    read_photos = holdout_batches(photos, resize=resize, crop=crop, batch_size=batch_size, workers=workers)
+    batches = _watched(read_photos, say, advance)
     if cache is None:
         return _in_memory(_pooled(encoder, batches, side, pool), len(photos))
     entries = _entries(encoder, photos_key(photos), side, pool, (resize, crop))
@@ -115,6 +118,17 @@ def extract(
             writer.finish(np.asarray(kept, dtype=np.int64))
         found |= {entry.layer: read(cache, entry) for entry in missing}
     return _agreed(found, cache)
+
+
+def _watched(batches: Iterator[Batch], say: Callable[[str], None], advance: Callable[[int], None]) -> Iterator[Batch]:
+    unreadable: list[str] = []
+    for batch in batches:
+        yield batch
+        unreadable += batch.unreadable
+        advance(len(batch.photos) + len(batch.unreadable))
+    if unreadable:
+        more = f", and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+        say(f"Left out, as it cannot be read: {unreadable[0]}{more}.")
 
 
 def _entries(
