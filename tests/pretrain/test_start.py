@@ -48,8 +48,8 @@ def test_a_run_begins_where_the_other_ended(tmp_path: Path, photo_folder: Path) 
     start = trained(tmp_path)
     # At a rate of nearly nothing the run's network is the one that it started from.
     recipe = Recipe(
-        data=(str(photo_folder),), start=str(start), resize=(32, 32), crop=32, width=0.125, prior_photos=8, batch_size=4,
-        steps=1, warmup=0, learning_rate=1e-12, workers=0, device="cpu", precision="fp32",
+        data=(str(photo_folder),), start=str(start), resize=(32, 32), crop=32, width=0.125, prior_photos=8,
+        batch_size=4, steps=1, warmup=0, learning_rate=1e-12, workers=0, device="cpu", precision="fp32",
     )  # fmt: skip
     train(recipe, tmp_path)
     before, after = load_pretrained(start).model, load_pretrained(tmp_path).model
