@@ -1,0 +1,263 @@
+"""The probe as a whole, on hand-made photos of two classes: chosen without the test labels, exact, and repeatable."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ssl_colorize.evaluate.linear_probe as module
+from ssl_colorize.data.labelled import LabelledPhotos, open_labelled
+from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.linear_probe import Interrupted, linear_probe
+from ssl_colorize.evaluate.one_pass import Probe, choose_view, map_sides, schedule, train_probes
+from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.untrained import untrained_twin
+from ssl_colorize.models import Pretrained, create_model, save_pretrained
+
+SOURCE = "random:eccv16@0.125"
+
+
+@pytest.fixture(scope="module")
+def striped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders with stripes that lie or stand, hidden in noise: 12 photos to train on and 6 to test on of each."""
+    folder = tmp_path_factory.mktemp("striped")
+    chance = np.random.default_rng(0)
+    for part, count in (("train", 12), ("test", 6)):
+        for number, name in enumerate(("lying", "standing")):
+            (folder / part / name).mkdir(parents=True)
+            for index in range(count):
+                wave = 127 + 90 * np.sin(np.arange(24) * chance.uniform(0.8, 1.2) + chance.uniform(0, 6))
+                light = np.tile(wave, (24, 1)) if number else np.tile(wave[:, None], (1, 24))
+                pixels = light[..., None] + chance.normal(0, 40, (24, 24, 3))
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / part / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A weights file, which has an untrained twin."""
+    path = tmp_path_factory.mktemp("trained") / "model.safetensors"
+    torch.manual_seed(5)
+    save_pretrained(Pretrained(model=create_model("eccv16", width=0.125), input_size=16), path)
+    return str(path)
+
+
+@pytest.fixture
+def settings(striped: Path) -> ProbeSettings:
+    return made(striped)
+
+
+def made(data: Path, **changes: Any) -> ProbeSettings:
+    return ProbeSettings(**{
+        "encoder": SOURCE, "data": (str(data),), "layers": ("conv1", "conv3"), "resize": 16, "batch_size": 6,
+        "workers": 0, "steps": 8, "learning_rates": (1e-3, 0.01, 0.1), "numbers": 64, "random": False,
+        "device": "cpu", "no_cache": True,
+    } | changes)  # fmt: skip
+
+
+def figures(metrics: dict[str, Any]) -> str:
+    return json.dumps(metrics, sort_keys=True)
+
+
+def test_figures_of_every_layer_and_of_the_untrained_network(striped: Path, trained: str, tmp_path: Path) -> None:
+    run = made(striped, encoder=trained, random=True, steps=20)
+    metrics = linear_probe(run, tmp_path)
+    assert list(metrics) == ["conv1", "conv3", "trunk_unchanged"] and metrics["trunk_unchanged"] is True
+    for one in (metrics["conv1"], metrics["conv3"], metrics["conv3"]["random"]):
+        assert one["learning_rate"] in run.learning_rates and one["weight_decay"] == 5e-4
+        assert one["low"] <= one["top1"] <= one["high"] and set(one["per_class"]) == {"lying", "standing"}
+        assert 0 <= one["choosing"] <= 1 and one["top5"] == 1
+    assert metrics["conv1"]["top1"] >= 0.75  # stripes are what first layers see
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_seed_gives_the_same_and_the_trunk_stays(settings: ProbeSettings, tmp_path: Path) -> None:
+    before = load_encoder(SOURCE).fingerprint()
+    first = linear_probe(settings, tmp_path)
+    assert figures(linear_probe(settings, tmp_path)) == figures(first)
+    assert load_encoder(SOURCE).fingerprint() == before
+
+
+def test_a_trunk_that_moves_is_a_bug(settings: ProbeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def moved(*arguments: Any, **options: Any) -> Encoder:
+        encoder = load_encoder(*arguments, **options)
+
+        def move(*_: Any) -> None:
+            next(encoder.parameters()).data.add_(1e-6)
+
+        encoder.register_forward_hook(move)
+        return encoder
+
+    monkeypatch.setattr(module, "load_encoder", moved)
+    with pytest.raises(RuntimeError, match="changed"):
+        linear_probe(settings, tmp_path)
+
+
+def test_choosing_does_not_see_the_test_labels(
+    settings: ProbeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = linear_probe(settings, tmp_path)
+
+    def poisoned(*arguments: Any, **options: Any) -> tuple[LabelledPhotos, LabelledPhotos]:
+        train, test = open_labelled(*arguments, **options)
+        return train, dataclasses.replace(test, labels=1 - test.labels)
+
+    monkeypatch.setattr(module, "open_labelled", poisoned)
+    other = linear_probe(settings, tmp_path)
+    for layer in settings.layers:
+        assert other[layer]["choosing"] == sound[layer]["choosing"]
+        assert other[layer]["learning_rate"] == sound[layer]["learning_rate"]
+        assert other[layer]["top1"] == pytest.approx(1 - sound[layer]["top1"])
+
+
+def test_a_stopped_run_goes_on_exactly(settings: ProbeSettings, trained: str, tmp_path: Path) -> None:
+    run = settings.model_copy(update={"seeds": 2, "random": True, "encoder": trained})
+    whole = linear_probe(run, tmp_path)
+    for stop_at in (3, 8 + 2):
+        steps = 0
+
+        def stop(what: str, done: int, total: int, stop_at: int = stop_at) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with pytest.raises(Interrupted, match="--resume"):
+            linear_probe(run, tmp_path, watch=stop)
+        assert (tmp_path / "probe.pt").is_file()
+        assert figures(linear_probe(run, tmp_path, resume=True)) == figures(whole)
+
+
+def test_several_seeds_have_a_spread_and_a_seed_of_their_own(settings: ProbeSettings, tmp_path: Path) -> None:
+    both = linear_probe(settings.model_copy(update={"seeds": 2}), tmp_path)
+    alone = [linear_probe(settings.model_copy(update={"seed": seed}), tmp_path) for seed in (0, 1)]
+    for layer in settings.layers:
+        assert both[layer]["runs"] == [one[layer]["top1"] for one in alone]
+        assert both[layer]["top1"] == pytest.approx(np.mean(both[layer]["runs"]))
+        assert both[layer]["spread"] == pytest.approx(np.std(both[layer]["runs"], ddof=1))
+
+
+@pytest.mark.parametrize("engine", ["sgd", "ridge"])
+def test_refitting_trains_on_all_photos(
+    settings: ProbeSettings, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[int] = []
+
+    def noted(probes: Any, data: LabelledPhotos, *arguments: Any, **options: Any) -> None:
+        trained.append(len(data))
+        train_probes(probes, data, *arguments, **options)
+
+    monkeypatch.setattr(module, "train_probes", noted)
+    plain = linear_probe(settings.model_copy(update={"engine": engine}), tmp_path)
+    again = linear_probe(settings.model_copy(update={"engine": engine, "refit": True}), tmp_path)
+    key = "learning_rate" if engine == "sgd" else "strength"
+    assert [again[layer][key] for layer in settings.layers] == [plain[layer][key] for layer in settings.layers]
+    assert trained == ([20, 20, 24] if engine == "sgd" else [])  # fitted, fitted, and on all
+
+
+@pytest.mark.parametrize("engine", ["sgd", "ridge", "logistic"])
+def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def several(*arguments: Any, **options: Any) -> tuple[LabelledPhotos, ...]:
+        parts = open_labelled(*arguments, **options)
+        found = []
+        for part in parts:
+            labels = np.eye(2, dtype=np.int8)[part.labels]
+            labels[0, 1] = -1
+            found.append(dataclasses.replace(part, labels=labels))
+        return tuple(found)
+
+    monkeypatch.setattr(module, "open_labelled", several)
+    metrics = linear_probe(made(striped, engine=engine, layers=("conv1",), steps=30, numbers=512), tmp_path)
+    one = metrics["conv1"]
+    assert "top1" not in one and one["low"] <= one["map"] <= one["high"]
+    assert set(one["per_class"]) == {"lying", "standing"}
+    assert one["map"] > 0.8
+
+
+def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings) -> None:
+    """Training more layers and rates beside it changes nothing in a head."""
+    train, _ = open_labelled(settings.data)
+    encoder = load_encoder(SOURCE)
+    view = choose_view(settings, encoder)
+    every = Probe(encoder, encoder.layers, settings, classes=2, crop=view.crop)
+    single = settings.model_copy(update={"learning_rates": (0.01,)})
+    one = Probe(encoder, ("conv3",), single, classes=2, crop=view.crop)
+    for probe, run in ((every, settings), (one, single)):
+        train_probes([probe], train, run, view=view, seed=0)
+    torch.testing.assert_close(every.heads["conv3"].weight[1], one.heads["conv3"].weight[0], rtol=1e-5, atol=1e-7)
+
+
+def test_maps_are_as_large_as_the_numbers_allow(settings: ProbeSettings) -> None:
+    encoder = load_encoder(SOURCE)
+    sides = map_sides(encoder, ("conv1", "conv7"), settings.model_copy(update={"numbers": 300}), 32)
+    assert sides == {"conv1": 6, "conv7": 2}  # 8 x 36 and 64 x 4 numbers
+    assert map_sides(encoder, ("conv7",), settings.model_copy(update={"numbers": 9216}), 32) == {"conv7": 4}
+
+
+def test_the_papers_protocol(striped: Path) -> None:
+    run = ProbeSettings(encoder=SOURCE, data=(str(striped),), protocol="zhang16")
+    encoder = load_encoder(SOURCE)
+    view = choose_view(run, encoder)
+    assert (view.crop, view.training) == (227, (256, 256))
+    assert (run.batch_size, run.steps, run.epochs, run.learning_rates) == (256, 140_000, None, (0.01,))
+    assert [schedule(run, step, 140_000) for step in (0, 39_999, 40_000, 139_999)] == pytest.approx([1, 1, 0.1, 1e-3])
+    assert list(map_sides(encoder, encoder.layers, run, 227).values()) == [10, 6, 5, 5, 6, 6, 6]
+    # What is asked for wins over the protocol, and what a run writes reads back as the same run.
+    other = ProbeSettings(encoder=SOURCE, data=("x",), protocol="zhang16", epochs=3, batch_size=8)
+    assert (other.steps, other.epochs, other.batch_size) == (None, 3, 8)
+    assert ProbeSettings(**other.model_dump()) == other
+
+
+def test_mistakes_are_one_line(settings: ProbeSettings, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="choose from conv1, conv2"):
+        linear_probe(settings.model_copy(update={"layers": ("conv9",)}), tmp_path)
+    (tmp_path / "photos" / "alone").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(tmp_path / "photos" / "alone" / "a.png")
+    with pytest.raises(UserError):
+        linear_probe(settings.model_copy(update={"data": (str(tmp_path / "photos"),)}), tmp_path)
+    with pytest.raises(UserError, match="steps or epochs"):
+        ProbeSettings.checked(settings.model_dump() | {"epochs": 3})
+
+
+def test_twins(trained: str) -> None:
+    assert untrained_twin(load_encoder(trained)) == SOURCE
+    assert untrained_twin(load_encoder(SOURCE)) is None
+
+
+WORKER = """
+import json, sys, torch
+from pathlib import Path
+from ssl_colorize.evaluate.linear_probe import linear_probe
+from ssl_colorize.evaluate.probe_config import ProbeSettings
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+metrics = linear_probe(ProbeSettings.resolve(file=folder / "settings.yaml"), folder)
+if metrics:
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+def test_two_processes_are_one(settings: ProbeSettings, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(settings.model_dump_json())
+    (tmp_path / "worker.py").write_text(WORKER)
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         str(tmp_path / "worker.py"), str(tmp_path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True, timeout=120, capture_output=True,
+    )  # fmt: skip
+    two, one = json.loads((tmp_path / "metrics.json").read_text()), linear_probe(settings, tmp_path)
+    for layer in settings.layers:
+        for name in ("top1", "learning_rate", "choosing"):
+            assert two[layer][name] == pytest.approx(one[layer][name]), (layer, name)
