@@ -1,0 +1,265 @@
+"""Weighted k nearest neighbours on frozen features: every k and temperature from one search (Wu et al. 2018)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
+from ssl_colorize.device import choose_device
+from ssl_colorize.encoder import Encoder, Pooling, load_encoder
+from ssl_colorize.evaluate.features import ExtractionSettings, extract, frozen
+from ssl_colorize.evaluate.neighbors import Engine, Features, Search, make_search
+from ssl_colorize.evaluate.scoring import Answers, figures, truth_ranks
+from ssl_colorize.evaluate.untrained import untrained_twin
+from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
+
+GIB = 1 << 30
+# Neighbours of a query on the picture.
+SHOWN = 6
+
+Say = Callable[[str], None]
+# Told on the way: what is being done, how much of it is done, and how much there is.
+Watch = Callable[[str, int, int], None]
+# k and temperature.
+Choice = tuple[int, float]
+
+
+class KnnSettings(ExtractionSettings):
+    """Everything that decides a kNN evaluation."""
+
+    k: Annotated[tuple[PositiveInt, ...], Field(min_length=1, description="neighbours that vote")] = (20,)
+    temperature: Annotated[
+        tuple[PositiveFloat, ...], Field(min_length=1, description="a vote weighs exp(similarity / temperature)")
+    ] = (0.07,)
+    choose: bool = Field(False, description="choose one k and temperature on a split of the training photos")
+    leave_one_out: bool = Field(False, description="classify the training photos by each other; no test part is read")
+    size: PositiveInt = Field(1, description="cells a side that a map is averaged to; 1 is one vector of its channels")
+    engine: Engine = "torch"
+    memory: PositiveFloat | None = Field(
+        None, description="GiB for the search; by default 0.25 on a CPU, a quarter of what is free on a GPU"
+    )
+    random: bool = Field(True, description="the same with the untrained network of the same architecture")
+    examples: int = Field(8, ge=0, description="queries on the picture")
+
+    def memory_bytes(self, device: torch.device) -> int:
+        """Bytes that a search may take beyond the features."""
+        if self.memory is not None:
+            return int(self.memory * GIB)
+        return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else GIB // 4
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some queries and the photos nearest to them, the nearest first, in one layer."""
+
+    layer: str
+    queries: LabelledPhotos
+    neighbors: list[LabelledPhotos]
+    right: NDArray[np.bool_]  # (queries, neighbours): they share a class
+
+
+@dataclass(frozen=True)
+class KnnResult:
+    """Figures by layer, and what the picture shows."""
+
+    metrics: dict[str, Any]
+    examples: Examples | None
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The bank and the queries: readable photos with features by layer."""
+
+    bank: LabelledPhotos
+    queries: LabelledPhotos
+    bank_features: Mapping[str, Features]
+    query_features: Mapping[str, Features]
+
+
+def run_knn(
+    settings: KnnSettings, *, say: Say = lambda line: None, watch: Watch = lambda what, done, total: None
+) -> KnnResult:
+    """Classify the test photos by their nearest training photos, in every layer asked for.
+
+    Returns:
+        metrics: `{layer: {"k20_t0.07": figures}}`, figures as in `scoring.figures`; beside the layers "random", the
+        same of the untrained network by layer, and "trunk_unchanged": True, proven by comparing all bits.
+
+    Raises:
+        UserError: the encoder, a layer or the data is not there, or k is more than the photos there are.
+    """
+    device = choose_device(settings.device)
+    train, test = open_labelled(settings.data, limit=settings.limit)
+    encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
+    layers = encoder.choose(settings.layers)
+    resize, crop = settings.sides(encoder)
+    settings = settings.model_copy(update={"resize": resize, "crop": crop})
+
+    with frozen(encoder) as proof:
+        sides = _extract(encoder, train, test, layers, settings, say=say, watch=watch)
+    metrics: dict[str, Any] = {layer: _judge_layer(sides, layer, settings, device, say) for layer in layers}
+    examples = _examples(sides, layers[-1], settings, device) if settings.examples else None
+    twin = untrained_twin(encoder) if settings.random else None
+    if twin is not None:
+        say(f"The same with {twin}.")
+        untrained = load_encoder(twin, device=device, seed=settings.seed)
+        sides = _extract(untrained, train, test, layers, settings, say=say, watch=watch)
+        metrics["random"] = {layer: _judge_layer(sides, layer, settings, device, say) for layer in layers}
+    return KnnResult(metrics | proof, examples)
+
+
+def _extract(
+    encoder: Encoder,
+    train: LabelledPhotos,
+    test: LabelledPhotos,
+    layers: Sequence[str],
+    settings: KnnSettings,
+    *,
+    say: Say,
+    watch: Watch,
+) -> Sides:
+    sizes = dict.fromkeys(layers, settings.size)
+    bank, bank_features = labelled_features(encoder, train, layers, settings, sizes=sizes, say=say, watch=watch)
+    if settings.leave_one_out:
+        return Sides(bank, bank, bank_features, bank_features)
+    queries, query_features = labelled_features(encoder, test, layers, settings, sizes=sizes, say=say, watch=watch)
+    return Sides(bank, queries, bank_features, query_features)
+
+
+def labelled_features(
+    encoder: Encoder,
+    photos: LabelledPhotos,
+    layers: Sequence[str],
+    settings: ExtractionSettings,
+    *,
+    sizes: Mapping[str, int],
+    pool: Pooling = "adaptive",
+    say: Say,
+    watch: Watch,
+) -> tuple[LabelledPhotos, Mapping[str, Features]]:
+    """The photos that can be read, and their features by layer."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        watch("Looking at photos", done, len(photos))
+
+    found = extract(
+        encoder, photos.photos, layers=layers, resize=settings.resize, crop=settings.crop, pool=pool, sizes=sizes,
+        batch_size=settings.batch_size, workers=settings.workers, cache=settings.cache_folder, say=say, advance=advance,
+    )  # fmt: skip
+    return photos.take(found.kept.tolist()), found.features
+
+
+def _judge_layer(sides: Sides, layer: str, settings: KnnSettings, device: torch.device, say: Say) -> dict[str, Any]:
+    bank, memory = sides.bank_features[layer], settings.memory_bytes(device)
+    choices = [(k, temperature) for k in sorted(set(settings.k)) for temperature in settings.temperature]
+    about: dict[str, Any] = {}
+    if settings.choose:
+        best, figure = choose(bank, sides.bank.labels, len(sides.bank.classes), choices, settings, device)
+        say(f"{layer}: chose {name_of(best)} of {len(choices)} on a split of the training photos.")
+        choices, about = [best], {"choosing": figure, "chosen_from": len(choices)}
+    search = make_search(settings.engine, bank, device=device, memory=memory)
+    answers = classify(
+        search, sides.query_features[layer], bank_labels=sides.bank.labels, truth=sides.queries.labels,
+        classes=len(sides.bank.classes), choices=choices, memory=memory, own=settings.leave_one_out,
+    )  # fmt: skip
+    return {
+        name_of(choice): figures([answer], sides.bank.classes, seed=settings.seed) | about
+        for choice, answer in answers.items()
+    }
+
+
+def name_of(choice: Choice) -> str:
+    """What the figures of a k and temperature are filed under: "k20_t0.07"."""
+    return f"k{choice[0]}_t{choice[1]:g}"
+
+
+def choose(
+    features: Features,
+    labels: NDArray[Any],
+    classes: int,
+    choices: Sequence[Choice],
+    settings: KnnSettings,
+    device: torch.device,
+) -> tuple[Choice, float]:
+    """The k and temperature that do best on a split of the training photos, and how well; ties go to the first."""
+    fit, held = choosing_split(labels, seed=settings.seed)
+    memory = settings.memory_bytes(device)
+    search = make_search(settings.engine, features[fit], device=device, memory=memory)
+    answers = classify(
+        search, features[held], bank_labels=labels[fit], truth=labels[held], classes=classes, choices=choices,
+        memory=memory,
+    )  # fmt: skip
+    best = max(answers, key=lambda choice: answers[choice].figure)
+    return best, answers[best].figure
+
+
+def classify(
+    search: Search,
+    queries: Features,
+    *,
+    bank_labels: NDArray[Any],
+    truth: NDArray[Any],
+    classes: int,
+    choices: Sequence[Choice],
+    memory: int,
+    own: bool = False,
+) -> dict[Choice, Answers]:
+    """What the neighbours say for every k and temperature, from one search at the largest k.
+
+    Args:
+        search: over the bank.
+        queries: (N, D).
+        bank_labels: (bank,) classes, or (bank, C) of 1, 0 and -1.
+        truth: (N,) or (N, C), likewise; ranks are counted against it, nothing else uses it.
+        memory: bytes to take beyond the features and the answer, in the search and, after it, in the votes.
+        own: the queries are the bank, and no photo votes for itself.
+    """
+    most = max(k for k, _ in choices)
+    # Similarities, places, weights, the neighbours' classes, votes and their comparison.
+    rows = max(256, memory // 32 // (32 * most + 8 * classes))
+    labels, targets = torch.from_numpy(np.asarray(bank_labels)), torch.from_numpy(np.asarray(truth))
+    parts: dict[Choice, list[NDArray[Any]]] = {choice: [] for choice in choices}
+    for start in range(0, len(queries), rows):
+        neighbors = search(queries[start : start + rows], most, own=start if own else None)
+        for temperature in dict.fromkeys(temperature for _, temperature in choices):
+            ks = [k for k, other in choices if other == temperature]
+            if labels.ndim == 2:
+                for k, shares in multi_label_votes(neighbors, labels, ks=ks, temperature=temperature):
+                    parts[k, temperature].append(shares.numpy())
+                continue
+            for k, votes in single_label_votes(neighbors, labels, classes, ks=ks, temperature=temperature):
+                ranks = truth_ranks(votes[:, None], targets[start : start + rows])
+                parts[k, temperature].append(ranks[:, 0].numpy())
+    joined = {choice: np.concatenate(found) for choice, found in parts.items()}
+    if labels.ndim == 2:
+        return {choice: Answers(truth, scores=scores) for choice, scores in joined.items()}
+    return {choice: Answers(truth, ranks=ranks) for choice, ranks in joined.items()}
+
+
+def _examples(sides: Sides, layer: str, settings: KnnSettings, device: torch.device) -> Examples:
+    """Queries at even distances, whatever they look like."""
+    count = min(settings.examples, len(sides.queries))
+    shown = min(SHOWN, len(sides.bank) - settings.leave_one_out)
+    places = [(2 * number + 1) * len(sides.queries) // (2 * count) for number in range(count)]
+    search = make_search("torch", sides.bank_features[layer], device=device, memory=settings.memory_bytes(device))
+    found = [
+        search(sides.query_features[layer][place : place + 1], shown, own=place if settings.leave_one_out else None)
+        for place in places
+    ]
+    neighbors = [sides.bank.take(one.place[0].tolist()) for one in found]
+    queries = sides.queries.take(places)
+    right = [_shares_class(queries.labels[number], near.labels) for number, near in enumerate(neighbors)]
+    return Examples(layer, queries, neighbors, np.array(right))
+
+
+def _shares_class(label: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of the others (n,) or (n, C) are of a class that the one is of."""
+    return np.asarray(others == label if others.ndim == 1 else ((others == 1) & (label == 1)).any(axis=1))

@@ -1,0 +1,174 @@
+"""Exact nearest neighbours by cosine similarity, in blocks that fit the memory they are given.
+
+The bank stays where it is: in memory, or mapped from the feature cache. Blocks of it go to the device one after the
+other, and each meets the queries in blocks small enough for the scratch memory; the best so far are merged. Both
+engines answer with the same neighbours (where similarities are equal to the last bit, either order is right).
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssl_colorize.errors import UserError
+
+Engine = Literal["torch", "faiss"]
+Features = NDArray[np.floating[Any]]
+
+# A CPU multiplies no faster with more rows at a time than these, and the similarities then leave its cache.
+CPU_ROWS = 64
+
+
+class Neighbors(NamedTuple):
+    """The k nearest of each query, the nearest first, on the CPU."""
+
+    similarity: Tensor  # (N, k) float32, cosine
+    place: Tensor  # (N, k) int64, rows of the bank
+
+
+class Search(Protocol):
+    """A bank that can be asked."""
+
+    def __call__(self, queries: Features, k: int, *, own: int | None = None) -> Neighbors:
+        """Nearest neighbours of `queries` (N, D).
+
+        Args:
+            own: the queries are rows `own`, `own + 1`, ... of the bank itself, and none is its own neighbour.
+
+        Raises:
+            UserError: the bank holds fewer than k photos (other than the query).
+        """
+        ...
+
+
+def make_search(engine: Engine, bank: Features, *, device: torch.device, memory: int) -> Search:
+    """A search over `bank` (N, D), whose rows may have any length.
+
+    Args:
+        memory: bytes that a search may take beyond the features and its answer.
+
+    Raises:
+        UserError: faiss is asked for and not installed.
+    """
+    if engine == "faiss":
+        return FaissSearch(bank)
+    return TorchSearch(bank, device=device, memory=memory)
+
+
+class TorchSearch:
+    """Matrix products and top-k on any device."""
+
+    def __init__(self, bank: Features, *, device: torch.device, memory: int) -> None:
+        self._bank = bank
+        self._device = device
+        self._memory = memory
+
+    def __call__(self, queries: Features, k: int, *, own: int | None = None) -> Neighbors:
+        _check_k(k, len(self._bank), leaving_out=own is not None)
+        best = Neighbors(torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64))
+        bank_rows, query_rows = self._blocks(k)
+        for start in range(0, len(self._bank), bank_rows):
+            block = _tensor(self._bank[start : start + bank_rows], self._device)
+            best = self._merge(best, self._search_block(block, queries, k, own, start=start, rows=query_rows), k)
+        return best
+
+    def _blocks(self, k: int) -> tuple[int, int]:
+        """Rows of the bank, and of the queries, at a time."""
+        count, width = self._bank.shape
+        # A bank that is used where it lies costs nothing.
+        lies_there = self._device.type == "cpu" and self._bank.dtype == np.float32
+        bank_rows = count if lies_there else min(count, max(k, self._memory // (8 * width)))
+        # Similarities, and on a GPU what top-k sorts: values and 64-bit places.
+        row_bytes = 4 * width + bank_rows * (4 if self._device.type == "cpu" else 16)
+        query_rows = max(1, (self._memory // 2) // row_bytes)
+        return bank_rows, min(query_rows, CPU_ROWS) if self._device.type == "cpu" else query_rows
+
+    def _search_block(
+        self, block: Tensor, queries: Features, k: int, own: int | None, *, start: int, rows: int
+    ) -> Neighbors:
+        """Neighbours within one block of the bank, whose first row is row `start` of the bank."""
+        # Dividing the similarities by the lengths spares a normalised copy of the bank.
+        inverse_length = 1 / block.norm(dim=1).clamp_min(1e-12)
+        scratch = torch.empty(min(rows, len(queries)) * len(block), device=self._device)
+        found = []
+        for first in range(0, len(queries), rows):
+            asked = torch.nn.functional.normalize(_tensor(queries[first : first + rows], self._device))
+            similarity = scratch[: len(asked) * len(block)].view(len(asked), len(block))
+            torch.mm(asked, block.T, out=similarity).mul_(inverse_length)
+            if own is not None:
+                _leave_out(similarity, own + first - start)
+            value, index = similarity.topk(min(k, len(block)))
+            found.append((value.cpu(), index.cpu() + start))
+        values, indices = zip(*found, strict=True)
+        return Neighbors(torch.cat(values), torch.cat(indices))
+
+    @staticmethod
+    def _merge(best: Neighbors, new: Neighbors, k: int) -> Neighbors:
+        if not best.similarity.shape[1]:
+            return new
+        value, place = torch.cat([best.similarity, new.similarity], 1).topk(
+            min(k, best.similarity.shape[1] + new.similarity.shape[1])
+        )
+        return Neighbors(value, torch.cat([best.place, new.place], 1).gather(1, place))
+
+
+class FaissSearch:
+    """faiss's exact index, on the CPU; for large banks, and to check the other engine."""
+
+    def __init__(self, bank: Features) -> None:
+        try:
+            import faiss
+        except ImportError:
+            raise UserError(
+                "--engine faiss needs faiss: pip install 'ssl-colorize[faiss]', or use --engine torch."
+            ) from None
+        self._index = faiss.IndexFlatIP(bank.shape[1])
+        for block in _normalized_blocks(bank):
+            self._index.add(block)
+
+    def __call__(self, queries: Features, k: int, *, own: int | None = None) -> Neighbors:
+        _check_k(k, self._index.ntotal, leaving_out=own is not None)
+        asked = k if own is None else k + 1
+        answers = [self._index.search(block, asked) for block in _normalized_blocks(queries)]
+        similarity, index = (torch.from_numpy(np.concatenate(part)) for part in zip(*answers, strict=True))
+        if own is None:
+            return Neighbors(similarity, index)
+        return _without_own(similarity, index, own)
+
+
+def _without_own(similarity: Tensor, index: Tensor, own: int) -> Neighbors:
+    """k neighbours of k + 1: without the query itself, or, behind photos just like it, without the last."""
+    is_own = index == torch.arange(own, own + len(index))[:, None]
+    is_own[:, -1] |= ~is_own.any(dim=1)
+    shape = len(index), index.shape[1] - 1
+    return Neighbors(similarity[~is_own].view(shape), index[~is_own].view(shape))
+
+
+def _leave_out(similarity: Tensor, offset: int) -> None:
+    """Make sure that query i is not its own neighbour, which is column `offset + i` if there is one."""
+    first, last = max(0, -offset), min(len(similarity), similarity.shape[1] - offset)
+    if first < last:
+        rows = torch.arange(first, last, device=similarity.device)
+        similarity[rows, rows + offset] = -torch.inf
+
+
+def _check_k(k: int, count: int, *, leaving_out: bool) -> None:
+    most = count - 1 if leaving_out else count
+    if k > most:
+        raise UserError(f"--k {k}: there are only {most:,} photos to be neighbours. Give --k {most} or less.")
+
+
+def _normalized_blocks(features: Features, rows: int = 16_384) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(features), rows):
+        block = np.asarray(features[start : start + rows], dtype=np.float32)
+        yield block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+
+
+def _tensor(block: Features, device: torch.device) -> Tensor:
+    # PyTorch warns that it could write to arrays that are mapped for reading; nothing here does.
+    with warnings.catch_warnings(action="ignore"):
+        return torch.from_numpy(np.asarray(block)).to(device, torch.float32)
