@@ -6,11 +6,11 @@ very same, on the same photos, since an untrained network's features are worth s
 """
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,19 +28,16 @@ from ssl_colorize.evaluate.one_pass import Probe, choose_view, judge, map_sides,
 from ssl_colorize.evaluate.outcome import Outcome, Outcomes, packed, summarize, unpacked
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import best_answer
-from ssl_colorize.evaluate.untrained import DRAWN
-from ssl_colorize.evaluate.untrained import untrained_twin as untrained_twin
+from ssl_colorize.evaluate.untrained import DRAWN, untrained_twin
 from ssl_colorize.pretrain.distributed import Processes, processes
 from ssl_colorize.pretrain.loop import StopRequest, stop_signals
 from ssl_colorize.runs import write_atomically
 
 STATE_NAME = "probe.pt"
 
-
-class Watch(Protocol):
-    """Is told how far a run is, in photos."""
-
-    def __call__(self, what: str, done: int, total: int) -> None: ...
+Say = Callable[[str], None]
+# Is told what a run does, and how much of how much is done (photos, or layers).
+Watch = Callable[[str, int, int], None]
 
 
 class Interrupted(Exception):
@@ -56,7 +53,7 @@ def linear_probe(
     folder: Path,
     *,
     resume: bool = False,
-    say: Any = lambda line: None,
+    say: Say = lambda line: None,
     watch: Watch = lambda what, done, total: None,
 ) -> dict[str, Any]:
     """Measure an encoder; alone, or as one of the processes of torchrun.
@@ -67,8 +64,8 @@ def linear_probe(
 
     Returns:
         By layer: what `scoring.figures` gives, "learning_rate" (None in closed form) and the other chosen settings,
-        "choosing" (the figure they were chosen by), and under "random" the same of the untrained network. Beside the
-        layers "trunk_unchanged": True, proven by comparing all bits. Empty but in the first process.
+        "choosing" (the figure they were chosen by). Beside the layers "random", the same of the untrained network by
+        layer, and "trunk_unchanged": True, proven by comparing all bits. Empty but in the first process.
 
     Raises:
         UserError: the settings, the photos or the encoder cannot be used.
@@ -105,7 +102,7 @@ class _Run:
     train: LabelledPhotos
     test: LabelledPhotos
     group: Processes
-    say: Any
+    say: Say
     watch: Watch
     stop: StopRequest | None = None
 

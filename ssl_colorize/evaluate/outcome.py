@@ -32,7 +32,7 @@ Outcomes = list[dict[str, Outcome]]
 
 
 def summarize(runs: Sequence[Outcomes], layers: Sequence[str], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """The figures of all seeds by layer, and under each layer's "random" those of the untrained network."""
+    """The figures of all seeds by layer, and under "random" those of the untrained network."""
 
     def of(number: int, layer: str) -> dict[str, Any]:
         each = [run[number][layer] for run in runs]
@@ -44,8 +44,7 @@ def summarize(runs: Sequence[Outcomes], layers: Sequence[str], classes: Sequence
 
     metrics = {layer: of(0, layer) for layer in layers}
     if len(runs[0]) > 1:
-        for layer in layers:
-            metrics[layer]["random"] = of(1, layer)
+        metrics["random"] = {layer: of(1, layer) for layer in layers}
     return metrics
 
 

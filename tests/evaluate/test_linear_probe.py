@@ -72,8 +72,8 @@ def figures(metrics: dict[str, Any]) -> str:
 def test_figures_of_every_layer_and_of_the_untrained_network(striped: Path, trained: str, tmp_path: Path) -> None:
     run = made(striped, encoder=trained, random=True, steps=20)
     metrics = linear_probe(run, tmp_path)
-    assert list(metrics) == ["conv1", "conv3", "trunk_unchanged"] and metrics["trunk_unchanged"] is True
-    for one in (metrics["conv1"], metrics["conv3"], metrics["conv3"]["random"]):
+    assert list(metrics) == ["conv1", "conv3", "random", "trunk_unchanged"] and metrics["trunk_unchanged"] is True
+    for one in (metrics["conv1"], metrics["conv3"], metrics["random"]["conv3"]):
         assert one["learning_rate"] in run.learning_rates and one["weight_decay"] == 5e-4
         assert one["low"] <= one["top1"] <= one["high"] and set(one["per_class"]) == {"lying", "standing"}
         assert 0 <= one["choosing"] <= 1 and one["top5"] == 1

@@ -1,0 +1,92 @@
+"""``ssl-colorize linear-probe`` from the outside: figures, table, plot, and one line for a mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ssl_colorize.cli import main
+
+TINY = ("--device", "cpu", "--workers", "0", "--resize", "16", "--batch-size", "4", "--no-cache")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["linear-probe", *arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def classes(workplace: Path) -> Path:
+    """`classes/` with ten photos each of two classes, without a split."""
+    chance = np.random.default_rng(0)
+    for name, light in (("dark", 40), ("light", 190)):
+        (workplace / "classes" / name).mkdir(parents=True)
+        for index in range(10):
+            pixels = chance.normal(light, 30, (20, 20, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(workplace / "classes" / name / f"{index}.png")
+    return workplace / "classes"
+
+
+def test_a_whole_run(classes: Path) -> None:
+    result = run("--encoder", "runs/tiny", "--data", "classes", *TINY, "--steps", "6", "-o", "out", "--seeds", "2")
+    assert result.exit_code == 0, result.stderr
+    for word in ("conv1", "conv7", "top-1 %", "top-5 %", "rate", "untrained %", " +- "):
+        assert word in result.stdout, word
+    assert "Next: look at out/layers.png" in result.stdout
+    content = json.loads(Path("out/metrics.json").read_text())
+    assert content["command"].startswith("ssl-colorize linear-probe --encoder runs/tiny")
+    assert content["metrics"]["trunk_unchanged"] is True
+    assert {"top1", "top5", "learning_rate", "low", "high", "spread"} <= set(content["metrics"]["conv5"])
+    assert content["metrics"]["random"]["conv5"]["top1"] <= 1
+    assert json.loads(Path("out/per_class.json").read_text())["conv5"].keys() == {"dark", "light"}
+    assert Image.open("out/layers.png").size[0] > 300
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "config.yaml", "layers.png", "metrics.json", "per_class.json"
+    ]  # fmt: skip
+    # The written settings make the same run.
+    again = run("--config", "out/config.yaml", "-o", "again", "--json")
+    assert json.loads(again.stdout)["metrics"] == content["metrics"]
+
+
+@pytest.mark.parametrize("engine", ["ridge", "logistic"])
+def test_closed_forms(classes: Path, engine: str) -> None:
+    result = run("--encoder", "runs/tiny", "--data", "classes", *TINY, "--engine", engine, "--layer", "conv2",
+                 "--no-random", "--json")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    metrics = json.loads(result.stdout)["metrics"]
+    assert set(metrics) == {"conv2", "trunk_unchanged"}
+    assert metrics["conv2"]["learning_rate"] is None and metrics["conv2"]["strength"] > 0
+    assert metrics["conv2"]["top1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--encoder", "runs/tiny"), "--data"),
+        (("--data", "classes"), "--encoder"),
+        (("--encoder", "runs/tiny", "--data", "classes", "--layer", "conv9"), "choose from conv1, conv2"),
+        (("--encoder", "nothing", "--data", "classes"), "nothing"),
+        (("--encoder", "runs/tiny", "--data", "classes/dark"), "labels"),
+        (("--encoder", "runs/tiny", "--data", "classes", "--resize", "16", "--crop", "32"), "32"),
+        (("--encoder", "runs/tiny", "--data", "classes", "--set", "learning_rate=1"), "learning_rates"),
+        (("--resume", "runs/tiny"), "Nothing to resume"),
+    ],
+)
+def test_mistakes_are_one_line(classes: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert len(lines) == 1 and lines[0].startswith("Error: ") and said in lines[0], result.stderr
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["tiny"]
+
+
+def test_a_run_is_resumed_by_its_own_settings(classes: Path) -> None:
+    whole = run("--encoder", "runs/tiny", "--data", "classes", *TINY, "--steps", "4", "-o", "out", "--json")
+    again = run("--resume", "out", "--workers", "0", "--json")
+    assert json.loads(again.stdout)["metrics"] == json.loads(whole.stdout)["metrics"]
+    refused = run("--resume", "out", "--steps", "5")
+    assert refused.exit_code == 2 and "steps 4" in refused.stderr
