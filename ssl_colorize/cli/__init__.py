@@ -22,6 +22,9 @@ VERBS = {
     "pretrain": "Train a network to colour photos, without labels.",
     "colorize": "Colour photos with a trained network.",
     "prior": "Measure how common each colour is in your photos.",
+    "linear-probe": "Train linear classifiers on a frozen encoder's layers.",
+    "knn": "Classify photos by their nearest neighbours.",
+    "svm": "Train linear SVMs on a frozen encoder's layers.",
     "info": "Say what a checkpoint is.",
     "bench": "Measure speed and memory against the usual way to do it.",
 }

@@ -40,3 +40,25 @@ data = click.option(
     "again.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print metrics.json on standard output.")
+
+# Of the verbs that measure an encoder.
+encoder = click.option(
+    "--encoder",
+    metavar="RUN",
+    help="A run folder, a weights file, random:eccv16, kmeans:eccv16, timm:NAME, timm:NAME@L or efficientnet_lite0.",
+)
+labelled_data = click.option(
+    "--data", multiple=True, metavar="FOLDER", help="Class folders, a VOC folder or a torchvision data set."
+)
+layers = click.option("--layer", "layers", multiple=True, metavar="NAME", help="May be given again. [default: all]")
+untrained = click.option(
+    "--random/--no-random", default=None, help="The same on an untrained network. [default: --random]"
+)
+resize = click.option(
+    "--resize", type=click.IntRange(8), metavar="N", help="Short side in pixels. [default: what the network learned at]"
+)
+crop = click.option("--crop", type=click.IntRange(8), metavar="N", help="Side of the centre crop. [default: --resize]")
+cache = click.option(
+    "--cache", metavar="DIR", help="Folder that keeps features. [default: ~/.cache/ssl-colorize/features]"
+)
+no_cache = click.option("--no-cache", is_flag=True, default=None, help="Keep no features.")
