@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 IGNORED = -1
@@ -94,6 +94,43 @@ class LinearHeads:
         """The opposite of `state_dict`."""
         for name, value in self.state_dict().items():
             value.copy_(state[name])
+
+
+class FeatureNorm(nn.Module):
+    """BatchNorm without scale and shift, for maps (B, C, h, w), that works alike at any scale of the features.
+
+    PyTorch's adds a fixed 1e-5 to each variance. An untrained network's deep features have variances around 1e-6: they
+    would come out an order of magnitude too small, and its row would be an easy one to beat. Here the addition is 1e-5
+    of the layer's mean variance. The statistics kept for testing are plain means over all batches seen, as the network
+    under it does not change.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    batches: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return _normalized(x, self.mean, self.variance)
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        self.batches += 1
+        self.mean.lerp_(mean, 1 / self.batches)
+        count = x.numel() // x.shape[1]
+        self.variance.lerp_(variance * (count / max(count - 1, 1)), 1 / self.batches)
+        return _normalized(x, mean, variance)
+
+
+def _normalized(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    # Were all channels dead, they should become 0 and not NaN.
+    scale = torch.rsqrt(variance + 1e-5 * variance.mean().clamp_min(1e-30))
+    return (x - mean.view(-1, 1, 1)) * scale.view(-1, 1, 1)
 
 
 def loss_and_gradient(scores: Tensor, targets: Tensor, *, multilabel: bool) -> tuple[Tensor, Tensor]:

@@ -239,10 +239,17 @@ class _Run:
 
     def _extracted(self, encoder: Encoder, part: LabelledPhotos) -> Extracted:
         settings, view = self.settings, self.view
+        done = 0
+
+        def advance(photos: int) -> None:
+            nonlocal done
+            done += photos
+            self.watch("Extracting features", done, len(part))
+
         return extract(
             encoder, part.photos, layers=self.layers, resize=view.resize, crop=view.crop, pool=settings.pool,
             sizes=map_sides(encoder, self.layers, settings, view.crop), batch_size=settings.batch_size,
-            workers=settings.workers, cache=settings.cache_folder, say=self.say,
+            workers=settings.workers, cache=settings.cache_folder, say=self.say, advance=advance,
         )  # fmt: skip
 
     # ---- state -------------------------------------------------------------------------------------------------------

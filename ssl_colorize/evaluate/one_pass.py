@@ -9,13 +9,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_colorize.data import Photos, holdout_batches, training_batches
 from ssl_colorize.data.labelled import LabelledPhotos
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder, pool_map
-from ssl_colorize.evaluate.heads import HeadSettings, LinearHeads, grid
+from ssl_colorize.evaluate.heads import FeatureNorm, HeadSettings, LinearHeads, grid
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import Answers, truth_ranks
 from ssl_colorize.pretrain.distributed import Processes
@@ -59,7 +59,7 @@ def map_sides(encoder: Encoder, layers: Sequence[str], settings: ProbeSettings, 
 class Probe:
     """A frozen encoder with its heads: for each layer every learning rate with every weight decay.
 
-    A layer's pooled map is normalised by a BatchNorm without scale and shift, which all heads of the layer share.
+    A layer's pooled map is normalised by a `FeatureNorm`, which all heads of the layer share.
     Several processes gather their pooled maps rather than their gradients, which are many times larger; so each of
     them takes the very steps that one process takes with the whole batch.
     """
@@ -85,9 +85,7 @@ class Probe:
         every = grid(settings.learning_rates, settings.weight_decays)
         self.norms, self.heads = {}, {}
         for layer in layers:
-            # Its statistics are plain means over all batches seen: the network under it does not change.
-            norm = nn.BatchNorm2d(channels[layer], affine=False, momentum=None)
-            self.norms[layer] = norm.to(self.device, dtype)
+            self.norms[layer] = FeatureNorm(channels[layer]).to(self.device, dtype)
             self.heads[layer] = LinearHeads(
                 channels[layer] * self.sides[layer] ** 2, classes, settings=heads[layer] if heads else every,
                 multilabel=multilabel, device=self.device, dtype=dtype,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.evaluate.heads import LinearHeads, grid
+from ssl_colorize.evaluate.heads import FeatureNorm, LinearHeads, grid
 
 FEATURES, CLASSES, STEPS = 7, 4, 12
 SETTINGS = grid((0.003, 0.1, 1.5), (0.0, 0.02))
@@ -78,3 +78,23 @@ def test_going_on_from_a_state_is_going_on() -> None:
             second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
         (first if number < 5 else second).train_on(features.float(), targets, factor=factor)
     assert torch.equal(whole.weight, second.weight) and torch.equal(whole.bias, second.bias)
+
+
+def test_normalisation_is_batch_norms() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = FeatureNorm(5), nn.BatchNorm2d(5, affine=False, momentum=None)
+    for _ in range(3):
+        x = 3 * torch.randn(4, 5, 3, 3, generator=generator) + torch.arange(5.0).view(-1, 1, 1)
+        assert torch.allclose(ours(x), theirs(x), atol=1e-4)
+    assert torch.allclose(ours.eval()(x), theirs.eval()(x), atol=1e-4)
+
+
+def test_the_scale_of_the_features_changes_nothing() -> None:
+    x = torch.randn(8, 5, 3, 3, generator=torch.Generator().manual_seed(0))
+    x[:, 3] = 0  # a dead channel
+    tiny, plain = FeatureNorm(5), FeatureNorm(5)
+    for mode in (True, False):
+        found = tiny.train(mode)(1e-4 * x)
+        assert torch.allclose(found, plain.train(mode)(x), atol=1e-4)
+        assert found[:, 0].std() > 0.9 and (found[:, 3] == 0).all()
+    assert (FeatureNorm(5)(torch.zeros(2, 5, 1, 1)) == 0).all()
