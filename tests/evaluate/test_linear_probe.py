@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skimage
 import torch
 from PIL import Image
 
@@ -24,6 +25,7 @@ from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.untrained import untrained_twin
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 
+SKIMAGE_PHOTOS = Path(skimage.__file__).parent / "data"
 SOURCE = "random:eccv16@0.125"
 
 
@@ -261,3 +263,40 @@ def test_two_processes_are_one(settings: ProbeSettings, tmp_path: Path) -> None:
     for layer in settings.layers:
         for name in ("top1", "learning_rate", "choosing"):
             assert two[layer][name] == pytest.approx(one[layer][name]), (layer, name)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Which photo is a crop from? Real photos of scikit-image: their left part to train on, their right to test on."""
+    folder = tmp_path_factory.mktemp("places")
+    chance = np.random.default_rng(0)
+    for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "retina.jpg", "hubble_deep_field.jpg"):
+        if not (SKIMAGE_PHOTOS / name).is_file():
+            continue
+        photo = Image.open(SKIMAGE_PHOTOS / name).convert("L").convert("RGB")
+        photo.thumbnail((320, 320))
+        border = int(0.6 * photo.width)
+        for part, count, low, high in (("train", 40, 0, border), ("test", 30, border, photo.width)):
+            (folder / part / name).mkdir(parents=True)
+            for index in range(count):
+                left, top = chance.integers(low, high - 40), chance.integers(0, photo.height - 40)
+                photo.crop((left, top, left + 40, top + 40)).save(folder / part / name / f"{index}.png")
+    if len(list(folder.glob("train/*"))) < 4:
+        pytest.skip("this scikit-image carries too few photos")
+    return folder
+
+
+def test_both_engines_agree_on_real_photos(places: Path, tmp_path: Path) -> None:
+    run = made(
+        places, layers=("conv1", "conv2", "conv3"), resize=32, batch_size=32, steps=400, numbers=256,
+        learning_rates=(1e-3, 3e-3, 0.01, 0.03, 0.1), engine="sgd",
+    )  # fmt: skip
+    found = {
+        engine: linear_probe(run.model_copy(update={"engine": engine}), tmp_path)
+        for engine in ("sgd", "ridge", "logistic")
+    }
+    means = {name: np.mean([one[layer]["top1"] for layer in run.layers]) for name, one in found.items()}
+    # Agreement says something only well above chance, which is one in as many as there are photos.
+    assert min(means.values()) > 2 / len(list((places / "train").iterdir()))
+    assert means["ridge"] == pytest.approx(means["sgd"], abs=0.04)
+    assert means["logistic"] == pytest.approx(means["sgd"], abs=0.04)
