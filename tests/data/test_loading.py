@@ -1,6 +1,5 @@
 """The photos of a run are the same however it is spread, and are resized, cut and mirrored as said."""
 
-import os
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -277,9 +276,8 @@ class TellingPhotos(MadePhotos):
     """Photos whose colour tells how the process that reads them is set up."""
 
     def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
-        ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-        own_group = os.getpgid(0) == os.getpid()
-        return Image.new("RGB", (8, 8), (int(ignored), int(own_group), torch.get_num_threads()))
+        ignored = [signal.getsignal(number) == signal.SIG_IGN for number in (signal.SIGINT, signal.SIGTERM)]
+        return Image.new("RGB", (8, 8), (*map(int, ignored), torch.get_num_threads()))
 
 
 def test_workers_outlive_interrupts_and_use_one_thread() -> None:
