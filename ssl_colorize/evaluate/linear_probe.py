@@ -220,7 +220,6 @@ class _Run:
     def _closed_form(self, encoders: Sequence[Encoder], seed: int) -> Outcomes:
         outcomes = []
         for encoder in encoders:
-            # The test photos come in only now that nothing is left to choose but by the training photos.
             parts = [self._extracted(encoder, part) for part in (self.train, self.test)]
             train, test = (
                 (found.features, np.asarray(part.labels)[found.kept])
@@ -228,7 +227,8 @@ class _Run:
             )
             found = {}
             for number, layer in enumerate(self.layers):
-                self.watch(f"Solving {layer}", number, len(self.layers))
+                self.watch("Solving", number, len(self.layers))
+                # Features of the test photos are needed anyway; their labels come in once the strength is chosen.
                 found[layer] = solve(
                     train[0][layer], train[1], test[0][layer], test[1], classes=len(self.train.classes),
                     settings=self.settings, seed=seed,
