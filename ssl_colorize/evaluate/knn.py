@@ -224,7 +224,7 @@ def classify(
     """
     most = max(k for k, _ in choices)
     # Similarities, places, weights, the neighbours' classes, votes and their comparison.
-    rows = max(256, memory // 32 // (32 * most + 8 * classes))
+    rows = max(256, memory // 64 // (32 * most + 8 * classes))
     labels, targets = torch.from_numpy(np.asarray(bank_labels)), torch.from_numpy(np.asarray(truth))
     parts: dict[Choice, list[NDArray[Any]]] = {choice: [] for choice in choices}
     for start in range(0, len(queries), rows):

@@ -19,8 +19,11 @@ from ssl_colorize.errors import UserError
 Engine = Literal["torch", "faiss"]
 Features = NDArray[np.floating[Any]]
 
-# A CPU multiplies no faster with more rows at a time than these, and the similarities then leave its cache.
-CPU_ROWS = 64
+# On a CPU, similarities in larger blocks than these leave its caches, and in smaller ones the product is slower. From
+# 64 k on, PyTorch's top-k goes through a row once instead of partitioning it.
+CPU_QUERIES, CPU_BANK, CPU_TIMES_K = 128, 16_384, 64
+# Of the bank at a time where they only pass through.
+ROWS = 16_384
 
 
 class Neighbors(NamedTuple):
@@ -66,6 +69,11 @@ class TorchSearch:
         self._bank = bank
         self._device = device
         self._memory = memory
+        # Dividing the similarities by the lengths spares a normalised copy of the bank.
+        self._inverse_length = torch.cat([
+            1 / _tensor(bank[start : start + ROWS], torch.device("cpu")).norm(dim=1).clamp_min(1e-12)
+            for start in range(0, len(bank), ROWS)
+        ]).to(device)  # fmt: skip
 
     def __call__(self, queries: Features, k: int, *, own: int | None = None) -> Neighbors:
         _check_k(k, len(self._bank), leaving_out=own is not None)
@@ -79,32 +87,34 @@ class TorchSearch:
     def _blocks(self, k: int) -> tuple[int, int]:
         """Rows of the bank, and of the queries, at a time."""
         count, width = self._bank.shape
-        # A bank that is used where it lies costs nothing.
-        lies_there = self._device.type == "cpu" and self._bank.dtype == np.float32
-        bank_rows = count if lies_there else min(count, max(k, self._memory // (8 * width)))
-        # Similarities, and on a GPU what top-k sorts: values and 64-bit places.
-        row_bytes = 4 * width + bank_rows * (4 if self._device.type == "cpu" else 16)
-        query_rows = max(1, (self._memory // 2) // row_bytes)
-        return bank_rows, min(query_rows, CPU_ROWS) if self._device.type == "cpu" else query_rows
+        if self._device.type != "cpu":
+            bank_rows = min(count, max(k, self._memory // (8 * width)))
+            # Similarities, and what top-k sorts: values and 64-bit places.
+            return bank_rows, max(1, self._memory // 2 // (4 * width + 16 * bank_rows))
+        bank_rows = -(-count // max(1, count // max(CPU_BANK, CPU_TIMES_K * k)))
+        if self._bank.dtype != np.float32:
+            # Where it does not lie as it is used, blocks of it are copies.
+            bank_rows = min(bank_rows, max(k, self._memory // (8 * width)))
+        return bank_rows, max(1, min(CPU_QUERIES, self._memory // 2 // (4 * (width + bank_rows))))
 
     def _search_block(
         self, block: Tensor, queries: Features, k: int, own: int | None, *, start: int, rows: int
     ) -> Neighbors:
         """Neighbours within one block of the bank, whose first row is row `start` of the bank."""
-        # Dividing the similarities by the lengths spares a normalised copy of the bank.
-        inverse_length = 1 / block.norm(dim=1).clamp_min(1e-12)
+        inverse_length = self._inverse_length[start : start + len(block)]
         scratch = torch.empty(min(rows, len(queries)) * len(block), device=self._device)
-        found = []
+        shape = len(queries), min(k, len(block))
+        found = Neighbors(torch.empty(shape), torch.empty(shape, dtype=torch.int64))
         for first in range(0, len(queries), rows):
             asked = torch.nn.functional.normalize(_tensor(queries[first : first + rows], self._device))
             similarity = scratch[: len(asked) * len(block)].view(len(asked), len(block))
             torch.mm(asked, block.T, out=similarity).mul_(inverse_length)
             if own is not None:
                 _leave_out(similarity, own + first - start)
-            value, index = similarity.topk(min(k, len(block)))
-            found.append((value.cpu(), index.cpu() + start))
-        values, indices = zip(*found, strict=True)
-        return Neighbors(torch.cat(values), torch.cat(indices))
+            value, place = similarity.topk(shape[1])
+            found.similarity[first : first + rows] = value
+            found.place[first : first + rows] = place + start
+        return found
 
     @staticmethod
     def _merge(best: Neighbors, new: Neighbors, k: int) -> Neighbors:
@@ -162,9 +172,9 @@ def _check_k(k: int, count: int, *, leaving_out: bool) -> None:
         raise UserError(f"--k {k}: there are only {most:,} photos to be neighbours. Give --k {most} or less.")
 
 
-def _normalized_blocks(features: Features, rows: int = 16_384) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(features), rows):
-        block = np.asarray(features[start : start + rows], dtype=np.float32)
+def _normalized_blocks(features: Features) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(features), ROWS):
+        block = np.asarray(features[start : start + ROWS], dtype=np.float32)
         yield block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
 
 

@@ -80,13 +80,13 @@ def test_blocks_change_nothing(memory: int, dtype: type) -> None:
 
 def test_the_search_keeps_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
-    empty = torch.empty
+    product = torch.mm
 
-    def counting(*size: int, **options: object) -> torch.Tensor:
-        made.append(math.prod(size) * 4)
-        return empty(*size, **options)  # type: ignore[call-overload]
+    def counting(a: torch.Tensor, b: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+        made.append(out.untyped_storage().nbytes())
+        return product(a, b, out=out)
 
-    monkeypatch.setattr(torch, "empty", counting)
+    monkeypatch.setattr(torch, "mm", counting)
     search_of(random_features(500), memory=100_000)(random_features(400, seed=1), 5)
     assert 20_000 < max(made) <= 100_000
 
