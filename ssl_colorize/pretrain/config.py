@@ -23,7 +23,7 @@ class Recipe(Settings):
     # Network
     model: str = "eccv16"
     width: Positive = Field(0.25, description="factor on every hidden width")
-    init: Literal["kmeans", "lsuv", "plain"] = "kmeans"
+    init: Literal["kmeans", "lsuv", "plain"] = "lsuv"
     start: str | None = Field(None, description="a run or weights file to start from, in place of init")
     init_photos: PositiveInt = Field(64, description="photos that the initialisation looks at")
 
