@@ -17,8 +17,10 @@ from ssl_colorize.models.registry import ColorizationModel
 Method = Literal["kmeans", "lsuv", "plain"]
 
 PATCHES = 10_000
-# Whitening solves an eigenproblem in the patch's dimension, which costs its cube.
+# Whitening solves an eigenproblem in the patch's dimension, which costs its cube; larger patches are whitened along
+# their leading directions only.
 WHITEN_UP_TO = 1_300
+LEADING = 768
 # Beyond this many multiply-adds a k-means sweep, the filters are patches drawn at random instead of their centroids.
 KMEANS_UP_TO = 1e11
 # The first predictions hardly stray from the constant one.
@@ -145,26 +147,34 @@ def _kmeans_filters(patches: Tensor, count: int, generator: torch.Generator) -> 
     if centred.abs().max() < 1e-6:
         # Flat photos have no patterns to find.
         return torch.randn(count, patches.shape[1], generator=generator)
-    whitening = _whitening(centred)
-    points = functional.normalize(centred @ whitening if whitening.ndim == 2 else centred * whitening)
+    whitening = _whitening(centred, generator)
+    points = functional.normalize(centred @ whitening)
     if len(points) < 2 * count or points.numel() * count > KMEANS_UP_TO:
         centres = points[torch.randint(len(points), (count,), generator=generator)]
     else:
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
         kmeans = MiniBatchKMeans(count, init="random", n_init=1, batch_size=2048, max_iter=10, random_state=seed)
         centres = torch.from_numpy(np.asarray(kmeans.fit(points.numpy()).cluster_centers_, dtype=np.float32))
-    return centres @ whitening.T if whitening.ndim == 2 else centres * whitening
+    return centres @ whitening.T
 
 
-def _whitening(centred: Tensor) -> Tensor:
-    """A matrix (D, D) that decorrelates, or, where that is too dear, a vector (D,) that only evens out the scales."""
+def _whitening(centred: Tensor, generator: torch.Generator) -> Tensor:
+    """A matrix (D, R) that decorrelates patches (P, D); R is D, or fewer leading directions where D is large.
+
+    Without it deep filters come out nearly alike: all follow the few directions in which deep maps vary most.
+    """
     size = centred.shape[1]
+    # Directions that carry little more than noise are not blown up.
+    ridge = 0.1 * float(centred.square().mean())
     if size > WHITEN_UP_TO:
-        return 1.0 / (centred.std(0) + 1e-3 * centred.std())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31 - 1, (1,), generator=generator)))
+            _, values, vectors = torch.svd_lowrank(centred, q=min(LEADING, *centred.shape), niter=2)
+        return vectors * (values.square() / len(centred) + ridge).rsqrt()
     covariance = (centred.T @ centred / len(centred)).double()
-    # Directions that carry little more than noise are not blown up. Added before, not after, and in double precision:
-    # eigh does not always converge on the many equal zeros that dead channels and few patches leave.
-    covariance.diagonal().add_(0.1 * covariance.diagonal().mean())
+    # Added before, not after, and in double precision: eigh does not always converge on the many equal zeros that dead
+    # channels and few patches leave.
+    covariance.diagonal().add_(ridge)
     values, vectors = torch.linalg.eigh(covariance)
     whitening: Tensor = (vectors / values.sqrt()) @ vectors.T
     return whitening.float()
