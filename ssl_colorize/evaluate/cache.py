@@ -96,7 +96,7 @@ class Writer:
                 file = tempfile.NamedTemporaryFile(
                     dir=self._folder, prefix=f".{entry.key[:16]}.", suffix=_TEMPORARY, delete=False
                 )
-                self._files[entry.layer] = file  # type: ignore[assignment]
+                self._files[entry.layer] = file
                 _write_header(file, 0, entry.numbers)
         except OSError as error:
             self._remove()

@@ -42,7 +42,8 @@ class Standardized:
         self.scale = np.where(spread > 1e-12 * np.maximum(1, np.abs(self.mean)), spread, np.inf)
 
     def __call__(self, features: Array) -> NDArray[np.float64]:
-        return (np.asarray(features, np.float64) - self.mean) / self.scale
+        scaled: NDArray[np.float64] = (np.asarray(features, np.float64) - self.mean) / self.scale
+        return scaled
 
 
 class RidgePath:

@@ -58,7 +58,9 @@ class LinearHeads:
     def scores(self, features: Tensor, *, head: int | None = None) -> Tensor:
         """(B, D) -> the scores (B, R, C) of all heads, or (B, 1, C) of one."""
         weight, bias = (self.weight, self.bias) if head is None else (self.weight[head, None], self.bias[head, None])
-        return functional.linear(features, weight.flatten(0, 1), bias.flatten()).unflatten(1, bias.shape)
+        flat: Tensor = functional.linear(features, weight.flatten(0, 1), bias.flatten())
+        scores: Tensor = flat.unflatten(1, bias.shape)
+        return scores
 
     @torch.no_grad()
     def train_on(self, features: Tensor, targets: Tensor, *, factor: float = 1.0) -> Tensor:
