@@ -85,16 +85,7 @@ class Encoder(nn.Module):
         """
         chosen = self.choose(layers)
         _check(images)
-        prepared = self.trunk.prepare(images)
-        height, width = prepared.shape[-2:]
-        down, right = (-side % self.trunk.multiple for side in (height, width))
-        if down or right:
-            prepared = functional.pad(prepared, (0, right, 0, down), mode="replicate")
-        maps = self.trunk.maps(prepared, chosen)
-        if down or right:
-            cells = {info["module"]: info["reduction"] for info in self.feature_info}
-            maps = {name: x[..., : -(-height // cells[name]), : -(-width // cells[name])] for name, x in maps.items()}
-        return {name: maps[name].float() for name in chosen}
+        return self.trunk.features(images, chosen)
 
     def vectors(
         self, images: Tensor, layers: Iterable[str] | None = None, *, pool: Pooling = "adaptive", size: int = 1

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.models.registry import ColorizationModel, register_model
+from ssl_colorize.models.registry import ColorizationModel, centred, register_model
 
 
 @register_model("alexnet")
@@ -44,7 +44,7 @@ class AlexNet(ColorizationModel):
             self.add_layer(name, channels, reduction)
 
     def normalize(self, lightness: Tensor) -> Tensor:
-        return lightness - 50.0
+        return centred(lightness)
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
         x = self.normalize(lightness)

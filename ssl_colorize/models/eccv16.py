@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ssl_colorize.models.registry import ColorizationModel, register_model
+from ssl_colorize.models.registry import ColorizationModel, centred, register_model
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ECCV16(ColorizationModel):
         self.logits = nn.Conv2d(hidden, outputs, 1)
 
     def normalize(self, lightness: Tensor) -> Tensor:
-        return (lightness - 50.0) / 100.0
+        return centred(lightness) / 100.0
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
         x = self.normalize(lightness)

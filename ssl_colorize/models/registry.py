@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, TypedDict
 
+import torch
 from torch import Tensor, nn
 
 from ssl_colorize.errors import UserError
@@ -78,6 +79,13 @@ class ColorizationModel(nn.Module, ABC):
             if len(found) == len(set(layers)):
                 break
         return found
+
+
+def centred(images: Tensor) -> Tensor:
+    """Lightness about zero: L (B, 1, H, W) in 0..100, or Lab (B, 3, H, W), whose a and b lie about zero already."""
+    if images.shape[1] == 1:
+        return images - 50.0
+    return torch.cat((images[:, :1] - 50.0, images[:, 1:]), dim=1)
 
 
 _MODELS: dict[str, Callable[..., ColorizationModel]] = {}

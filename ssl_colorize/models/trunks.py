@@ -10,8 +10,9 @@ from typing import Any
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ssl_colorize.color import lab_to_rgb, rgb_to_lightness
+from ssl_colorize.color import lab_to_rgb, rgb_to_lab, rgb_to_lightness
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.registry import ColorizationModel, FeatureInfo
 
@@ -41,9 +42,28 @@ class Trunk(nn.Module, ABC):
     def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Maps (B, C, h, w) of known layers."""
 
+    def features(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Maps (B, C, h, w) of known layers, float32, of images as `prepare` takes them, of any height and width.
+
+        What is not a multiple of the network's stride is padded by repeating the edge, and the padding's cells are cut
+        off again.
+        """
+        prepared = self.prepare(images)
+        height, width = prepared.shape[-2:]
+        down, right = (-side % self.multiple for side in (height, width))
+        if down or right:
+            prepared = functional.pad(prepared, (0, right, 0, down), mode="replicate")
+        maps = self.maps(prepared, layers)
+        if down or right:
+            cells = {info["module"]: info["reduction"] for info in self.feature_info}
+            maps = {name: x[..., : -(-height // cells[name]), : -(-width // cells[name])] for name, x in maps.items()}
+        return {name: maps[name].float() for name in layers}
+
 
 class ColorizationTrunk(Trunk):
-    """A colorization network: it sees lightness only."""
+    """A colorization network: it sees lightness only, unless `colour` is set and its first layer takes Lab."""
+
+    colour = False
 
     def __init__(self, model: ColorizationModel, *, input_size: int) -> None:
         super().__init__()
@@ -54,7 +74,11 @@ class ColorizationTrunk(Trunk):
         self.input_size = input_size
 
     def prepare(self, images: Tensor) -> Tensor:
-        return images.float() if images.shape[1] == 1 else rgb_to_lightness(images)
+        lightness = images.float() if images.shape[1] == 1 else rgb_to_lightness(images)
+        if not self.colour:
+            return lightness
+        ab = rgb_to_lab(images)[:, 1:] if images.shape[1] == 3 else torch.zeros_like(lightness).repeat(1, 2, 1, 1)
+        return torch.cat((lightness, ab), dim=1)
 
     def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         return self.model.forward_features(prepared, layers)

@@ -1,0 +1,187 @@
+"""An encoder's trunk that learns on, from a layer of choice."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.models.registry import FeatureInfo
+from ssl_colorize.models.trunks import ColorizationTrunk, ColourTrunk, Trunk
+
+BatchNormMode = Literal["frozen", "train"]
+
+# Names of `train_from` that are no layer.
+ALL, HEAD = "all", "head"
+
+
+class Backbone(nn.Module):
+    """Photos in, feature maps by layer out; layers from `train_from` on learn, those before it never change.
+
+    No graph is recorded for the layers before `train_from`, as none of their parameters takes gradients, and they stay
+    in eval mode. Parameters that no chosen layer depends on (the decoder) take no gradients either.
+
+    Attributes:
+        trunk: the network; its photos are prepared as the encoder's are.
+        layers: the layers that `forward` gives, first to last.
+        feature_info: `num_chs`, `reduction` (stride) and `module` (name) of each of `layers`, in order.
+        input_size: short side in pixels of photos as the network saw them in training.
+        trained: names of the layers that learn, of all of the trunk's up to the deepest of `layers`.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        layers: Sequence[str],
+        *,
+        train_from: str = ALL,
+        colour: bool | None = None,
+        batchnorm: BatchNormMode = "frozen",
+    ) -> None:
+        """Take over an encoder's trunk, which changes: the encoder is used up.
+
+        Args:
+            encoder: of any kind; BatchNorm folded and layers rescaled already, if that is wanted (see `prepare`).
+            layers: those that `forward` gives.
+            train_from: the first layer that learns, "all", or "head" for none.
+            colour: True gives a colorization network the colours as well, by weights that start at zero, so that it
+                computes the same as before; other networks see them if they were trained on them. None changes nothing.
+            batchnorm: of the layers that learn: "frozen" keeps the stored statistics (scale and shift learn), "train"
+                uses each batch's. Layers that do not learn always use the stored ones.
+
+        Raises:
+            UserError: there is no such layer, `train_from` lies beyond the deepest of `layers`, or colour cannot be
+                had.
+        """
+        super().__init__()
+        self.layers = encoder.choose(layers)
+        self.name, self.trunk = encoder.name, encoder.trunk
+        self.input_size = self.trunk.input_size
+        self.batchnorm = batchnorm
+        known = [info["module"] for info in self.trunk.feature_info]
+        self.trained = self._layers_from(train_from, known[: known.index(self.layers[-1]) + 1])
+        self.feature_info: list[FeatureInfo] = [
+            info for info in self.trunk.feature_info if info["module"] in self.layers
+        ]
+        _choose_colour(self.trunk, colour, name=self.name)
+        owners = layer_parameters(self.trunk, known[: known.index(self.layers[-1]) + 1])
+        for name, parameter in self.trunk.named_parameters():
+            parameter.requires_grad_(owners.get(name) in self.trained)
+        # The names of modules, as DistributedDataParallel's BatchNorm takes the place of the module itself.
+        self._moving = self._modules_that_learn(owners)
+        self.train(False)
+
+    def _layers_from(self, first: str, reachable: Sequence[str]) -> tuple[str, ...]:
+        if first in (ALL, HEAD):
+            return tuple(reachable) if first == ALL else ()
+        if first not in reachable:
+            known = ", ".join((ALL, *reachable, HEAD))
+            raise UserError(f"Setting train_from: no layer {first!r} that the head depends on: choose from {known}.")
+        return tuple(reachable[reachable.index(first) :])
+
+    def _modules_that_learn(self, owners: Mapping[str, str]) -> frozenset[str]:
+        """Modules that train mode is for: those with a learning parameter, and those after one in the same block."""
+        if isinstance(self.trunk, ColorizationTrunk):
+            # Dropout and BatchNorm without scale have no parameters, but stand in a block of the layer's name.
+            inside = tuple(f"model.{layer}." for layer in self.trained)
+            return frozenset(name for name, _ in self.trunk.named_modules() if f"{name}.".startswith(inside))
+        learning = [name.rpartition(".")[0] for name, owner in owners.items() if owner in self.trained]
+        # A block's dropout has no parameters of its own: it follows the module around it, if all of that learns.
+        still = {name.rpartition(".")[0] for name, _ in self.trunk.named_parameters()} - set(learning)
+        around = {name[:end] for name in learning for end, sign in enumerate(name) if sign == "."}
+        whole = {name for name in around if not any(each.startswith(f"{name}.") for each in still)}
+        inside = tuple(f"{name}." for name in {*learning, *whole})
+        return frozenset(name for name, _ in self.trunk.named_modules() if f"{name}.".startswith(inside))
+
+    def train(self, mode: bool = True) -> Self:
+        """Train mode for the layers that learn, and for their BatchNorm only if its statistics are to move."""
+        super().train(mode)
+        for name, module in self.trunk.named_modules():
+            frozen = isinstance(module, _BatchNorm) and self.batchnorm == "frozen"
+            module.training = mode and name in self._moving and not frozen
+        return self
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Feature maps after ReLU.
+
+        Args:
+            images: RGB (B, 3, H, W), uint8 or floats in [0, 1]; or L (B, 1, H, W), floats in 0..100. Any H and W, as
+                for `Encoder`.
+
+        Returns:
+            (B, C, h, w) float32 (also under autocast) by the names in `layers`, first to last.
+        """
+        return self.trunk.features(images, self.layers)
+
+    def learning(self) -> list[tuple[str, nn.Parameter]]:
+        """The parameters that learn, by name."""
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+
+class ColourStem(nn.Module):
+    """A first convolution that sees ab beside L: its weights for ab start at zero.
+
+    Two convolutions and their sum, rather than one with three input channels, so that the output of a zero ab stem is
+    the grey one's to the bit.
+    """
+
+    def __init__(self, grey: nn.Conv2d) -> None:
+        super().__init__()
+        self.grey = grey
+        self.ab = nn.Conv2d(
+            2, grey.out_channels, grey.kernel_size, grey.stride, grey.padding, grey.dilation, bias=False  # type: ignore[arg-type]
+        )  # fmt: skip
+        nn.init.zeros_(self.ab.weight)
+
+    def forward(self, lab: Tensor) -> Tensor:
+        """Lab (B, 3, H, W), normalised -> (B, C, h, w)."""
+        total: Tensor = self.grey(lab[:, :1]) + self.ab(lab[:, 1:])
+        return total
+
+
+def _choose_colour(trunk: Trunk, colour: bool | None, *, name: str) -> None:
+    """Make a trunk see colour, or only light.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if isinstance(trunk, ColorizationTrunk):
+        if colour and not trunk.colour:
+            trunk.colour = True
+            first, conv = next((name, each) for name, each in trunk.named_modules() if isinstance(each, nn.Conv2d))
+            stem = ColourStem(conv).to(conv.weight.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            trunk.set_submodule(first, stem)
+    elif isinstance(trunk, ColourTrunk) and colour is not None and colour == trunk.lightness_only:
+        plain = name.removesuffix("@L")
+        wanted = f"--encoder {plain} sees colour" if colour else f"--encoder {plain}@L sees none"
+        raise UserError(f"Setting colour: {name} sees {'lightness alone' if colour else 'colour'}; {wanted}.")
+
+
+def layer_parameters(trunk: Trunk, layers: Sequence[str]) -> dict[str, str]:
+    """The layer that each parameter belongs to: the first one, of `layers` in order, that depends on it.
+
+    A colorization network's layers are its modules of that name. Of other networks autograd tells, by one small photo.
+    Parameters that no layer depends on are left out.
+    """
+    if isinstance(trunk, ColorizationTrunk):
+        owner = {name: name.split(".")[1] for name, _ in trunk.named_parameters()}
+        return {name: layer for name, layer in owner.items() if layer in layers}
+    names, parameters = zip(*trunk.named_parameters(), strict=True)
+    before = [parameter.requires_grad for parameter in parameters]
+    owners: dict[str, str] = {}
+    try:
+        trunk.requires_grad_(True)
+        device = parameters[0].device
+        maps = trunk.features(torch.zeros(1, 3, trunk.input_size, trunk.input_size, device=device), list(layers))
+        for layer in layers:
+            found = torch.autograd.grad(maps[layer].sum(), parameters, retain_graph=True, allow_unused=True)
+            for name, gradient in zip(names, found, strict=True):
+                if gradient is not None:
+                    owners.setdefault(name, layer)
+    finally:
+        for parameter, learns in zip(parameters, before, strict=True):
+            parameter.requires_grad_(learns)
+    return owners

@@ -1,0 +1,191 @@
+"""What the trainer asks of a task, and the tasks by name."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from ssl_colorize.data import Photos
+from ssl_colorize.device import Autocast
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.transfer.backbone import Backbone
+from ssl_colorize.transfer.config import TransferSettings
+
+Say = Callable[[str], None]
+# Is told, after each batch, one "file: reason" for every photo that could not be read, and how many could.
+ReportUnreadable = Callable[[list[str], int], None]
+
+# Task -> where its class is.
+_TASKS = {
+    "classification": "ssl_colorize.transfer.classification:Classification",
+    "detection": "ssl_colorize.transfer.detection:Detection",
+    "segmentation": "ssl_colorize.transfer.segmentation:Segmentation",
+}
+
+
+class TrainingBatch(NamedTuple):
+    """One process's part of a step's batch, on the CPU."""
+
+    photos: Any  # a uint8 tensor (B, 3, H, W), or a list of (3, H, W)
+    targets: Any  # the task's own
+    unreadable: list[str] = []  # noqa: RUF012  (never changed) one "file: reason" for each photo that was replaced
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model is worth on some photos.
+
+    Attributes:
+        figures: for metrics.json: fractions 0..1, dicts of them by class, whole numbers; NaN for what does not exist.
+        details: what `Task.pictures` needs of each photo; the task's own.
+    """
+
+    figures: dict[str, Any]
+    details: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about a photo: drawn, and as values that JSON takes."""
+
+    picture: Image.Image
+    result: dict[str, Any]
+
+
+class Task(Protocol):
+    """A task with its photos. The trainer knows tasks by this alone.
+
+    Photos to train on are counted 0 to `train_count` - 1; those to test on are read once, after everything is chosen.
+    Random choices follow from arguments (seed, position), or from torch's global generator, which the trainer seeds
+    before `build` and before every step; so a run that stopped goes on exactly.
+
+    Attributes:
+        name: as in `ssl-colorize finetune NAME`.
+        settings_type: the task's subclass of TransferSettings.
+        main: the figure that learning rate and length are chosen by; higher is better.
+        classes: their names, as a model's outputs are counted.
+        photos: the photos to train on, without labels; preparation looks at a few.
+        train_count: how many.
+        test_count: how many there are to test on.
+    """
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type[TransferSettings]]
+    main: str
+    classes: tuple[str, ...]
+
+    @property
+    def photos(self) -> Photos: ...
+
+    @property
+    def train_count(self) -> int: ...
+
+    @property
+    def test_count(self) -> int: ...
+
+    @classmethod
+    def open(cls, settings: Any, *, say: Say) -> Self:
+        """The task with its photos; what was found wrong with them and mended goes to `say`, a line each.
+
+        Raises:
+            UserError: the photos or annotations cannot be used.
+        """
+        ...
+
+    @classmethod
+    def trained(cls, settings: Any, classes: Sequence[str]) -> Self:
+        """The task without photos, for `build` and `predict` alone. Must not look at `settings.data`."""
+        ...
+
+    def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Training photos to fit on and, about `fraction` of them, to choose on: indices, sorted, not empty."""
+        ...
+
+    def layers(self, encoder: Encoder) -> tuple[str, ...]:
+        """The encoder's layers that the head reads, first to last: `settings.layers`, or the task's own choice.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        ...
+
+    def build(self, backbone: Backbone) -> nn.Module:
+        """The model: the backbone, as a submodule anywhere in it, and a new head around it, on the CPU.
+
+        The head is every parameter that is not the backbone's. May reshape the backbone's trunk (alexnet's paddings).
+        Called again for `predict`, followed by `load_state_dict`: everything must follow from the settings, the
+        classes and the backbone.
+        """
+        ...
+
+    def batches(
+        self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[TrainingBatch]:
+        """Batches for the steps start, ..., steps - 1, drawn from these training photos, augmented.
+
+        As `data.training_batches`: the sample at position p = step * batch_size + j of the run and its augmentation
+        follow from (seed, p) alone, so any step can be the first, with any number of workers and processes.
+        """
+        ...
+
+    def loss(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
+        """The scalar to lower as "loss", and what is logged beside it (detached scalars); the model is in train mode.
+
+        Moves the batch to the model's device. Called under autocast. In one of several processes: the loss of its
+        part, whose mean over the processes is the loss of the whole batch.
+        """
+        ...
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        indices: NDArray[np.int64] | None,
+        *,
+        autocast: Autocast,
+        unreadable: ReportUnreadable = lambda lines, read: None,
+    ) -> Judged:
+        """Judge a model, which it puts in eval mode, on these training photos (not augmented), or on the test photos.
+
+        The forward pass belongs under `with autocast():`. `figures` hold `main`; on the test photos (None) also what
+        is costly (intervals) or many (per class), and `details`.
+        """
+        ...
+
+    def pictures(self, judged: Judged, folder: Path) -> list[Path]:
+        """Draw the judged test photos into a folder (the most right and wrong ones); the files written."""
+        ...
+
+    def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
+        """What a model in eval mode says about an upright RGB photo of any size."""
+        ...
+
+
+def task_type(name: str) -> type[Task]:
+    """The class of a task.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if name not in _TASKS:
+        raise UserError(f"No task {name!r}: choose from {', '.join(_TASKS)}.")
+    module, _, attribute = _TASKS[name].partition(":")
+    found: type[Task] = getattr(import_module(module), attribute)
+    return found
+
+
+def to_model(model: nn.Module, photos: Tensor) -> Tensor:
+    """A batch of photos on the model's device."""
+    return photos.to(next(model.parameters()).device, non_blocking=True)
+
+
+def checked_figure(figures: Mapping[str, Any], main: str) -> float:
+    """The figure to choose by, minus infinity where it does not exist."""
+    value = figures[main]
+    return float(value) if value is not None and value == value else float("-inf")
