@@ -39,6 +39,7 @@ class Recipe(Settings):
     temperature: Annotated[float, Field(ge=0)] = Field(0.38, description="of the annealed mean, for decoding")
 
     # Optimisation
+    optimizer: Literal["adam", "muon"] = Field("adam", description="muon: orthogonal steps, for small budgets")
     batch_size: PositiveInt = Field(32, description="of all processes together")
     steps: PositiveInt | None = 400
     epochs: Positive | None = Field(None, description="in place of steps")
@@ -49,7 +50,7 @@ class Recipe(Settings):
     )
     warmup: Annotated[int, Field(ge=0)] = Field(50, description="steps of linear warm-up")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
-    weight_decay: Annotated[float, Field(ge=0)] = Field(5.2e-7, description="coupled L2, as in Adam")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(5.2e-7, description="coupled L2 with adam, decoupled with muon")
     clip: Positive | None = Field(1.0, description="largest norm of the gradient")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="decay of an average of the weights")
 

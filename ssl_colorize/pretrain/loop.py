@@ -28,6 +28,7 @@ from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.distributed import Processes, processes, synchronized
 from ssl_colorize.pretrain.holdout import evaluate
 from ssl_colorize.pretrain.loss import entropy, soft_cross_entropy, squared_error
+from ssl_colorize.pretrain.optimizer import make_optimizer
 from ssl_colorize.pretrain.progress import RunLog, TrainingProgress
 from ssl_colorize.pretrain.statistics import count_statistics
 from ssl_colorize.pretrain.targets import Targets, make_targets
@@ -166,9 +167,7 @@ class Run:
             )
         if recipe.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
-        )
+        self.optimizer = make_optimizer(self.model, recipe)
 
     def batches(self, start: int, stop: int) -> Iterator[Tensor]:
         """This process's photos (B, 3, crop, crop) uint8 of the steps from `start` to before `stop`."""

@@ -226,6 +226,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
         {"precision": "bf16", "schedule": "steps", "milestones": ((5, 1e-4),), "clip": None},
         {"workers": 1, "init": "kmeans"},
         {"model": "alexnet", "width": 0.03},
+        {"optimizer": "muon"},
     ],
     ids=str,
 )
