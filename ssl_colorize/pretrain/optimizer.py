@@ -1,5 +1,7 @@
 """What moves the weights: Adam as in the paper, or Muon, which uses every direction of a layer alike."""
 
+from typing import Any
+
 import torch
 from timm.optim.muon import Muon
 from torch import nn
@@ -25,8 +27,9 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         )
     logits = [weights for name, weights in model.named_parameters() if name.startswith("logits")]
     body = [weights for name, weights in model.named_parameters() if not name.startswith("logits")]
+    groups: list[dict[str, Any]] = [{"params": body}, {"params": logits, "use_fallback": True}]
     return Muon(
-        [{"params": body}, {"params": logits, "use_fallback": True}],
+        groups,
         lr=recipe.learning_rate, momentum=0.95, nesterov=True, betas=recipe.betas, weight_decay=recipe.weight_decay,
         ns_steps=_ITERATIONS, ns_coefficients=_COEFFICIENTS, adjust_lr_fn="match_rms_adamw",
         fallback_lr_scale=_ADAM_SHARE,

@@ -48,10 +48,10 @@ def test_muon_steps_along_all_directions_alike(name: str) -> None:
 def test_what_is_no_matrix_of_features_gets_the_smaller_steps_of_adam(name: str) -> None:
     gradients, steps = stepped("muon")
     # The first step of Adam is the rate times the sign; looking ahead (Nesterov) adds 0.9 of it.
-    assert torch.allclose(steps[name], -0.3e-2 * 1.9 * gradients[name].sign(), rtol=1e-3, atol=1e-7)
+    assert torch.allclose(steps[name], -0.3e-2 * 1.9 * gradients[name].sign(), rtol=1e-3, atol=2e-6)
 
 
 def test_adam_moves_every_weight_by_the_rate() -> None:
     gradients, steps = stepped("adam")
     for name, step in steps.items():
-        assert torch.allclose(step, -1e-2 * gradients[name].sign(), rtol=1e-3, atol=1e-7), name
+        assert torch.allclose(step, -1e-2 * gradients[name].sign(), rtol=1e-3, atol=2e-6), name
