@@ -54,4 +54,5 @@ def test_what_is_no_matrix_of_features_gets_the_smaller_steps_of_adam(name: str)
 def test_adam_moves_every_weight_by_the_rate() -> None:
     gradients, steps = stepped("adam")
     for name, step in steps.items():
-        assert torch.allclose(step, -1e-2 * gradients[name].sign(), rtol=1e-3, atol=2e-6), name
+        felt = gradients[name].abs() > 1e-4  # Smaller ones are not far from Adam's own epsilon.
+        assert torch.allclose(step[felt], -1e-2 * gradients[name][felt].sign(), rtol=1e-3, atol=2e-6), name
