@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -49,6 +48,14 @@ class Judged:
 
     figures: dict[str, Any]
     details: Any = field(default=None, repr=False)
+
+
+class Sheet(NamedTuple):
+    """Pictures in rows, a title over each column, as `report.sheets.photo_sheet` writes them."""
+
+    rows: Sequence[Sequence[Image.Image]]
+    titles: Sequence[str]
+    groups: int = 1  # rows beside each other on a line
 
 
 @dataclass(frozen=True)
@@ -158,8 +165,11 @@ class Task(Protocol):
         """
         ...
 
-    def pictures(self, judged: Judged, folder: Path) -> list[Path]:
-        """Draw the judged test photos into a folder (the most right and wrong ones); the files written."""
+    def pictures(self, judged: Judged) -> dict[str, Sheet]:
+        """Sheets of judged test photos, by the names of their files: the most right ones and the most wrong ones.
+
+        The trainer's caller writes them: `report`, which lies above this room, is not to be imported here.
+        """
         ...
 
     def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
