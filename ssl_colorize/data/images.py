@@ -68,6 +68,21 @@ def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) 
         raise UnreadablePhoto(f"{name}: {_reason(error)}") from None
 
 
+def photo_size(source: Path | str) -> tuple[int, int]:
+    """Width and height in pixels of a photo as `read_photo` gives it, from the file's header alone.
+
+    Raises:
+        UnreadablePhoto: the file is missing or not a photo.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=_formats()) as image:
+            width, height = image.size
+            turned = _orientation(image) in (5, 6, 7, 8)
+    except Exception as error:  # As in read_photo.
+        raise UnreadablePhoto(f"{source}: {_reason(error)}") from None
+    return (height, width) if turned else (width, height)
+
+
 def find_photos(folder: Path) -> list[Path]:
     """List the photo files below a folder, at any depth, sorted by path. Hidden files and folders are skipped.
 

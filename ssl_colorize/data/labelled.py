@@ -268,11 +268,19 @@ def _present(part: LabelledPhotos) -> int:
 
 
 def _limited(part: LabelledPhotos, count: int, where: str) -> LabelledPhotos:
-    """At most `count`: first one of each class, then others so that the classes keep their proportions."""
+    return part.take(limited_indices(part, count, where).tolist())
+
+
+def limited_indices(part: LabelledPhotos, count: int, where: str) -> NDArray[np.int64]:
+    """Of at most `count` photos: first one of each class, then others so that the classes keep their proportions.
+
+    Raises:
+        UserError: there are more classes than that.
+    """
     if count < _present(part):
         raise UserError(f"--limit {count} is fewer than the {_present(part)} classes of {where}.")
     if count >= len(part):
-        return part
+        return np.arange(len(part))
     order = np.asarray(part.photos.by_hash(salt=b"limit"))
     labels = part.labels[order]
     if part.multilabel:
@@ -284,4 +292,4 @@ def _limited(part: LabelledPhotos, count: int, where: str) -> LabelledPhotos:
         place = (rank + 0.5) / part.counts()[labels]
         first = np.flatnonzero(rank == 0)
     place[first] = -1.0
-    return part.take(np.sort(order[np.argsort(place, kind="stable")[:count]]).tolist())
+    return np.sort(order[np.argsort(place, kind="stable")[:count]])

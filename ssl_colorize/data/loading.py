@@ -2,11 +2,11 @@
 
 import random
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sized
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,18 @@ class Batch(NamedTuple):
     photos: Tensor  # (B, 3, crop, crop) uint8 RGB
     unreadable: list[str]  # one "file: reason" for each photo that could not be read
     indices: Tensor  # (B,) int64, which photos of the set these are
+
+
+class _WithUnreadable(Protocol):
+    @property
+    def photos(self) -> Sized: ...
+
+    @property
+    def unreadable(self) -> list[str]: ...
+
+
+T = TypeVar("T")
+B = TypeVar("B", bound=_WithUnreadable)
 
 
 def training_batches(
@@ -63,11 +75,20 @@ def training_batches(
     """
     if not crop <= resize[0] <= resize[1]:
         raise UserError(f"A crop of {crop} px needs resize from at least {crop} px up, not {resize[0]} to {resize[1]}.")
+    share = share_of(batch_size, world_size)
+    source = _TrainingSteps(photos, resize, crop, seed, batch_size, first=rank * share, count=share)
+    return complete_batches(load_steps(source, range(start, steps), workers), share)
+
+
+def share_of(batch_size: int, world_size: int) -> int:
+    """The photos of a batch that each of the processes gets.
+
+    Raises:
+        UserError: they cannot be shared equally.
+    """
     if batch_size % world_size:
         raise UserError(f"The batch size {batch_size} cannot be shared equally by {world_size} processes.")
-    share = batch_size // world_size
-    source = _TrainingSteps(photos, resize, crop, seed, batch_size, first=rank * share, count=share)
-    return _complete(_load(source, range(start, steps), workers), share)
+    return batch_size // world_size
 
 
 def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, workers: int) -> Iterator[Batch]:
@@ -81,7 +102,7 @@ def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, 
     if crop > resize:
         raise UserError(f"A crop of {crop} px does not fit in photos resized to {resize} px.")
     source = _HoldoutSteps(photos, resize, crop, batch_size)
-    return _without_empty(_load(source, range(-(-len(photos) // batch_size)), workers))
+    return _without_empty(load_steps(source, range(-(-len(photos) // batch_size)), workers))
 
 
 class _TrainingSteps(Dataset[Batch]):
@@ -115,21 +136,37 @@ class _TrainingSteps(Dataset[Batch]):
         low, high = self.resize
         short_side = low + int(draw() * (high - low + 1))
         across, down, mirrored = draw(), draw(), draw() < 0.5
-        count = len(self.photos)
-        epoch, number = divmod(position, count)
-        order = _permutation(count, self.seed, epoch)
-        for attempt in range(min(_MOST_TRIES, count)):
-            index = int(order[(number + attempt) % count])
-            try:
-                photo = self.photos.read(index, short_side=short_side)
-            except UnreadablePhoto as error:
-                unreadable.append(str(error))
-                continue
-            window = resized_window(photo, short_side=short_side, crop=self.crop, across=across, down=down)
-            pixels = np.asarray(window).transpose(2, 0, 1)
-            out[...] = pixels[:, :, ::-1] if mirrored else pixels
-            return index
-        return None
+        found = first_readable(
+            lambda index: self.photos.read(index, short_side=short_side),
+            position, len(self.photos), seed=self.seed, unreadable=unreadable,
+        )  # fmt: skip
+        if found is None:
+            return None
+        index, photo = found
+        window = resized_window(photo, short_side=short_side, crop=self.crop, across=across, down=down)
+        pixels = np.asarray(window).transpose(2, 0, 1)
+        out[...] = pixels[:, :, ::-1] if mirrored else pixels
+        return index
+
+
+def first_readable(
+    read: Callable[[int], T], position: int, count: int, *, seed: int, unreadable: list[str]
+) -> tuple[int, T] | None:
+    """The photo at a position of a run over `count` photos, or the next one in the epoch's order that can be read.
+
+    Returns:
+        Its index and what `read` made of it; None if no photo could be read. Those that could not are added to
+        `unreadable`.
+    """
+    epoch, number = divmod(position, count)
+    order = _permutation(count, seed, epoch)
+    for attempt in range(min(_MOST_TRIES, count)):
+        index = int(order[(number + attempt) % count])
+        try:
+            return index, read(index)
+        except UnreadablePhoto as error:
+            unreadable.append(str(error))
+    return None
 
 
 class _HoldoutSteps(Dataset[Batch]):
@@ -174,7 +211,7 @@ def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def _load(source: Dataset[Batch], steps: range, workers: int) -> Generator[Batch, None, None]:
+def load_steps(source: Dataset[T], steps: range, workers: int) -> Generator[T, None, None]:
     """The batches of `steps`, in order; a worker makes a whole batch, so nothing stalls where an epoch ends."""
     loader = DataLoader(
         source,
@@ -199,7 +236,7 @@ def _leave_signals_to_the_run(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _complete(batches: Generator[Batch, None, None], size: int) -> Iterator[Batch]:
+def complete_batches(batches: Generator[B, None, None], size: int) -> Iterator[B]:
     """Stop at a batch that could not be filled. Workers cannot raise this: it would come with their traceback."""
     with closing(batches):  # ends the workers at once, also when the caller stops early
         for batch in batches:
@@ -224,7 +261,7 @@ def _without_empty(batches: Generator[Batch, None, None]) -> Iterator[Batch]:
     yield last
 
 
-def _nothing_readable(batch: Batch) -> UserError:
+def _nothing_readable(batch: _WithUnreadable) -> UserError:
     return UserError(
         f"{len(batch.unreadable)} photos could not be read, the last one {batch.unreadable[-1]}. "
         "Check what --data points to."

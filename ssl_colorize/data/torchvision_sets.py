@@ -150,6 +150,18 @@ def open_labelled_torchvision(name: str, *, root: Path) -> tuple[Labelled, Label
     return first, second
 
 
+def fetch_torchvision(name: str, *, root: Path) -> Path:
+    """The VOC folder of "voc2007" or "voc2012", downloaded if it is not there.
+
+    Raises:
+        UserError: it is neither there nor to be had from the network.
+    """
+    known = TORCHVISION_SETS[name]
+    root = root.expanduser().absolute()
+    images = [_load(name, options, root).images for options in (known.train, *known.rest)]
+    return Path(images[0][0]).parent.parent
+
+
 def _labelled(name: str, part: str, dataset: Any, root: Path) -> Labelled:
     files = TORCHVISION_SETS[name].files
     if TORCHVISION_SETS[name].class_name == "VOCDetection":

@@ -1,7 +1,8 @@
 """PASCAL VOC folders: which photos, and which objects are on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -20,6 +21,19 @@ VOC_CLASSES = (
 )  # fmt: skip
 
 _PHOTOS = "JPEGImages"
+
+
+class VocObject(NamedTuple):
+    """One object of an annotation file."""
+
+    name: str
+    difficult: bool
+    box: tuple[float, float, float, float] | None  # xmin, ymin, xmax, ymax as written: whole pixels, the first is 1
+
+
+class VocAnnotation(NamedTuple):
+    size: tuple[int, int] | None  # width and height in pixels, where the file says them
+    objects: list[VocObject]
 
 
 def find_voc(path: Path) -> Path | None:
@@ -42,26 +56,58 @@ def read_voc(folder: Path) -> tuple[tuple[PhotoFiles, list[Objects]], tuple[Phot
     """
     lists = folder / "ImageSets" / "Main"
     names = ("trainval", "test") if (lists / "test.txt").is_file() else ("train", "val")
-    paths = {Path(path).stem: path for path in walk_photos(str(folder / _PHOTOS))}
-    train, test = (_read_list(folder, lists / f"{name}.txt", paths) for name in names)
+    train, test = (_read_list(folder, listed_photos(folder, [lists / f"{name}.txt"])[0]) for name in names)
     return train, test
 
 
-def _read_list(folder: Path, file: Path, paths: Mapping[str, str]) -> tuple[PhotoFiles, list[Objects]]:
-    try:
-        stems = sorted({line.split()[0] for line in file.read_text("utf-8").splitlines() if line.strip()})
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the list {file}: {getattr(error, 'strerror', None) or error}.") from None
-    missing = [stem for stem in stems if stem not in paths]
-    if missing:
-        raise UserError(f"{file} names {missing[0]}, of which there is no photo in {folder / _PHOTOS}.")
-    objects = [read_objects(folder / "Annotations" / f"{stem}.xml") for stem in stems]
-    start = len(str(folder)) + 1
-    return PhotoFiles([paths[stem] for stem in stems], [start] * len(stems)), objects
+def listed_photos(folder: Path, lists: Sequence[Path]) -> list[dict[str, str]]:
+    """Of each list its photos: stem -> path, sorted by stem.
+
+    Raises:
+        UserError: a list cannot be read, or a photo on it is missing.
+    """
+    paths = {Path(path).stem: path for path in walk_photos(str(folder / _PHOTOS))}
+    found = []
+    for file in lists:
+        try:
+            stems = sorted({line.split()[0] for line in file.read_text("utf-8").splitlines() if line.strip()})
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"Cannot read the list {file}: {getattr(error, 'strerror', None) or error}.") from None
+        missing = [stem for stem in stems if stem not in paths]
+        if missing:
+            raise UserError(f"{file} names {missing[0]}, of which there is no photo in {folder / _PHOTOS}.")
+        found.append({stem: paths[stem] for stem in stems})
+    return found
+
+
+def voc_files(folder: Path, paths: Iterable[str]) -> PhotoFiles:
+    """Photos named by their path below the VOC folder, in the order given."""
+    paths = list(paths)
+    return PhotoFiles(paths, [len(str(folder)) + 1] * len(paths))
+
+
+def _read_list(folder: Path, paths: Mapping[str, str]) -> tuple[PhotoFiles, list[Objects]]:
+    return voc_files(folder, paths.values()), [read_objects(annotation_file(folder, stem)) for stem in paths]
+
+
+def annotation_file(folder: Path, stem: str) -> Path:
+    return folder / "Annotations" / f"{stem}.xml"
 
 
 def read_objects(path: Path) -> Objects:
-    """The objects of an annotation file.
+    """The kinds of object of an annotation file.
+
+    Raises:
+        UserError: the file is missing or is no annotation.
+    """
+    found: dict[str, bool] = {}
+    for each in read_annotation(path).objects:
+        found[each.name] = found.get(each.name, True) and each.difficult
+    return found
+
+
+def read_annotation(path: Path) -> VocAnnotation:
+    """All that an annotation file says about the photo's objects.
 
     Raises:
         UserError: the file is missing or is no annotation.
@@ -70,14 +116,23 @@ def read_objects(path: Path) -> Objects:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise UserError(f"Cannot read the annotation {path}: {getattr(error, 'strerror', None) or error}.") from None
-    found: dict[str, bool] = {}
-    for each in root.iter("object"):
-        name = (each.findtext("name") or "").strip()
-        if not name:
-            raise UserError(f"The annotation {path} has an object without a name.")
-        difficult = (each.findtext("difficult") or "0").strip() == "1"
-        found[name] = found.get(name, True) and difficult
-    return found
+    try:
+        size = int(float(root.findtext("size/width") or 0)), int(float(root.findtext("size/height") or 0))
+        return VocAnnotation(size if min(size) > 0 else None, [_object(each) for each in root.iter("object")])
+    except ValueError as error:
+        raise UserError(f"The annotation {path} has {error}.") from None
+
+
+def _object(element: ElementTree.Element) -> VocObject:
+    name = (element.findtext("name") or "").strip()
+    if not name:
+        raise ValueError("an object without a name")
+    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    box = element.find("bndbox")
+    if box is None:
+        return VocObject(name, difficult, None)
+    sides = [float(box.findtext(side) or "nan") for side in ("xmin", "ymin", "xmax", "ymax")]
+    return VocObject(name, difficult, (sides[0], sides[1], sides[2], sides[3]))
 
 
 def voc_labels(objects: Sequence[Objects], classes: Sequence[str]) -> NDArray[np.int8]:
