@@ -1,36 +1,35 @@
 """Exact nearest neighbours by cosine similarity, in blocks that fit the memory they are given.
 
 The bank stays where it is: in memory, or mapped from the feature cache. Blocks of it go to the device one after the
-other, and each meets the queries in blocks small enough for the scratch memory; the best so far are merged. Both
-engines answer with the same neighbours (where similarities are equal to the last bit, either order is right).
+other, and each meets the queries in blocks small enough for the scratch memory; the best so far are merged. A CPU that
+multiplies bfloat16 looks for candidates that way first. Both engines answer with the same neighbours (where
+similarities are equal to the last bit, either order is right).
 """
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.nearest import Features, Neighbors, leave_out, merged, top
+from ssl_colorize.evaluate.rounded import RoundedSearch, bfloat16_is_fast
 
 Engine = Literal["torch", "faiss"]
-Features = NDArray[np.floating[Any]]
 
-# On a CPU, similarities in larger blocks than these leave its caches, and in smaller ones the product is slower. From
-# 64 k on, PyTorch's top-k goes through a row once instead of partitioning it.
+# On a CPU, similarities in larger blocks than these leave its caches, and in smaller ones the product is slower. Among
+# 64 k of them it costs little to find the k largest.
 CPU_QUERIES, CPU_BANK, CPU_TIMES_K = 128, 16_384, 64
+# From where on products in bfloat16 pay, on a CPU that is quick at them: numbers a photo, photos for each that is kept;
+# bytes that it takes; and the share of the queries that must come out sure.
+ROUNDED_WIDTH, ROUNDED_TIMES_K, ROUNDED_MEMORY, ROUNDED_SURE = 128, 20, 16 << 20, 0.5
 # Of the bank at a time where they only pass through.
 ROWS = 16_384
-
-
-class Neighbors(NamedTuple):
-    """The k nearest of each query, the nearest first, on the CPU."""
-
-    similarity: Tensor  # (N, k) float32, cosine
-    place: Tensor  # (N, k) int64, rows of the bank
 
 
 class Search(Protocol):
@@ -74,14 +73,35 @@ class TorchSearch:
             1 / _tensor(bank[start : start + ROWS], torch.device("cpu")).norm(dim=1).clamp_min(1e-12)
             for start in range(0, len(bank), ROWS)
         ]).to(device)  # fmt: skip
+        self._rounded: RoundedSearch | None = None
+        in_place = bank.dtype == np.float32 and bank.flags.c_contiguous and device.type == "cpu"
+        if in_place and bank.shape[1] >= ROUNDED_WIDTH and memory >= ROUNDED_MEMORY and bfloat16_is_fast():
+            self._rounded = RoundedSearch(_tensor(bank, device), self._inverse_length)
 
     def __call__(self, queries: Features, k: int, *, own: int | None = None) -> Neighbors:
         _check_k(k, len(self._bank), leaving_out=own is not None)
-        best = Neighbors(torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64))
+        places = torch.arange(own, own + len(queries)) if own is not None else None
+        if self._rounded is None or len(self._bank) < ROUNDED_TIMES_K * self._rounded.most(k):
+            return self._in_full(queries, k, places)
+        asked = functional.normalize(_tensor(queries, self._device))
+        found, sure = self._rounded(asked, k, places)
+        unsure = torch.nonzero(~sure)[:, 0]
+        if len(unsure):
+            again = self._in_full(queries[unsure.numpy()], k, places[unsure] if places is not None else None)
+            found.similarity[unsure], found.place[unsure] = again
+        if len(unsure) > (1 - ROUNDED_SURE) * len(queries):
+            self._rounded = None
+        return found
+
+    def _in_full(self, queries: Features, k: int, own: Tensor | None) -> Neighbors:
+        """By float32 products with all of the bank; query i leaves out row `own[i]` of the bank."""
+        best: Neighbors | None = None
         bank_rows, query_rows = self._blocks(k)
         for start in range(0, len(self._bank), bank_rows):
             block = _tensor(self._bank[start : start + bank_rows], self._device)
-            best = self._merge(best, self._search_block(block, queries, k, own, start=start, rows=query_rows), k)
+            new = self._search_block(block, queries, k, own, start=start, rows=query_rows)
+            best = merged(best, new, k)
+        assert best is not None
         return best
 
     def _blocks(self, k: int) -> tuple[int, int]:
@@ -98,7 +118,7 @@ class TorchSearch:
         return bank_rows, max(1, min(CPU_QUERIES, self._memory // 2 // (4 * (width + bank_rows))))
 
     def _search_block(
-        self, block: Tensor, queries: Features, k: int, own: int | None, *, start: int, rows: int
+        self, block: Tensor, queries: Features, k: int, own: Tensor | None, *, start: int, rows: int
     ) -> Neighbors:
         """Neighbours within one block of the bank, whose first row is row `start` of the bank."""
         inverse_length = self._inverse_length[start : start + len(block)]
@@ -106,24 +126,15 @@ class TorchSearch:
         shape = len(queries), min(k, len(block))
         found = Neighbors(torch.empty(shape), torch.empty(shape, dtype=torch.int64))
         for first in range(0, len(queries), rows):
-            asked = torch.nn.functional.normalize(_tensor(queries[first : first + rows], self._device))
+            asked = functional.normalize(_tensor(queries[first : first + rows], self._device))
             similarity = scratch[: len(asked) * len(block)].view(len(asked), len(block))
             torch.mm(asked, block.T, out=similarity).mul_(inverse_length)
             if own is not None:
-                _leave_out(similarity, own + first - start)
-            value, place = similarity.topk(shape[1])
+                leave_out(similarity, own[first : first + rows].to(self._device) - start)
+            value, place = top(similarity, shape[1])
             found.similarity[first : first + rows] = value
             found.place[first : first + rows] = place + start
         return found
-
-    @staticmethod
-    def _merge(best: Neighbors, new: Neighbors, k: int) -> Neighbors:
-        if not best.similarity.shape[1]:
-            return new
-        value, place = torch.cat([best.similarity, new.similarity], 1).topk(
-            min(k, best.similarity.shape[1] + new.similarity.shape[1])
-        )
-        return Neighbors(value, torch.cat([best.place, new.place], 1).gather(1, place))
 
 
 class FaissSearch:
@@ -156,14 +167,6 @@ def _without_own(similarity: Tensor, index: Tensor, own: int) -> Neighbors:
     is_own[:, -1] |= ~is_own.any(dim=1)
     shape = len(index), index.shape[1] - 1
     return Neighbors(similarity[~is_own].view(shape), index[~is_own].view(shape))
-
-
-def _leave_out(similarity: Tensor, offset: int) -> None:
-    """Make sure that query i is not its own neighbour, which is column `offset + i` if there is one."""
-    first, last = max(0, -offset), min(len(similarity), similarity.shape[1] - offset)
-    if first < last:
-        rows = torch.arange(first, last, device=similarity.device)
-        similarity[rows, rows + offset] = -torch.inf
 
 
 def _check_k(k: int, count: int, *, leaving_out: bool) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ssl_colorize.evaluate.neighbors import Neighbors
+from ssl_colorize.evaluate.nearest import Neighbors
 
 
 def single_label_votes(
