@@ -17,6 +17,9 @@ class Recipe(Settings):
     limit: PositiveInt | None = Field(None, description="use only so many photos")
     resize: tuple[PositiveInt, PositiveInt] = Field((96, 192), description="short side: random between these")
     crop: PositiveInt = Field(64, description="side of the random crop that the network sees")
+    input_size: PositiveInt | None = Field(
+        None, description="short side at which the trained network is shown photos; the middle of resize if not given"
+    )
     holdout: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="share of the photos held out")
     holdout_photos: PositiveInt = Field(512, description="held-out photos at most")
 

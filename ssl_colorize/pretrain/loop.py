@@ -270,7 +270,7 @@ class Run:
             prior=self.statistics.prior,
             mix=recipe.mix if recipe.rebalance else None,
             temperature=recipe.temperature,
-            input_size=recipe.evaluation_size,
+            input_size=recipe.input_size or recipe.evaluation_size,
             objective=recipe.objective,
             training={
                 "step": self.step,
