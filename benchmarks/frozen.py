@@ -1,12 +1,12 @@
 """What frozen features are worth: linear probe and kNN of every layer, untrained, trained by colour, and by labels.
 
     python benchmarks/frozen.py measure --data tiny-imagenet:64 --data imagenette:96 \\
-        --run l2=runs/l2 --run class=runs/class --run full=runs/full
+        --run l2=runs/l2 --run class=runs/class --run full=runs/full1800 --run full-long=runs/full
     python benchmarks/frozen.py tables
 
 `measure` writes one JSON for each data set and network into the folder of --out, and skips those that are there;
 `tables` prints them as Markdown, beside the paper's. The number after a data set's colon is the short side of its
-photos.
+photos; the ceiling, ImageNet's labels, gets its own 224.
 
 Protocol. Photos are resized to the short side and their centre is cropped; each layer's map is averaged to at most
 1,024 numbers. Probe: ridge regression whose strength is chosen on a fifth of the training photos, fitted on the other
@@ -71,11 +71,13 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, out: Path)
             if path.is_file():
                 continue
             encoder = load_encoder(source, seed=seed)
+            # The ceiling sees photos as large as it was trained on, small ones enlarged: smaller ones would lower it.
+            shown = encoder.input_size if name == "labels" else int(side)
             with frozen(encoder):
-                found = judge(encoder, train, photos[1], side=int(side), seed=seed)
+                found = judge(encoder, train, photos[1], side=shown, seed=seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             content = {
-                "encoder": source, "seed": seed, "data": folder, "side": int(side), "train": len(train),
+                "encoder": source, "seed": seed, "data": folder, "side": shown, "train": len(train),
                 "test": len(photos[1]), "git": git_revision(), "layers": found,
             }  # fmt: skip
             write_atomically(path, json.dumps(content, indent=1) + "\n")
