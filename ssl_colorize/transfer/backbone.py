@@ -1,7 +1,7 @@
 """An encoder's trunk that learns on, from a layer of choice."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ BatchNormMode = Literal["frozen", "train"]
 
 # Names of `train_from` that are no layer.
 ALL, HEAD = "all", "head"
+# Pixels a side of the photo that shows which layer depends on which parameters.
+_GRAPH_SIDE = 64
 
 
 class Backbone(nn.Module):
@@ -70,8 +72,8 @@ class Backbone(nn.Module):
         owners = layer_parameters(self.trunk, known[: known.index(self.layers[-1]) + 1])
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(owners.get(name) in self.trained)
-        # The names of modules, as DistributedDataParallel's BatchNorm takes the place of the module itself.
-        self._moving = self._modules_that_learn(owners)
+        # Names, since other modules may take the place of these (BatchNorm over several processes) or join them.
+        self._moving = self._places_that_learn(owners)
         self.train(False)
 
     def _layers_from(self, first: str, reachable: Sequence[str]) -> tuple[str, ...]:
@@ -82,26 +84,25 @@ class Backbone(nn.Module):
             raise UserError(f"Setting train_from: no layer {first!r} that the head depends on: choose from {known}.")
         return tuple(reachable[reachable.index(first) :])
 
-    def _modules_that_learn(self, owners: Mapping[str, str]) -> frozenset[str]:
-        """Modules that train mode is for: those with a learning parameter, and those after one in the same block."""
+    def _places_that_learn(self, owners: Mapping[str, str]) -> tuple[str, ...]:
+        """What the names begin with of modules that train mode is for: all in a place of which all that can learns.
+
+        Dropout and BatchNorm without scale have no parameters of their own, and follow what is around them.
+        """
         if isinstance(self.trunk, ColorizationTrunk):
-            # Dropout and BatchNorm without scale have no parameters, but stand in a block of the layer's name.
-            inside = tuple(f"model.{layer}." for layer in self.trained)
-            return frozenset(name for name, _ in self.trunk.named_modules() if f"{name}.".startswith(inside))
-        learning = [name.rpartition(".")[0] for name, owner in owners.items() if owner in self.trained]
-        # A block's dropout has no parameters of its own: it follows the module around it, if all of that learns.
-        still = {name.rpartition(".")[0] for name, _ in self.trunk.named_parameters()} - set(learning)
+            return tuple(f"model.{layer}." for layer in self.trained)
+        learning = {name.rpartition(".")[0] for name, owner in owners.items() if owner in self.trained}
+        still = {name.rpartition(".")[0] for name, _ in self.trunk.named_parameters()} - learning
         around = {name[:end] for name in learning for end, sign in enumerate(name) if sign == "."}
         whole = {name for name in around if not any(each.startswith(f"{name}.") for each in still)}
-        inside = tuple(f"{name}." for name in {*learning, *whole})
-        return frozenset(name for name, _ in self.trunk.named_modules() if f"{name}.".startswith(inside))
+        return tuple(f"{name}." for name in learning | whole)
 
     def train(self, mode: bool = True) -> Self:
         """Train mode for the layers that learn, and for their BatchNorm only if its statistics are to move."""
         super().train(mode)
         for name, module in self.trunk.named_modules():
             frozen = isinstance(module, _BatchNorm) and self.batchnorm == "frozen"
-            module.training = mode and name in self._moving and not frozen
+            module.training = mode and f"{name}.".startswith(self._moving) and not frozen
         return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -163,25 +164,39 @@ def _choose_colour(trunk: Trunk, colour: bool | None, *, name: str) -> None:
 def layer_parameters(trunk: Trunk, layers: Sequence[str]) -> dict[str, str]:
     """The layer that each parameter belongs to: the first one, of `layers` in order, that depends on it.
 
-    A colorization network's layers are its modules of that name. Of other networks autograd tells, by one small photo.
-    Parameters that no layer depends on are left out.
+    A colorization network's layers are its modules of that name; of other networks autograd tells. Parameters that no
+    layer depends on are left out.
     """
+    reached = _reached_parameters(trunk, layers)
     if isinstance(trunk, ColorizationTrunk):
-        owner = {name: name.split(".")[1] for name, _ in trunk.named_parameters()}
-        return {name: layer for name, layer in owner.items() if layer in layers}
-    names, parameters = zip(*trunk.named_parameters(), strict=True)
-    before = [parameter.requires_grad for parameter in parameters]
+        return {name: name.split(".")[1] for name in reached}
+    return reached
+
+
+def _reached_parameters(trunk: Trunk, layers: Sequence[str]) -> dict[str, str]:
+    """Which parameters each layer's graph ends in, found on an empty photo."""
+    names = {id(parameter): name for name, parameter in trunk.named_parameters()}
+    before = {parameter: parameter.requires_grad for parameter in trunk.parameters()}
+    side = _GRAPH_SIDE if isinstance(trunk, ColorizationTrunk) else trunk.input_size
     owners: dict[str, str] = {}
+    seen: set[Any] = set()
     try:
         trunk.requires_grad_(True)
-        device = parameters[0].device
-        maps = trunk.features(torch.zeros(1, 3, trunk.input_size, trunk.input_size, device=device), list(layers))
+        photo = torch.zeros(1, 3, side, side, device=next(trunk.parameters()).device)
+        with torch.enable_grad():
+            maps = trunk.features(photo, list(layers))
         for layer in layers:
-            found = torch.autograd.grad(maps[layer].sum(), parameters, retain_graph=True, allow_unused=True)
-            for name, gradient in zip(names, found, strict=True):
-                if gradient is not None:
-                    owners.setdefault(name, layer)
+            waiting = [maps[layer].grad_fn]
+            while waiting:
+                node = waiting.pop()
+                if node is None or node in seen:
+                    continue
+                seen.add(node)
+                # A node that gathers a parameter's gradient holds the parameter.
+                if id(getattr(node, "variable", None)) in names:
+                    owners[names[id(node.variable)]] = layer  # type: ignore[attr-defined]
+                waiting += [following for following, _ in node.next_functions]
     finally:
-        for parameter, learns in zip(parameters, before, strict=True):
+        for parameter, learns in before.items():
             parameter.requires_grad_(learns)
     return owners

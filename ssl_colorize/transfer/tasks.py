@@ -76,6 +76,7 @@ class Task(Protocol):
     Attributes:
         name: as in `ssl-colorize finetune NAME`.
         settings_type: the task's subclass of TransferSettings.
+        settings: with whatever `trained` has to know; what follows from the photos alone is filled in.
         main: the figure that learning rate and length are chosen by; higher is better.
         classes: their names, as a model's outputs are counted.
         photos: the photos to train on, without labels; preparation looks at a few.
@@ -87,6 +88,9 @@ class Task(Protocol):
     settings_type: ClassVar[type[TransferSettings]]
     main: str
     classes: tuple[str, ...]
+
+    @property
+    def settings(self) -> TransferSettings: ...
 
     @property
     def photos(self) -> Photos: ...
