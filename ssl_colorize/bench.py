@@ -1,14 +1,8 @@
-"""Speed and memory of training against the usual way to write it, as ratios taken in one run."""
+"""Speed and memory of training and measuring against the usual way to write them, as ratios taken in one run."""
 
-import gc
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
@@ -18,33 +12,75 @@ from ssl_colorize.color import ab_bins, is_colored, rebalance_weights, rgb_to_la
 from ssl_colorize.config import Settings
 from ssl_colorize.data import open_photos, training_batches
 from ssl_colorize.device import Autocast, choose_autocast, choose_device
+from ssl_colorize.evaluate.bench_knn import KnnBenchSettings, knn_targets, measure_knn
+from ssl_colorize.evaluate.bench_probe import extraction_targets, measure_extraction, measure_probe, probe_targets
 from ssl_colorize.models import create_model
 from ssl_colorize.pretrain.loss import soft_cross_entropy
 from ssl_colorize.pretrain.targets import make_targets
+from ssl_colorize.timing import help_seconds, interleaved, peak_memory
 
 NEIGHBORS = 5
 SIGMA = 5.0
 STRIDE = 4
 
+Say = Callable[[str], None]
+Part = Literal["training", "probe", "extraction", "knn"]
+
 
 class BenchSettings(Settings):
     """Settings of `ssl-colorize bench`."""
 
+    what: Annotated[tuple[Part, ...], Field(min_length=1)] = ("training", "probe", "extraction", "knn")
     width: PositiveFloat = Field(1.0, description="of eccv16")
-    crop: Annotated[int, Field(ge=8, multiple_of=8)] = Field(176, description="side of the photos, in pixels")
-    batch_size: PositiveInt = Field(8, description="photos a step in the timings")
+    crop: Annotated[int, Field(ge=8, multiple_of=8)] = Field(176, description="side of the photos trained on, in px")
+    batch_size: PositiveInt = Field(8, description="photos a step in the timings of training")
     memory_batch: PositiveInt = Field(40, description="photos a step in the memory comparison")
-    repeats: PositiveInt = Field(5, description="timed runs of each; the median counts")
+    probe_crop: Annotated[int, Field(ge=8)] = Field(128, description="side of the photos probed on, in px")
+    probe_batch: PositiveInt = Field(64, description="photos a step of the probe")
+    extraction_crop: Annotated[int, Field(ge=8)] = Field(64, description="side of the photos extracted from, in px")
+    extraction_photos: PositiveInt = Field(128, description="JPEG files extracted from")
+    knn: KnnBenchSettings = KnnBenchSettings()
+    repeats: PositiveInt = Field(5, description="timed runs of each of training; the median counts")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
 
 
-def measure(settings: BenchSettings, *, say: Callable[[str], None] = lambda words: None) -> dict[str, float]:
+def measure(settings: BenchSettings, *, say: Say = lambda words: None) -> dict[str, float]:
+    """Measure the parts asked for; each says what its figures are."""
+    found: dict[str, float] = {}
+    encoder, device = f"random:eccv16@{settings.width:g}", str(choose_device(settings.device))
+    if "training" in settings.what:
+        found |= measure_training(settings, say=say)
+    if "probe" in settings.what:
+        say("timing the linear probe ...")
+        found |= measure_probe(
+            encoder=encoder, crop=settings.probe_crop, batch_size=settings.probe_batch, device=device
+        )  # fmt: skip
+    if "extraction" in settings.what:
+        say("timing feature extraction ...")
+        found |= measure_extraction(
+            encoder=encoder, crop=settings.extraction_crop, photos=settings.extraction_photos, device=device
+        )  # fmt: skip
+    if "knn" in settings.what:
+        found |= measure_knn(settings.knn.model_copy(update={"device": settings.device}), say=say)
+    return found
+
+
+def targets_of(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
+    """Rows of the report on what was measured: what, measured, wanted, whether it holds."""
+    parts = (
+        ("color_share", training_targets), ("probe_ratio", probe_targets),
+        ("extraction_ratio", extraction_targets), ("knn_speedup", knn_targets),
+    )  # fmt: skip
+    return [row for figure, rows in parts if figure in metrics for row in rows(metrics)]
+
+
+def measure_training(settings: BenchSettings, *, say: Say = lambda words: None) -> dict[str, float]:
     """Measure on photos of the samples.
 
     Returns:
         "color_share": Lab conversion, encoding and loss (both ways) as a share of a training step.
-        "speedup": photos/s of the training step against `dense_step`.
+        "speedup": photos/s of the training step against one with `dense_loss`.
         "memory_ratio": peak memory of targets and loss against the dense way's.
         "help_seconds": of `ssl-colorize --help`, median.
         And the absolute figures behind them, which depend on the machine.
@@ -162,56 +198,7 @@ def _is_bf16(autocast: Autocast, device: torch.device) -> bool:
         return torch.is_autocast_enabled(device.type)
 
 
-def interleaved(
-    ways: dict[str, Callable[[], object]], *, repeats: int, device: torch.device
-) -> dict[str, float]:
-    """Median seconds of each way, run in turns after one warm-up, so that a noisy machine hits all alike."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn:
-                taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in taken.items()}
-
-
-def peak_memory(work: Callable[[], object], device: torch.device) -> float:
-    """Bytes of tensors alive at once while `work` runs, beyond those before it."""
-    work()
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        work()
-        torch.cuda.synchronize()
-        return float(torch.cuda.max_memory_allocated() - before)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        work()
-    # The profiler notes every allocation and release of the CPU allocator; PyTorch has no counter of its peak.
-    assert profile.profiler is not None
-    changes = [
-        (event.start_ns(), event.nbytes())
-        for event in profile.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    ]
-    return float(np.cumsum([size for _, size in sorted(changes, key=lambda change: change[0])]).max())
-
-
-def help_seconds(repeats: int) -> float:
-    """Median seconds of `ssl-colorize --help` as a whole process."""
-    taken = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "ssl_colorize", "--help"], check=True, stdout=subprocess.DEVNULL)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
-def targets_of(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
+def training_targets(metrics: dict[str, float]) -> list[tuple[str, str, str, str]]:
     """Rows of the report: what, measured, wanted, whether it holds."""
     share, speedup, memory, start = (metrics[key] for key in ("color_share", "speedup", "memory_ratio", "help_seconds"))
     rows = [

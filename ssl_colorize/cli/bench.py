@@ -1,4 +1,4 @@
-"""``ssl-colorize bench``: speed and memory of training, as ratios."""
+"""``ssl-colorize bench``: speed and memory of training and measuring, as ratios."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from ssl_colorize.cli import options
 
 @click.command()
 @options.out
+@click.option(
+    "--what",
+    type=click.Choice(["training", "probe", "extraction", "knn"]),
+    multiple=True,
+    help="May be given again. [default: all]",
+)
 @click.option("--width", type=float, metavar="FACTOR", help="Factor on the width of eccv16. [default: 1]")
-@click.option("--crop", type=int, metavar="N", help="Side of the photos in pixels. [default: 176]")
+@click.option("--crop", type=int, metavar="N", help="Side of the photos trained on. [default: 176]")
 @options.batch_size
 @options.device
 @options.seed
@@ -27,9 +33,15 @@ def bench(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Compare the training step with the usual way to write it: fp32, a search over all bins, a dense target.
+    """Compare with the usual ways to write it, in turns in one process.
 
-    Both run in turns in one process, after a warm-up; medians count. About three minutes on 2 cores.
+    \b
+    training    a step against fp32, a search over all bins and a dense target
+    probe       all layers and 8 learning rates against one of each
+    extraction  features of JPEG files against the bare network
+    knn         search and votes against one-hot votes
+
+    About seven minutes on 2 cores.
     """
     import os
     from time import perf_counter
@@ -41,6 +53,7 @@ def bench(
     from ssl_colorize.report.tables import rows_table
     from ssl_colorize.runs import run_folder, write_config, write_metrics
 
+    flags["what"] = flags["what"] or None
     settings = BenchSettings.resolve(file=config, assignments=assignments, flags=flags)
     folder = run_folder(out, "bench")
     write_config(folder, settings)
@@ -60,7 +73,7 @@ def bench(
         Console().print(rows_table(("what", "measured", "wanted", "holds"), targets_of(metrics)))
     finish(
         content,
-        title=f"eccv16 x {settings.width:g} at {settings.crop} px, in {folder}",
+        title=f"eccv16 x {settings.width:g}, in {folder}",
         next_step="train: ssl-colorize pretrain --config eccv16_half_64 --data PHOTOS",
         as_json=as_json,
     )
