@@ -52,7 +52,6 @@ class LinearHeads:
         self.bias = self.weight.new_zeros(len(self.settings), classes)
         self._weight_velocity, self._bias_velocity = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
         self._rates = self.weight.new_tensor([one.learning_rate for one in self.settings])
-        self._decays = self.weight.new_tensor([one.weight_decay for one in self.settings]).view(-1, 1, 1)
 
     @torch.no_grad()
     def scores(self, features: Tensor, *, head: int | None = None) -> Tensor:
@@ -75,14 +74,15 @@ class LinearHeads:
             The loss (R,) of each head before the step, averaged over the photos (multi-label: summed over classes).
         """
         loss, gradient = loss_and_gradient(self.scores(features), targets, multilabel=self.multilabel)
-        flat = gradient.flatten(1)
-        # The momentum is part of the same product, so the gradient itself is never stored: it is as large as W.
-        self._weight_velocity.flatten(0, 1).addmm_(flat.T, features, beta=self.momentum)
-        self._weight_velocity.addcmul_(self.weight, self._decays)
+        # Head by head, which keeps a head's weights in the cache for all three operations. The momentum is part of the
+        # product, so the gradient itself is never stored: it is as large as W.
+        for number, one in enumerate(self.settings):
+            weight, velocity = self.weight[number], self._weight_velocity[number]
+            velocity.addmm_(gradient[:, number].T, features, beta=self.momentum)
+            velocity.add_(weight, alpha=one.weight_decay)
+            weight.add_(velocity, alpha=-factor * one.learning_rate)
         self._bias_velocity.mul_(self.momentum).add_(gradient.sum(0))
-        rates = self._rates * -factor
-        self.weight.addcmul_(self._weight_velocity, rates.view(-1, 1, 1))
-        self.bias.addcmul_(self._bias_velocity, rates.view(-1, 1))
+        self.bias.addcmul_(self._bias_velocity, self._rates.view(-1, 1), value=-factor)
         return loss
 
     def state_dict(self) -> dict[str, Tensor]:
