@@ -68,3 +68,28 @@ def test_the_interval_of_map_is_that_of_a_plain_bootstrap() -> None:
 def test_of_equal_answers_the_first_is_best() -> None:
     truth = np.zeros(2, np.int64)
     assert best_answer([Answers(truth, ranks=np.array(r)) for r in ([1, 0], [0, 0], [0, 0])]) == 1
+
+
+def test_rare_classes_are_left_out_of_the_mean_beside() -> None:
+    chance = np.random.default_rng(0)
+    labels = np.zeros((60, 4), np.int64)
+    for number, positives in enumerate((20, 19, 30, 0)):
+        labels[chance.permutation(60)[:positives], number] = 1
+    runs = [Answers(labels, scores=chance.normal(labels, 1).astype(np.float32)) for _ in range(2)]
+    found = figures(runs, ("a", "b", "c", "absent"), seed=0)
+    each = found["per_class"]
+    assert set(each) == {"a", "b", "c"} and found["map"] == pytest.approx(np.mean(list(each.values())))
+    assert found["map_common"] == pytest.approx((each["a"] + each["c"]) / 2)
+    # Where all classes are common, or none, it would say nothing new.
+    assert "map_common" not in figures([Answers(labels[:, ::2], scores=runs[0].scores[:, ::2])], ("a", "c"), seed=0)
+    assert "map_common" not in figures([Answers(labels[:, 1:2], scores=runs[0].scores[:, 1:2])], ("b",), seed=0)
+
+
+def test_the_interval_holds_the_figure_also_of_rare_classes() -> None:
+    chance = np.random.default_rng(0)
+    labels = np.zeros((100, 20), np.int64)
+    for number in range(20):
+        labels[chance.permutation(100)[: 1 + number // 4], number] = 1
+    answers = Answers(labels, scores=chance.normal(0, 1, labels.shape).astype(np.float32))
+    found = figures([answers], [str(number) for number in range(20)], seed=0)
+    assert 0 < found["low"] < found["map"] < found["high"] < 0.5
