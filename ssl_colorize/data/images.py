@@ -76,6 +76,8 @@ def photo_size(source: Path | str) -> tuple[int, int]:
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(source, formats=_formats()) as image:
+            if image.format == "TIFF":
+                image.load()  # Its reader turns pictures by itself, and says so only afterwards.
             width, height = image.size
             turned = _orientation(image) in (5, 6, 7, 8)
     except Exception as error:  # As in read_photo.

@@ -1,26 +1,22 @@
-"""Photos together with their boxes and masks: resized, cropped and mirrored alike, and the same in every run.
+"""Photos together with their boxes and masks: resized, cropped and mirrored alike.
 
 Pixels are counted as distances: a box (0, 0, W, H) is the whole photo, and mirrored it is itself.
 """
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from ssl_colorize.data.annotations import IGNORED, AnnotatedPhotos, Boxes
-from ssl_colorize.data.images import UnreadablePhoto
-from ssl_colorize.data.loading import complete_batches, first_readable, load_steps, share_of
+from ssl_colorize.data.annotations import IGNORED, Boxes
 
 PADDING = 119  # mid-grey, L = 50: what the networks see as zero, so that padding is to them as a convolution's own
 LEAST_VISIBLE = 0.25  # share of a box's area that must be left in a crop for the object to count as on it
@@ -65,13 +61,6 @@ class Sample(NamedTuple):
     difficult: Tensor  # (K,) bool
     mask: Tensor | None = None  # (H, W) uint8
     proposals: Tensor | None = None  # (P, 4) float32, as boxes
-
-
-class Samples(NamedTuple):
-    """A batch, before it is padded or stacked."""
-
-    photos: list[Sample]
-    unreadable: list[str]  # one "file: reason" for each photo that could not be read
 
 
 def resized(size: tuple[int, int], short_side: int, long_side: int | None = None) -> tuple[int, int]:
@@ -165,143 +154,3 @@ def _placed_boxes(corners: NDArray[np.float32], size: tuple[int, int], plan: Pla
 
 def _area(corners: Tensor) -> Tensor:
     return (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-
-
-def training_samples(
-    photos: AnnotatedPhotos,
-    augmentation: Augmentation,
-    *,
-    batch_size: int,
-    seed: int,
-    start: int,
-    steps: int,
-    workers: int,
-    rank: int = 0,
-    world_size: int = 1,
-    proposals: Sequence[NDArray[np.float32]] | None = None,
-) -> Iterator[Samples]:
-    """Batches for the steps start, ..., steps - 1: as `training_batches`, with boxes and masks.
-
-    Args:
-        proposals: regions to look at for each photo of the set.
-
-    Raises:
-        UserError: a batch that cannot be shared equally; while iterating, that no photo could be read.
-    """
-    share = share_of(batch_size, world_size)
-    source = _TrainingSteps(photos, augmentation, proposals, seed, batch_size, first=rank * share, count=share)
-    return complete_batches(load_steps(source, range(start, steps), workers), share)
-
-
-def judging_samples(
-    photos: AnnotatedPhotos,
-    *,
-    short_side: int | None,
-    long_side: int | None = None,
-    batch_size: int,
-    workers: int,
-    proposals: Sequence[NDArray[np.float32]] | None = None,
-) -> Iterator[Samples]:
-    """All photos once, in order, whole and not mirrored; unreadable ones are left out, so that a batch can be empty.
-
-    Boxes and masks are those of the original photo, not resized with it: they are what is judged by.
-
-    Args:
-        short_side: in pixels; None leaves photos at their own size.
-    """
-    source = _JudgingSteps(photos, short_side, long_side, batch_size, proposals)
-    return load_steps(source, range(-(-len(photos) // batch_size)), workers)
-
-
-class _TrainingSteps(Dataset[Samples]):
-    """One process's part of any step's batch."""
-
-    def __init__(
-        self,
-        photos: AnnotatedPhotos,
-        augmentation: Augmentation,
-        proposals: Sequence[NDArray[np.float32]] | None,
-        seed: int,
-        batch_size: int,
-        *,
-        first: int,
-        count: int,
-    ) -> None:
-        self.photos, self.augmentation, self.proposals, self.seed = photos, augmentation, proposals, seed
-        self.batch_size, self.first, self.count = batch_size, first, count
-
-    def __getitem__(self, step: int) -> Samples:
-        unreadable: list[str] = []
-        made: list[Sample] = []
-        for row in range(self.count):
-            position = step * self.batch_size + self.first + row
-            draw = random.Random(f"{self.seed} {position}").random
-            make = self._maker([draw() for _ in range(4)])
-            found = first_readable(make, position, len(self.photos), seed=self.seed, unreadable=unreadable)
-            if found is None:
-                break
-            made.append(found[1])
-        return Samples(made, unreadable)
-
-    def _maker(self, drawn: Sequence[float]) -> Callable[[int], Sample]:
-        """Makes a photo's sample from the position's numbers, whichever photo it comes to be."""
-
-        def make(index: int) -> Sample:
-            size = _size(self.photos, index)
-            plan = draw_plan(self.augmentation, size, iter(drawn).__next__)
-            photo = self.photos.photos.read(index, short_side=min(plan.size))
-            boxes, mask, proposals = _annotations(self.photos, self.proposals, index)
-            return applied(plan, photo, size, number=index, boxes=boxes, mask=mask, proposals=proposals)
-
-        return make
-
-
-class _JudgingSteps(Dataset[Samples]):
-    def __init__(
-        self,
-        photos: AnnotatedPhotos,
-        short_side: int | None,
-        long_side: int | None,
-        batch_size: int,
-        proposals: Sequence[NDArray[np.float32]] | None,
-    ) -> None:
-        self.photos, self.short_side, self.long_side = photos, short_side, long_side
-        self.batch_size, self.proposals = batch_size, proposals
-
-    def __getitem__(self, step: int) -> Samples:
-        unreadable: list[str] = []
-        made: list[Sample] = []
-        for index in range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.photos))):
-            size = _size(self.photos, index)
-            target = resized(size, self.short_side or min(size), self.long_side)
-            try:
-                photo = self.photos.photos.read(index, short_side=min(target))
-            except UnreadablePhoto as error:
-                unreadable.append(str(error))
-                continue
-            boxes, mask, proposals = _annotations(self.photos, self.proposals, index)
-            sample = applied(Plan(target), photo, size, number=index, proposals=proposals)
-            made.append(_with_truth(sample, boxes, mask))
-        return Samples(made, unreadable)
-
-
-def _with_truth(sample: Sample, boxes: Boxes | None, mask: NDArray[np.uint8] | None) -> Sample:
-    if boxes is not None:
-        corners, labels, difficult = (torch.from_numpy(each) for each in boxes)
-        sample = sample._replace(boxes=corners, labels=labels, difficult=difficult)
-    return sample if mask is None else sample._replace(mask=torch.from_numpy(mask))
-
-
-def _size(photos: AnnotatedPhotos, index: int) -> tuple[int, int]:
-    width, height = photos.sizes[index].tolist()
-    return width, height
-
-
-def _annotations(
-    photos: AnnotatedPhotos, proposals: Sequence[NDArray[np.float32]] | None, index: int
-) -> tuple[Boxes | None, NDArray[np.uint8] | None, Any]:
-    return (
-        photos.boxes[index] if photos.boxes else None,
-        photos.masks[index].read() if photos.masks else None,
-        None if proposals is None else proposals[index],
-    )

@@ -219,12 +219,18 @@ def load_steps(source: Dataset[T], steps: range, workers: int) -> Generator[T, N
         sampler=steps,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
+        collate_fn=_as_made,
         worker_init_fn=_leave_signals_to_the_run,
         pin_memory=torch.cuda.is_available(),
         # Its own, as the loader draws a number from it, and the run's random numbers must not depend on that.
         generator=torch.Generator(),
     )
     yield from loader
+
+
+def _as_made(batch: T) -> T:
+    """By itself the loader makes a tensor of each array, and each keeps a file open on its way from a worker."""
+    return batch
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:

@@ -14,7 +14,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes
-from ssl_colorize.data.joint import Plan, Sample, Samples, applied, judging_samples, training_samples
+from ssl_colorize.data.joint import Plan, Sample, applied
+from ssl_colorize.data.joint_batches import Samples, judging_samples, training_samples
 from ssl_colorize.data.proposals import read_proposals
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder

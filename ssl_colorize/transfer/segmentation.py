@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_colorize.data.annotations import IGNORED, AnnotatedPhotos
-from ssl_colorize.data.joint import Plan, Sample, applied, judging_samples, training_samples
+from ssl_colorize.data.joint import Plan, Sample, applied
+from ssl_colorize.data.joint_batches import judging_samples, training_samples
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError

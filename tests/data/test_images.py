@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ssl_colorize.data.images import MAX_PIXELS, UnreadablePhoto, find_photos, read_photo
+from ssl_colorize.data.images import MAX_PIXELS, UnreadablePhoto, find_photos, photo_size, read_photo
 from ssl_colorize.errors import UserError
 
 
@@ -397,3 +397,17 @@ def test_missing_and_empty_folders_say_so(tmp_path: Path) -> None:
         find_photos(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no photos"):
         find_photos(tmp_path)
+
+
+def test_photo_size_is_that_of_the_upright_photo(tmp_path: Path) -> None:
+    plain = saved(Image.new("RGB", (6, 4)), tmp_path / "plain.png")
+    assert photo_size(plain) == read_photo(plain).size == (6, 4)
+    for suffix in ("jpg", "tif"):
+        for orientation in range(1, 9):
+            exif = Image.Exif()
+            exif[274] = orientation
+            turned = saved(Image.new("RGB", (6, 4)), tmp_path / f"turned.{suffix}", exif=exif)
+            assert photo_size(turned) == read_photo(turned).size, (suffix, orientation)
+    (tmp_path / "no.jpg").write_bytes(b"no photo")
+    with pytest.raises(UnreadablePhoto, match=r"no\.jpg"):
+        photo_size(tmp_path / "no.jpg")

@@ -87,6 +87,18 @@ def test_steps_follow_from_the_seed(tmp_path: Path) -> None:
     assert again[0] == again[1]
 
 
+def test_boxes_stay_float32_under_autocast(tmp_path: Path) -> None:
+    task = opened(scenes(tmp_path))
+    model = built(task)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses(task, model)
+        assert torch.isfinite(found["loss"]) and found["loss"].dtype == torch.float32
+        seen = model.eval()([torch.randint(0, 255, (3, 32, 48), dtype=torch.uint8)])[0]
+    assert seen["boxes"].dtype == seen["scores"].dtype == torch.float32
+    # bfloat16 has 8 digits: corners would be whole pixels or, above 32 px, quarters of them.
+    assert (seen["boxes"] != seen["boxes"].bfloat16().float()).any()
+
+
 def test_pyramid(tmp_path: Path) -> None:
     task = opened(scenes(tmp_path), fpn=True, size=64)
     encoder = load_encoder(task.settings.encoder)
