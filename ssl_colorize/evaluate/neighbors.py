@@ -27,7 +27,7 @@ Engine = Literal["torch", "faiss"]
 CPU_QUERIES, CPU_BANK, CPU_TIMES_K = 128, 16_384, 64
 # From where on products in bfloat16 pay, on a CPU that is quick at them: numbers a photo, photos for each that is kept;
 # bytes that it takes; and the share of the queries that must come out sure.
-ROUNDED_WIDTH, ROUNDED_TIMES_K, ROUNDED_MEMORY, ROUNDED_SURE = 128, 20, 16 << 20, 0.5
+ROUNDED_WIDTH, ROUNDED_TIMES, ROUNDED_MEMORY, ROUNDED_SURE = 128, 8, 16 << 20, 0.5
 # Of the bank at a time where they only pass through.
 ROWS = 16_384
 
@@ -81,7 +81,7 @@ class TorchSearch:
     def __call__(self, queries: Features, k: int, *, own: int | None = None) -> Neighbors:
         _check_k(k, len(self._bank), leaving_out=own is not None)
         places = torch.arange(own, own + len(queries)) if own is not None else None
-        if self._rounded is None or len(self._bank) < ROUNDED_TIMES_K * self._rounded.most(k):
+        if self._rounded is None or len(self._bank) < ROUNDED_TIMES * self._rounded.wanted(k):
             return self._in_full(queries, k, places)
         asked = functional.normalize(_tensor(queries, self._device))
         found, sure = self._rounded(asked, k, places)

@@ -3,19 +3,26 @@
 On CPUs that multiply bfloat16 a search is then several times as fast, and its answer the same: how far rounding can
 be off is known for every query, so whatever might be among its nearest is looked at again. Where that is more than
 was kept, the query is reported as unsure.
+
+Nothing is sorted on the way: a sample of the bank tells each query from which similarity on about as many photos come
+as are wanted, and those are kept.
 """
 
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ssl_colorize.evaluate.nearest import Neighbors, leave_out, merged, top
+from ssl_colorize.evaluate.nearest import Neighbors, leave_out, top
 
-# Queries, and rows of the bank, that are compared at a time; of those, rows rounded, and queries sorted, at a time.
-# Together they take about 10 MB, and much smaller ones make the products slower.
-QUERIES, BANK, ROUNDED_ROWS, SORTED_QUERIES = 256, 12_500, 512, 32
+# Queries, and rows of the bank, that are compared at a time; of those, rows rounded, and queries sifted, at a time.
+# Together they take about 13 MB; the bank is rounded anew for each block of queries, so small blocks cost more.
+QUERIES, BANK, ROUNDED_ROWS, SIFTED_QUERIES = 256, 8_400, 512, 32
+# Of the bank, one in so many is in the sample. Columns whose largest is looked at first.
+SAMPLED, GROUP = 16, 8
 # Half the distance of neighbouring numbers, over the numbers.
 BFLOAT16, FLOAT32 = 2.0**-8, 2.0**-24
 
@@ -55,6 +62,9 @@ class RoundedSearch:
             self._rounding = max(self._rounding, float(centred.sub_(centred.bfloat16()).norm(dim=1).max()))
         self._shift = (shift - shift.mean()).float()
         self._shift_ends = float(self._shift.min()), float(self._shift.max())
+        # Drawn, as a bank may be in any order; always alike.
+        drawn = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        self._sample = drawn[: -(-count // SAMPLED)].sort().values
 
     def __call__(self, queries: Tensor, k: int, own: Tensor | None) -> tuple[Neighbors, Tensor]:
         """The k nearest of queries (n, D) of length 1, and which queries (n,) that is sure for.
@@ -68,57 +78,90 @@ class RoundedSearch:
         similarity, place, sure = (torch.cat(each) for each in zip(*found, strict=True))
         return Neighbors(similarity, place), sure
 
-    def most(self, k: int) -> int:
-        """How many candidates are kept."""
-        return k + max(64, k // 2)
+    def wanted(self, k: int) -> int:
+        """About how many candidates are kept."""
+        return max(256, 3 * k)
 
-    def _centred(self, rows: slice) -> Tensor:
+    def _centred(self, rows: slice | Tensor) -> Tensor:
         return torch.addcmul(-self._mean, self._bank[rows], self._inverse_length[rows, None])
 
     def _nearest(self, queries: Tensor, k: int, own: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        rounded = (queries - self._mean).bfloat16()
+        threshold = self._threshold(rounded, self.wanted(k))
+        value, place, complete = self._candidates(rounded, threshold, max(512, 3 * self.wanted(k) // 2), own)
+        parts = [
+            self._decide(*part, k)
+            for part in zip(*(one.split(SIFTED_QUERIES) for one in (queries, threshold, value, place)), strict=True)
+        ]
+        similarity, place, sure = (torch.cat(each) for each in zip(*parts, strict=True))
+        return similarity, place, complete & sure
+
+    def _decide(
+        self, queries: Tensor, threshold: Tensor, value: Tensor, place: Tensor, k: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The k nearest of the candidates, and for which queries no other photo can be nearer."""
         centred = queries - self._mean
-        rounded = centred.bfloat16()
-        found = self._candidates(rounded, self.most(k), own)
+        rounded = centred.bfloat16().float()
         # By Cauchy and Schwarz |a b - a' b'| <= |a - a'| |b| + |a'| |b - b'|; sums of D products in float32 add their
         # own rounding, and so do the few operations around them.
-        length = rounded.float().norm(dim=1)
+        length = rounded.norm(dim=1)
         inner = (
             (centred - rounded).norm(dim=1) * self._longest
             + length * self._rounding
             + queries.shape[1] * FLOAT32 * length * (self._longest + self._rounding)
             + 16 * FLOAT32
         )
-        value = found.similarity
-        error = inner[:, None] + BFLOAT16 * (value - self._shift[found.place]).abs()
-        # At least k photos are at least this similar.
+        error = inner[:, None] + BFLOAT16 * (value - self._shift[place]).abs()
+        # At least k photos are at least this similar, if there are k.
         floor = (value - error).topk(k, sorted=False).values.amin(1)
-        needed = value + error >= floor[:, None]
-        # What was not kept has a lower value than the last that was.
-        last = value[:, -1]
+        needed = (value + error >= floor[:, None]) & value.isfinite()
+        # What was not kept has a value below the threshold.
         low, high = self._shift_ends
-        missed = last + inner + BFLOAT16 * torch.maximum((last - low).abs(), (last - high).abs())
-        similarity, at = self._exact(queries, found.place, needed).topk(k)
-        return similarity, found.place.gather(1, at), missed < floor
+        missed = threshold + inner + BFLOAT16 * torch.maximum((threshold - low).abs(), (threshold - high).abs())
+        similarity, at = self._exact(queries, place, needed).topk(k)
+        return similarity, place.gather(1, at), missed < floor
 
-    def _candidates(self, rounded: Tensor, most: int, own: Tensor | None) -> Neighbors:
-        """The `most` nearest by rounded products; of the similarity what depends on the query alone is left out."""
-        found: list[Neighbors | None] = [None] * -(-len(rounded) // SORTED_QUERIES)
-        count = len(self._bank)
-        blocks = -(-count // BANK)
-        for start, stop in ((count * n // blocks, count * (n + 1) // blocks) for n in range(blocks)):
-            products = [
-                rounded @ self._centred(slice(first, min(first + ROUNDED_ROWS, stop))).bfloat16().T
-                for first in range(start, stop, ROUNDED_ROWS)
-            ]
-            for number in range(len(found)):
-                rows = slice(number * SORTED_QUERIES, (number + 1) * SORTED_QUERIES)
-                value = torch.cat([part[rows] for part in products], 1).float().add_(self._shift[start:stop])
+    def _threshold(self, rounded: Tensor, wanted: int) -> Tensor:
+        """For each query (n, D) the value from which on about as many photos come as wanted, by the sample."""
+        products = self._products(rounded, self._sample.split(ROUNDED_ROWS))
+        rank = -(-wanted // SAMPLED)
+        found = [top(values, rank).similarity[:, -1] for _, values in self._sifted(products, self._shift[self._sample])]
+        return torch.cat(found)
+
+    def _candidates(
+        self, rounded: Tensor, threshold: Tensor, most: int, own: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Photos whose value by rounded products reaches the threshold; what depends on the query alone is left out.
+
+        Returns:
+            Values (n, most), -inf where there are fewer; places (n, most); and for which queries that is all (n,).
+        """
+        value = torch.full((len(rounded), most), -torch.inf)
+        place = torch.zeros(value.shape, dtype=torch.int64)
+        filled = torch.zeros(len(rounded), dtype=torch.int64)
+        for start in range(0, len(self._bank), BANK):
+            stop = min(start + BANK, len(self._bank))
+            rows = [slice(first, min(first + ROUNDED_ROWS, stop)) for first in range(start, stop, ROUNDED_ROWS)]
+            for part, values in self._sifted(self._products(rounded, rows), self._shift[start:stop]):
                 if own is not None:
-                    leave_out(value, own[rows] - start)
-                similarity, place = top(value, most)
-                found[number] = merged(found[number], Neighbors(similarity, place.add_(start)), most)
-        done = [one for one in found if one is not None]
-        return Neighbors(torch.cat([one.similarity for one in done]), torch.cat([one.place for one in done]))
+                    leave_out(values, own[part] - start)
+                row, column, reached = _reaching(values, threshold[part])
+                found = torch.bincount(row, minlength=len(values))
+                at = torch.arange(len(row)) + (filled[part] - found.cumsum(0) + found)[row]
+                fits = at < most
+                row, at = row[fits] + part.start, at[fits]
+                value[row, at], place[row, at] = reached[fits], column[fits] + start
+                filled[part] += found
+        return value, place, filled <= most
+
+    def _products(self, rounded: Tensor, rows: Iterable[slice | Tensor]) -> list[Tensor]:
+        return [rounded @ self._centred(some).bfloat16().T for some in rows]
+
+    def _sifted(self, products: Sequence[Tensor], shift: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Values of a few queries at a time, and which queries these are."""
+        for first in range(0, len(products[0]), SIFTED_QUERIES):
+            part = slice(first, first + SIFTED_QUERIES)
+            yield part, torch.cat([each[part] for each in products], 1).float().add_(shift)
 
     def _exact(self, queries: Tensor, place: Tensor, needed: Tensor) -> Tensor:
         """Similarities (n, most) in float32 where needed, computed where the bank lies; -inf elsewhere."""
@@ -132,3 +175,17 @@ class RoundedSearch:
         exact = torch.full(place.shape, -torch.inf)
         exact[needed] = products * self._inverse_length[columns]
         return exact
+
+
+def _reaching(values: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Row by row, the entries of values (R, N) that reach the row's threshold: their rows, columns and values.
+
+    Few do, so the largest of every group is asked first.
+    """
+    values = functional.pad(values, (0, -values.shape[1] % GROUP), value=-torch.inf)
+    grouped = values.unflatten(1, (GROUP, -1))
+    row, group = torch.nonzero(grouped.amax(1) >= threshold[:, None], as_tuple=True)
+    near = grouped[row, :, group]
+    hit, member = torch.nonzero(near >= threshold[row, None], as_tuple=True)
+    row, group = row[hit], group[hit]
+    return row, member * grouped.shape[2] + group, near[hit, member]
