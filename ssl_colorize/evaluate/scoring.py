@@ -49,11 +49,7 @@ def average_precisions(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[np
 
 
 def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
-    """The 95 % interval of the mean average precision, by bootstrap over the photos.
-
-    A photo that is drawn twice stands next to itself, which raises precision, and by much where positives are few. So
-    the draws are moved to have their mean where the figure is.
-    """
+    """The 95 % interval of the mean average precision, by bootstrap over the photos."""
     count = len(scores)
     chance = np.random.default_rng(seed)
     times = np.stack([np.bincount(chance.integers(0, count, count), minlength=count) for _ in range(draws)])
@@ -69,6 +65,19 @@ def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws
         total = positives.sum(1)
         # A draw without a positive photo of a class says nothing about the class, and leaves its figure as it is.
         np.divide((precision * positives).sum(1), total, out=found[:, number], where=total > 0)
+    return drawn_interval(found, whole)
+
+
+def drawn_interval(found: NDArray[np.float64], whole: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % interval of a mean over classes.
+
+    A photo that is drawn twice stands next to itself, which raises precision, and by much where positives are few. So
+    the draws are moved to have their mean where the figure is.
+
+    Args:
+        found: (draws, C) figures of each class in each draw of photos.
+        whole: (C,) figures of each class over all photos; NaN for classes to leave out.
+    """
     means = found[:, ~np.isnan(whole)].mean(1)
     low, high = np.percentile(means, [2.5, 97.5]) - means.mean() + np.nanmean(whole)
     return max(0.0, float(low)), min(1.0, float(high))

@@ -13,13 +13,13 @@ from ssl_colorize.data.annotations import AnnotatedPhotos, summary
 from ssl_colorize.data.joint import Augmentation, resized
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.scoring import COMMON
 from ssl_colorize.models.registry import FeatureInfo
 from ssl_colorize.transfer.backbone import Backbone
 from ssl_colorize.transfer.config import TransferSettings
 from ssl_colorize.transfer.tasks import Say
 
 LONGEST = 1000 / 600  # long side against short side at most, as in Fast R-CNN
-COMMON = 20  # test photos of a class from which on its figure says something
 
 # A map coarser than this loses small objects; a pyramid then adds finer ones.
 _COARSEST, _FINEST = 16, 8
@@ -142,8 +142,7 @@ def strides(info: Sequence[FeatureInfo]) -> list[int]:
     return found
 
 
-def common_mean(values: NDArray[np.float64], presence: NDArray[np.int8]) -> float:
-    """The mean over classes that at least COMMON of the photos show; NaN without one."""
-    often = (presence == 1).sum(0) >= COMMON
-    chosen = values[often & ~np.isnan(values)]
-    return float(chosen.mean()) if len(chosen) else float("nan")
+def common_mean(name: str, values: NDArray[np.float64], presence: NDArray[np.int8]) -> dict[str, float]:
+    """The mean over classes that at least COMMON of the photos show, by its name; nothing where there is none."""
+    common = values[((presence == 1).sum(0) >= COMMON) & ~np.isnan(values)]
+    return {name: float(common.mean())} if len(common) else {}

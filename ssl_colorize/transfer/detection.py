@@ -61,7 +61,8 @@ class DetectionSettings(TransferSettings):
     fpn: bool | None = Field(None, description="a feature pyramid; by itself where the deepest stride is above 16")
     reuse_fc: bool = Field(True, description="alexnet: the box head starts as its fc6 and fc7")
     crop: Annotated[int, Field(ge=8)] | None = Field(None, description="train on squares of so many pixels")
-    regions: PositiveInt = Field(128, description="of a photo, learnt from in a step")
+    regions: PositiveInt = Field(64, description="of a photo, learnt from in a step")
+    hidden: PositiveInt = Field(512, description="units of a new box head")
     nms: Share = Field(0.3, description="of two detections whose IoU is above this the surer one is kept")
     detections: PositiveInt = Field(100, description="kept a photo")
 
@@ -106,6 +107,7 @@ class Detection(AnnotatedTask):
             size=self.size,
             given_proposals=settings.proposals is not None,
             reuse_fc=settings.reuse_fc,
+            hidden=settings.hidden,
             regions=settings.regions,
             dropout=settings.dropout,
             least_score=_LEAST_SCORE,
@@ -174,7 +176,7 @@ class Detection(AnnotatedTask):
         return {
             "low": low,
             "high": high,
-            "voc_map_common": common_mean(values, photos.presence),
+            **common_mean("voc_map_common", values, photos.presence),
             "voc_ap": by_class,
             **coco_figures(found, photos.boxes),
             "photos": len(photos),

@@ -20,7 +20,6 @@ from ssl_colorize.transfer.pyramid import Pyramid
 # Anchors from an eighth of the photo's short side to all of it, each in three shapes.
 _SMALLEST, _ANCHOR_SIZES, _ASPECTS = 1 / 8, 4, (0.5, 1.0, 2.0)
 _CELLS = 7  # a region is pooled to so many cells a side
-_HIDDEN = 1024  # units of a new box head
 _GREY = PADDING / 255
 
 # Regions that the proposal network passes on (Ren et al. 2015, with fewer in training, as photos here are smaller).
@@ -46,6 +45,7 @@ class Detector(nn.Module):
         size: int,
         given_proposals: bool,
         reuse_fc: bool,
+        hidden: int,
         regions: int,
         dropout: float,
         least_score: float,
@@ -59,6 +59,7 @@ class Detector(nn.Module):
             size: short side of photos in pixels, which the anchors are made for.
             given_proposals: regions come with the photos (Fast R-CNN) instead of being proposed by the network.
             reuse_fc: the box head starts as the network's own fc6 and fc7, where it has them.
+            hidden: units of each layer of a new box head.
             regions: a photo's regions that are learnt from in a step.
             least_score: detections below are dropped.
             nms: of two detections of a class whose IoU is above this the surer one is kept.
@@ -68,7 +69,7 @@ class Detector(nn.Module):
         maps = _Centred(Pyramid(backbone, coarser=not given_proposals))
         head = _own_layers(backbone, dropout) if reuse_fc else None
         cells = _CELLS if head is None else head.cells
-        inner = nn.Sequential(TwoMLPHead(maps.out_channels * cells**2, _HIDDEN), nn.Dropout(dropout))
+        inner = nn.Sequential(TwoMLPHead(maps.out_channels * cells**2, hidden), nn.Dropout(dropout))
         anchors = _anchors(maps.pyramid, size)
         self.network = FasterRCNN(
             maps,
@@ -76,7 +77,7 @@ class Detector(nn.Module):
             rpn_head=_Float32RPNHead(maps.out_channels, anchors.num_anchors_per_location()[0]),
             box_roi_pool=MultiScaleRoIAlign(list(backbone.layers), output_size=cells, sampling_ratio=2),
             box_head=inner if head is None else head,
-            box_predictor=_Float32Predictor(_HIDDEN if head is None else head.out_channels, classes + 1),
+            box_predictor=_Float32Predictor(hidden if head is None else head.out_channels, classes + 1),
             box_batch_size_per_image=regions,
             box_score_thresh=least_score,
             box_nms_thresh=nms,

@@ -19,6 +19,7 @@ from ssl_colorize.data.joint_batches import judging_samples, training_samples
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.scoring import DRAWS, drawn_interval
 from ssl_colorize.transfer import overlays
 from ssl_colorize.transfer.annotated_task import AnnotatedTask, common_mean, map_layers
 from ssl_colorize.transfer.backbone import Backbone
@@ -26,7 +27,6 @@ from ssl_colorize.transfer.config import TransferSettings
 from ssl_colorize.transfer.segmenter import fcn_32s, with_context
 from ssl_colorize.transfer.tasks import Judged, Prediction, ReportUnreadable, Sheet, TrainingBatch, to_model
 
-DRAWS = 1000
 _PICTURES = 8
 
 
@@ -148,7 +148,7 @@ class Segmentation(AnnotatedTask):
         return {
             "low": low,
             "high": high,
-            "miou_common": common_mean(values, presence),
+            **common_mean("miou_common", values, presence),
             "iou": {name: float(value) for name, value in zip(self.classes, values, strict=True) if value == value},
             "pixel_accuracy": float(np.trace(whole) / max(1, whole.sum())),
             "photos": len(tables),
@@ -213,8 +213,8 @@ def interval(tables: NDArray[np.int64], *, seed: int, draws: int = DRAWS) -> tup
     times = np.stack([np.bincount(chance.integers(0, count, count), minlength=count) for _ in range(draws)])
     # In floating point, which multiplies matrices a hundred times as fast; pixels of a set are far below 2^53.
     drawn = (times.astype(np.float64) @ tables.reshape(count, -1)).reshape(draws, *tables.shape[1:])
-    low, high = np.nanpercentile(np.nanmean(ious(drawn), axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    found, whole = ious(drawn), ious(tables.sum(0))
+    return drawn_interval(np.where(np.isnan(found), whole, found), whole)
 
 
 def _photo_score(table: NDArray[np.int64]) -> float:

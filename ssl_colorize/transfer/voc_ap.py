@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_colorize.data.annotations import Boxes
+from ssl_colorize.evaluate.scoring import DRAWS, drawn_interval
 
 IOU = 0.5
-DRAWS = 1000
 # Draws of the bootstrap at a time: enough for a matrix product's worth of work, few enough for any memory.
 _CHUNK = 50
 
@@ -136,12 +136,12 @@ def interval(matched: Matched, *, seed: int, draws: int = DRAWS) -> tuple[float,
     """The 95 % interval of the mean AP over classes, by bootstrap over the photos."""
     chance = np.random.default_rng(seed)
     count = len(matched.objects)
-    known = matched.objects.any(0)
-    means: list[NDArray[np.float64]] = []
+    whole = average_precisions(matched)
+    found: list[NDArray[np.float64]] = []
     for start in range(0, draws, _CHUNK):
         size = min(_CHUNK, draws - start)
         times = np.stack([np.bincount(chance.integers(0, count, count), minlength=count) for _ in range(size)])
-        # A draw without any object of a class says nothing about the class.
-        means.append(np.nanmean(average_precisions(matched, times)[:, known], axis=1))
-    low, high = np.nanpercentile(np.concatenate(means), [2.5, 97.5])
-    return float(low), float(high)
+        values = average_precisions(matched, times)
+        # A draw without any object of a class says nothing about the class, and leaves its figure as it is.
+        found.append(np.where(np.isnan(values), whole, values))
+    return drawn_interval(np.concatenate(found), whole)

@@ -21,7 +21,7 @@ from ssl_colorize.transfer.detection import Detection, DetectionSettings, coco_f
 from ssl_colorize.transfer.detector import Detector, OwnLayers
 from ssl_colorize.transfer.voc_ap import Detections
 
-SMALL = {"size": 32, "scales": 1.0, "workers": 0, "batch_size": 2, "regions": 16}
+SMALL = {"size": 32, "scales": 1.0, "workers": 0, "batch_size": 2, "regions": 16, "hidden": 32}
 
 
 def opened(folder: Path, **options: Any) -> Detection:
@@ -163,7 +163,8 @@ def test_a_detector_that_finds_all_scores_one_in_the_photos_own_pixels(tmp_path:
     # Resizing smears the edges by a pixel or so.
     assert judged.figures["ap"] > 0.6
     assert judged.figures["voc_ap"] == {"cat": 1.0, "dog": 1.0}
-    assert np.isnan(judged.figures["voc_map_common"]) and judged.figures["photos"] == 5
+    # No class is on as many as 20 photos.
+    assert "voc_map_common" not in judged.figures and judged.figures["photos"] == 5
     box, truth = judged.details.detections[0].corners[0], task.test.boxes[0].corners[0]
     assert np.abs(box - truth).max() < 1.5
     sheets = task.pictures(judged)
