@@ -28,7 +28,7 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "cache", "n
 @click.option("--protocol", type=click.Choice(["small", "zhang16"]), help="Crops, maps, schedule. [default: small]")
 @click.option("--epochs", type=float, metavar="N", help="Passes over the photos. [default: 20]")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Optimizer steps, in place of --epochs.")
-@click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds to run; their mean and spread.")
+@options.seeds
 @options.untrained
 @options.out
 @options.config
@@ -163,6 +163,7 @@ def _print(metrics: dict[str, Any], *, title: str) -> None:
     main = "map" if "map" in one else "top1"
     chosen = "strength" if "strength" in one else "learning_rate"
     titles = {main: "mAP %" if main == "map" else "top-1 %", "interval": "95 % interval", "top5": "top-5 %",
+              "map_common": "mAP, common classes %",
               chosen: chosen.removeprefix("learning_"), "random": "untrained %"}  # fmt: skip
     rows = []
     for layer, found in layers.items():
@@ -170,6 +171,8 @@ def _print(metrics: dict[str, Any], *, title: str) -> None:
         cells = {main: percent(found[main]) + spread, "interval": interval(found), chosen: f"{found[chosen]:g}"}
         if "top5" in found:
             cells["top5"] = percent(found["top5"])
+        if "map_common" in one:
+            cells["map_common"] = percent(found["map_common"])
         if "random" in metrics:
             cells["random"] = percent(metrics["random"][layer][main])
         rows.append((layer, *(cells[key] for key in titles if key in cells)))

@@ -6,7 +6,9 @@ one that was: flags win over ``--set``, which wins over ``--config``, which wins
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -62,3 +64,15 @@ cache = click.option(
     "--cache", metavar="DIR", help="Folder that keeps features. [default: ~/.cache/ssl-colorize/features]"
 )
 no_cache = click.option("--no-cache", is_flag=True, default=None, help="Keep no features.")
+seeds = click.option(
+    "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds to run; their mean and spread. [default: 1]"
+)
+
+
+def of_measuring(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags that the verbs on frozen features end with."""
+    flags = (out, untrained, resize, crop, limit, batch_size, workers, device, seed, seeds, cache, no_cache, config,
+             assignments, as_json)  # fmt: skip
+    for flag in reversed(flags):
+        command = flag(command)
+    return command

@@ -60,7 +60,8 @@ def progress_bar() -> Progress:
 
         def render(self, task: Task) -> Text:
             # Over the whole run: rich's own figure leaves out the time before the first photo was done.
-            speed = task.completed / task.elapsed if task.elapsed else 0
+            photos = not task.description.endswith("layers")
+            speed = task.completed / task.elapsed if task.elapsed and photos else 0
             return Text(f"{speed:.3g} photos/s" if speed else "", style="cyan")
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeLeft(compact=True))

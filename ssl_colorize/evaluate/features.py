@@ -33,6 +33,8 @@ class ExtractionSettings(Settings):
     device: DeviceName = "auto"
     limit: int | None = Field(None, ge=2)
     seed: int = 0
+    seeds: int = Field(1, ge=1)  # whole runs with seeds that follow each other; their mean and spread
+    random: bool = True  # the same with the untrained network of the same architecture
     resize: int | None = Field(None, ge=8)  # short side in pixels; by default the encoder's input size
     crop: int | None = Field(None, ge=8)  # side of the centre crop; by default `resize`
     cache: str | None = None  # folder; by default $SSL_COLORIZE_CACHE, else ~/.cache/ssl-colorize/features

@@ -1,7 +1,8 @@
 """Weighted k nearest neighbours on frozen features: every k and temperature from one search (Wu et al. 2018)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,22 +10,19 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
-from ssl_colorize.device import choose_device
-from ssl_colorize.encoder import Encoder, Pooling, load_encoder
-from ssl_colorize.evaluate.features import ExtractionSettings, extract, frozen
-from ssl_colorize.evaluate.neighbors import Engine, Features, Search, make_search
+from ssl_colorize.data.labelled import LabelledPhotos, choosing_split
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.evaluate.features import ExtractionSettings
+from ssl_colorize.evaluate.nearest import Features
+from ssl_colorize.evaluate.neighbors import Engine, Search, make_search
 from ssl_colorize.evaluate.scoring import Answers, figures, truth_ranks
-from ssl_colorize.evaluate.untrained import untrained_twin
+from ssl_colorize.evaluate.subjects import Say, Task, Watch, measure_subjects
 from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
 
 GIB = 1 << 30
 # Neighbours of a query on the picture.
 SHOWN = 6
 
-Say = Callable[[str], None]
-# Told on the way: what is being done, how much of it is done, and how much there is.
-Watch = Callable[[str, int, int], None]
 # k and temperature.
 Choice = tuple[int, float]
 
@@ -43,7 +41,6 @@ class KnnSettings(ExtractionSettings):
     memory: PositiveFloat | None = Field(
         None, description="GiB for the search; by default 0.25 on a CPU, a quarter of what is free on a GPU"
     )
-    random: bool = Field(True, description="the same with the untrained network of the same architecture")
     examples: int = Field(8, ge=0, description="queries on the picture")
 
     def memory_bytes(self, device: torch.device) -> int:
@@ -81,99 +78,89 @@ class Sides:
     query_features: Mapping[str, Features]
 
 
+@dataclass(frozen=True)
+class Said:
+    """What the neighbours in one layer said, with one seed; how well the chosen k and temperature did in choosing."""
+
+    answers: dict[Choice, Answers]
+    choosing: float | None = None
+
+
 def run_knn(
     settings: KnnSettings, *, say: Say = lambda line: None, watch: Watch = lambda what, done, total: None
 ) -> KnnResult:
     """Classify the test photos by their nearest training photos, in every layer asked for.
 
+    Seeds decide about the weights of an untrained network, and about the split that `choose` chooses on.
+
     Returns:
-        metrics: `{layer: {"k20_t0.07": figures}}`, figures as in `scoring.figures`; beside the layers "random", the
-        same of the untrained network by layer, and "trunk_unchanged": True, proven by comparing all bits.
+        metrics: `{layer: {"k20_t0.07": figures}}`, figures as in `scoring.figures`, and "random" and "trunk_unchanged"
+        as in `measure_subjects`.
 
     Raises:
         UserError: the encoder, a layer or the data is not there, or k is more than the photos there are.
     """
-    device = choose_device(settings.device)
-    train, test = open_labelled(settings.data, limit=settings.limit)
-    encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
-    layers = encoder.choose(settings.layers)
-    resize, crop = settings.sides(encoder)
-    settings = settings.model_copy(update={"resize": resize, "crop": crop})
+    examples: list[Examples] = []
 
-    with frozen(encoder) as proof:
-        sides = _extract(encoder, train, test, layers, settings, say=say, watch=watch)
-    metrics: dict[str, Any] = {layer: _judge_layer(sides, layer, settings, device, say) for layer in layers}
-    examples = _examples(sides, layers[-1], settings, device) if settings.examples else None
-    twin = untrained_twin(encoder) if settings.random else None
-    if twin is not None:
-        say(f"The same with {twin}.")
-        untrained = load_encoder(twin, device=device, seed=settings.seed)
-        sides = _extract(untrained, train, test, layers, settings, say=say, watch=watch)
-        metrics["random"] = {layer: _judge_layer(sides, layer, settings, device, say) for layer in layers}
-    return KnnResult(metrics | proof, examples)
+    def measure(task: Task[KnnSettings], encoder: Encoder, seeds: Sequence[int]) -> list[dict[str, Said]]:
+        sides = _sides(task, encoder)
+        if settings.examples and not examples:
+            examples.append(_examples(sides, task.layers[-1], task.settings, task.device))
+        return [
+            {layer: _ask(sides, layer, task, seed) for layer in task.layers} for seed in seeds
+        ]  # fmt: skip
+
+    metrics = measure_subjects(settings, measure, _summary, varies=settings.choose, say=say, watch=watch)
+    return KnnResult(metrics, examples[0] if examples else None)
 
 
-def _extract(
-    encoder: Encoder,
-    train: LabelledPhotos,
-    test: LabelledPhotos,
-    layers: Sequence[str],
-    settings: KnnSettings,
-    *,
-    say: Say,
-    watch: Watch,
-) -> Sides:
-    sizes = dict.fromkeys(layers, settings.size)
-    bank, bank_features = labelled_features(encoder, train, layers, settings, sizes=sizes, say=say, watch=watch)
-    if settings.leave_one_out:
+def _sides(task: Task[KnnSettings], encoder: Encoder) -> Sides:
+    sizes = dict.fromkeys(task.layers, task.settings.size)
+    bank, bank_features = task.features(encoder, task.train, sizes=sizes)
+    if task.settings.leave_one_out:
         return Sides(bank, bank, bank_features, bank_features)
-    queries, query_features = labelled_features(encoder, test, layers, settings, sizes=sizes, say=say, watch=watch)
+    queries, query_features = task.features(encoder, task.test, sizes=sizes)
     return Sides(bank, queries, bank_features, query_features)
 
 
-def labelled_features(
-    encoder: Encoder,
-    photos: LabelledPhotos,
-    layers: Sequence[str],
-    settings: ExtractionSettings,
-    *,
-    sizes: Mapping[str, int],
-    pool: Pooling = "adaptive",
-    say: Say,
-    watch: Watch,
-) -> tuple[LabelledPhotos, Mapping[str, Features]]:
-    """The photos that can be read, and their features by layer."""
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        watch("Looking at photos", done, len(photos))
-
-    found = extract(
-        encoder, photos.photos, layers=layers, resize=settings.resize, crop=settings.crop, pool=pool, sizes=sizes,
-        batch_size=settings.batch_size, workers=settings.workers, cache=settings.cache_folder, say=say, advance=advance,
-    )  # fmt: skip
-    return photos.take(found.kept.tolist()), found.features
-
-
-def _judge_layer(sides: Sides, layer: str, settings: KnnSettings, device: torch.device, say: Say) -> dict[str, Any]:
-    bank, memory = sides.bank_features[layer], settings.memory_bytes(device)
-    choices = [(k, temperature) for k in sorted(set(settings.k)) for temperature in settings.temperature]
-    about: dict[str, Any] = {}
+def _ask(sides: Sides, layer: str, task: Task[KnnSettings], seed: int) -> Said:
+    settings, bank, memory = task.settings, sides.bank_features[layer], task.settings.memory_bytes(task.device)
+    choices, choosing = all_choices(settings), None
     if settings.choose:
-        best, figure = choose(bank, sides.bank.labels, len(sides.bank.classes), choices, settings, device)
-        say(f"{layer}: chose {name_of(best)} of {len(choices)} on a split of the training photos.")
-        choices, about = [best], {"choosing": figure, "chosen_from": len(choices)}
-    search = make_search(settings.engine, bank, device=device, memory=memory)
+        best, choosing = choose(
+            bank, sides.bank.labels, len(sides.bank.classes), choices, settings.model_copy(update={"seed": seed}),
+            task.device,
+        )  # fmt: skip
+        task.say(f"{layer}: chose {name_of(best)} of {len(choices)} on a split of the training photos.")
+        choices = [best]
+    search = make_search(settings.engine, bank, device=task.device, memory=memory)
     answers = classify(
         search, sides.query_features[layer], bank_labels=sides.bank.labels, truth=sides.queries.labels,
         classes=len(sides.bank.classes), choices=choices, memory=memory, own=settings.leave_one_out,
     )  # fmt: skip
-    return {
-        name_of(choice): figures([answer], sides.bank.classes, seed=settings.seed) | about
-        for choice, answer in answers.items()
-    }
+    return Said(answers, choosing)
+
+
+def _summary(task: Task[KnnSettings], runs: Sequence[Said]) -> dict[str, Any]:
+    """A layer's figures over the seeds; what each of several chose itself is filed under the one in the middle."""
+    classes, seed = task.train.classes, task.settings.seed
+    if not task.settings.choose:
+        return {
+            name_of(choice): figures([run.answers[choice] for run in runs], classes, seed=seed)
+            for choice in runs[0].answers
+        }
+    chosen = [next(iter(run.answers)) for run in runs]
+    found = figures([next(iter(run.answers.values())) for run in runs], classes, seed=seed)
+    found["choosing"] = float(np.mean([run.choosing for run in runs if run.choosing is not None]))
+    found["chosen_from"] = len(all_choices(task.settings))
+    if len(runs) > 1:
+        found["chosen"] = [name_of(one) for one in chosen]
+    return {name_of(median_low(chosen)): found}
+
+
+def all_choices(settings: KnnSettings) -> list[Choice]:
+    """Every k with every temperature."""
+    return [(k, temperature) for k in sorted(set(settings.k)) for temperature in settings.temperature]
 
 
 def name_of(choice: Choice) -> str:

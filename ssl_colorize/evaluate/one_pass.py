@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -45,7 +45,16 @@ def choose_view(settings: ProbeSettings, encoder: Encoder) -> View:
     return View(resize, crop, (resize, round(resize * 8 / 7)) if settings.scales else (resize, resize))
 
 
-def map_sides(encoder: Encoder, layers: Sequence[str], settings: ProbeSettings, crop: int) -> dict[str, int]:
+class Pooled(Protocol):
+    """Settings that say how far maps are pooled."""
+
+    @property
+    def numbers(self) -> int: ...
+    @property
+    def sizes(self) -> Mapping[str, int]: ...
+
+
+def map_sides(encoder: Encoder, layers: Sequence[str], settings: Pooled, crop: int) -> dict[str, int]:
     """The side of each layer's pooled map: as the settings say, or as large as `numbers` and the map itself allow."""
     device = next(encoder.parameters()).device
     maps = encoder(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=device), layers)

@@ -42,8 +42,6 @@ class ProbeSettings(ExtractionSettings):
 
     engine: Literal["sgd", "ridge", "logistic"] = "sgd"
     protocol: Literal["small", "zhang16"] = "small"
-    seeds: PositiveInt = Field(1, description="whole runs with seeds that follow each other; their mean and spread")
-    random: bool = Field(True, description="train the same on the untrained network of the same architecture")
     choosing: Share = Field(0.2, description="share of the training photos that the settings are chosen on")
     refit: bool = Field(False, description="train once more on all training photos with the chosen settings")
 

@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median_low
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 from sklearn.exceptions import ConvergenceWarning
@@ -14,13 +15,12 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 from sklearn.utils.parallel import Parallel, delayed
 
-from ssl_colorize.data.labelled import LabelledPhotos, open_labelled
-from ssl_colorize.device import choose_device
-from ssl_colorize.encoder import Encoder, Pooling, load_encoder
-from ssl_colorize.evaluate.features import ExtractionSettings, frozen
-from ssl_colorize.evaluate.knn import Say, Watch, labelled_features
+from ssl_colorize.data.labelled import LabelledPhotos
+from ssl_colorize.encoder import Encoder, Pooling
+from ssl_colorize.evaluate.features import ExtractionSettings
+from ssl_colorize.evaluate.one_pass import map_sides
 from ssl_colorize.evaluate.scoring import Answers, average_precisions, figures
-from ssl_colorize.evaluate.untrained import untrained_twin
+from ssl_colorize.evaluate.subjects import Say, Task, Watch, measure_subjects
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int8]
@@ -40,13 +40,23 @@ class SvmSettings(ExtractionSettings):
     iterations: PositiveInt = Field(2000, description="at most, for one SVM")
     pool: Pooling = "adaptive"
     numbers: PositiveInt = Field(9216, description="most features a layer is pooled to")
+    sizes: dict[str, PositiveInt] = Field({}, description="side of a layer's pooled map, where not left to `numbers`")
     low_shot: bool = Field(False, description="also train on few positives")
     shots: Annotated[tuple[PositiveInt, ...], Field(min_length=1, description="positives a class")] = (
         1, 2, 4, 8, 16, 32, 64, 96,
     )  # fmt: skip
     draws: PositiveInt = Field(5, description="of each number of positives")
     low_shot_cost: PositiveFloat = Field(PLAIN_COST, description="C there: a few photos leave none to choose it on")
-    random: bool = Field(True, description="the same with the untrained network of the same architecture")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """SVMs on one layer, with one seed: their answers to the test photos."""
+
+    answers: Answers
+    costs: list[float]
+    top1: float | None  # of photos with one label each
+    low_shot: dict[str, Any] | None
 
 
 def run_svm(
@@ -54,63 +64,40 @@ def run_svm(
 ) -> dict[str, Any]:
     """Train on the training photos, report on the test photos, in every layer asked for.
 
+    Seeds decide about the weights of an untrained network, the folds of the cross-validation, and the draws of few
+    positives.
+
     Returns:
-        By layer: "map" with its 95 % interval "low" to "high", "ap" by class, "cost" by class; single-label also
-        "top1", the highest score being the answer; "low_shot" where asked for. Beside the layers "random", the same
-        of the untrained network by layer, and "trunk_unchanged": True, proven by comparing all bits.
+        By layer: "map" and what goes with it as in `scoring.figures`, "ap" by class, "cost" by class; single-label also
+        "top1", the highest score being the answer; "low_shot" where asked for. Beside the layers "random" and
+        "trunk_unchanged" as in `measure_subjects`.
 
     Raises:
         UserError: the encoder, a layer or the data is not there.
     """
-    device = choose_device(settings.device)
-    train, test = open_labelled(settings.data, limit=settings.limit)
-    encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
-    layers = encoder.choose(settings.layers)
-    resize, crop = settings.sides(encoder)
-    settings = settings.model_copy(update={"resize": resize, "crop": crop})
-    with frozen(encoder) as proof:
-        metrics: dict[str, Any] = _measure(encoder, layers, train, test, settings, say=say, watch=watch)
-    twin = untrained_twin(encoder) if settings.random else None
-    if twin is not None:
-        say(f"The same with {twin}.")
-        untrained = load_encoder(twin, device=device, seed=settings.seed)
-        metrics["random"] = _measure(untrained, layers, train, test, settings, say=say, watch=watch)
-    return metrics | proof
+    return measure_subjects(settings, _measure, _summary, varies=True, say=say, watch=watch)
 
 
-def _measure(
-    encoder: Encoder,
-    layers: Sequence[str],
-    train: LabelledPhotos,
-    test: LabelledPhotos,
-    settings: SvmSettings,
-    *,
-    say: Say,
-    watch: Watch,
-) -> dict[str, dict[str, Any]]:
-    sizes = _map_sides(encoder, layers, settings)
+def _measure(task: Task[SvmSettings], encoder: Encoder, seeds: Sequence[int]) -> list[dict[str, Trained]]:
+    settings = task.settings
+    sizes = map_sides(encoder, task.layers, settings, settings.crop or encoder.input_size)
     (train, x), (test, x_test) = (
-        labelled_features(encoder, part, layers, settings, sizes=sizes, pool=settings.pool, say=say, watch=watch)
-        for part in (train, test)
+        task.features(encoder, part, sizes=sizes, pool=settings.pool) for part in (task.train, task.test)
     )
-    metrics = {}
-    for number, layer in enumerate(layers, start=1):
-        watch("Training SVMs, layers", number - 1, len(layers))
+    runs: list[dict[str, Trained]] = [{} for _ in seeds]
+    for number, layer in enumerate(task.layers):
+        task.watch("Training SVMs, layers", number, len(task.layers))
         features, test_features = compact(normalized(x[layer]), normalized(x_test[layer]))
-        metrics[layer] = evaluate_layer(features, train, test_features, test, settings)
-        say(f"{layer}: mAP {metrics[layer]['map']:.1%}")
-    return metrics
+        for seed, run in zip(seeds, runs, strict=True):
+            one = settings.model_copy(update={"seed": seed})
+            run[layer] = train_layer(features, train, test_features, test, one)
+        task.say(f"{layer}: mAP {np.mean([run[layer].answers.figure for run in runs]):.1%}")
+    task.watch("Training SVMs, layers", len(task.layers), len(task.layers))
+    return runs
 
 
-def _map_sides(encoder: Encoder, layers: Sequence[str], settings: SvmSettings) -> dict[str, int]:
-    """Cells a side of each layer's pooled map: as many as `numbers` and the map itself allow."""
-    device = next(encoder.parameters()).device
-    crop = settings.crop or encoder.input_size
-    maps = encoder(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=device), layers)
-    return {
-        name: max(1, min(int((settings.numbers / x.shape[1]) ** 0.5), x.shape[2], x.shape[3]))
-        for name, x in maps.items()
-    }
+def _summary(task: Task[SvmSettings], runs: Sequence[Trained]) -> dict[str, Any]:
+    return summarize_layer(runs, task.train.classes, seed=task.settings.seed)
 
 
 def normalized(features: NDArray[Any]) -> Array:
@@ -132,10 +119,10 @@ def compact(features: Array, others: Array) -> tuple[Array, Array]:
     return coordinates.T, others @ basis
 
 
-def evaluate_layer(
+def train_layer(
     features: Array, train: LabelledPhotos, test_features: Array, test: LabelledPhotos, settings: SvmSettings
-) -> dict[str, Any]:
-    """The figures of one layer: see `run_svm`."""
+) -> Trained:
+    """Choose the costs, train, and answer to the test photos."""
     labels, truth = class_labels(train), class_labels(test)
     costs = choose_costs(features, labels, settings)
     scores = _in_parallel(
@@ -146,13 +133,29 @@ def evaluate_layer(
         ),
     )
     together = np.stack(scores, axis=1)
-    found = figures([Answers(truth, scores=together)], train.classes, seed=settings.seed)
+    return Trained(
+        Answers(truth, scores=together),
+        costs,
+        None if test.multilabel else float((together.argmax(1) == test.labels).mean()),
+        low_shot(features, labels, test_features, truth, settings) if settings.low_shot else None,
+    )
+
+
+def summarize_layer(runs: Sequence[Trained], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """The figures of one layer over the runs of several seeds: see `run_svm`."""
+    found = figures([run.answers for run in runs], classes, seed=seed)
     found["ap"] = found.pop("per_class")
-    found["cost"] = dict(zip(train.classes, costs, strict=True))
-    if not test.multilabel:
-        found["top1"] = float((together.argmax(1) == test.labels).mean())
-    if settings.low_shot:
-        found["low_shot"] = low_shot(features, labels, test_features, truth, settings)
+    # Of several seeds' choices, the one in the middle.
+    found["cost"] = {name: median_low(run.costs[number] for run in runs) for number, name in enumerate(classes)}
+    top1 = [run.top1 for run in runs if run.top1 is not None]
+    if top1:
+        found["top1"] = float(np.mean(top1))
+    few = [run.low_shot for run in runs if run.low_shot is not None]
+    if few:
+        found["low_shot"] = {
+            shots: one | _over_draws([value for each in few for value in each[shots]["draws"]])
+            for shots, one in few[0].items()
+        }
     return found
 
 
@@ -236,9 +239,13 @@ def low_shot(
         for draw in range(settings.draws):
             mine = np.stack([one for one, (other, _) in zip(scores, jobs, strict=True) if other == draw], axis=1)
             each.append(float(average_precisions(mine, truth[:, judged]).mean()))
-        spread = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0
-        found[str(shots)] = {"map": float(np.mean(each)), "spread": spread, "draws": each, "classes": len(judged)}
+        found[str(shots)] = _over_draws(each) | {"classes": len(judged)}
     return found
+
+
+def _over_draws(each: list[float]) -> dict[str, Any]:
+    spread = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0
+    return {"map": float(np.mean(each)), "spread": spread, "draws": each}
 
 
 def _low_shot_scores(

@@ -60,6 +60,21 @@ def test_knn_as_json_from_its_own_configuration(folders: Path) -> None:
     assert "random" not in one["metrics"]
 
 
+def test_seeds_give_a_spread_in_one_table(folders: Path) -> None:
+    for verb in ("knn", "svm"):
+        more = ("--k", "3") if verb == "knn" else ("--cost", "1")
+        result = run(verb, "--encoder", "runs/tiny", "--data", "set", *FAST, "-o", verb, "--seeds", "2", *more)
+        assert result.exit_code == 0, result.stderr
+        metrics = json.loads((folders / verb / "metrics.json").read_text())["metrics"]
+        untrained = metrics["random"]["conv1"]
+        assert len((untrained["k3_t0.07"] if verb == "knn" else untrained)["runs"]) == 2
+        # The title, a blank line, the columns, a rule, the one row of the layer, a blank line, what is next.
+        lines = [line.strip() for line in result.stdout.splitlines()]
+        assert lines[0].startswith("runs/tiny on set") and lines[-1].startswith("Next: ")
+        assert sum(line.startswith("conv1") for line in lines) == 1 and " +- " in result.stdout
+        assert not any(line.startswith("seconds") for line in lines)
+
+
 def test_svm_writes_ap_and_low_shot(folders: Path) -> None:
     result = run("svm", "--encoder", "runs/tiny", "--data", "set", *FAST, "-o", "out", "--low-shot", "--shots", "1",
                  "--shots", "4", "--draws", "2", "--cost", "1", "--cost", "10")  # fmt: skip

@@ -13,10 +13,12 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate import knn, neighbors
+from ssl_colorize.evaluate import neighbors, subjects
 from ssl_colorize.evaluate.knn import KnnSettings, choose, classify, run_knn
 from ssl_colorize.evaluate.neighbors import make_search
+from ssl_colorize.evaluate.scoring import Answers
 from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
+from ssl_colorize.models import Pretrained, create_model, save_pretrained
 
 CPU = torch.device("cpu")
 MEMORY = 1 << 26
@@ -223,7 +225,7 @@ def test_labels_that_are_not_sure_neither_vote_nor_count() -> None:
     scores = shares.numpy()
     wrong = truth.copy()
     wrong[truth == -1] = 1
-    assert knn.Answers(truth, scores=scores).figure != pytest.approx(knn.Answers(wrong, scores=scores).figure)
+    assert Answers(truth, scores=scores).figure != pytest.approx(Answers(wrong, scores=scores).figure)
 
 
 def test_slabs_of_queries_change_nothing() -> None:
@@ -305,13 +307,13 @@ def test_choosing_reports_one_and_never_sees_the_test_photos(
 ) -> None:
     settings = settings_for(class_folders, k=(1, 3), temperature=(0.07, 1), choose=True)
     first = run_knn(settings).metrics
-    opened = knn.open_labelled
+    opened = subjects.open_labelled
 
     def poisoned(*arguments: object, **options: object) -> tuple[object, object]:
         train, test = opened(*arguments, **options)  # type: ignore[arg-type]
         return train, type(test)(test.photos, 1 - test.labels, test.classes)
 
-    monkeypatch.setattr(knn, "open_labelled", poisoned)
+    monkeypatch.setattr(subjects, "open_labelled", poisoned)
     second = run_knn(settings).metrics
     for layer in ("conv1", "conv2"):
         ((name, found),) = first[layer].items()
@@ -321,11 +323,31 @@ def test_choosing_reports_one_and_never_sees_the_test_photos(
         assert found["top1"] == pytest.approx(1 - other["top1"])
 
 
+def test_seeds_draw_untrained_networks_and_the_split_to_choose_on(class_folders: Path) -> None:
+    several = settings_for(class_folders, layers=("conv1",), seeds=2)
+    mean = run_knn(several).metrics["conv1"]["k3_t0.07"]
+    singles = [run_knn(several.model_copy(update={"seeds": 1, "seed": seed})).metrics for seed in (0, 1)]
+    assert mean["runs"] == [one["conv1"]["k3_t0.07"]["top1"] for one in singles]
+    assert mean["top1"] == pytest.approx(np.mean(mean["runs"])) and "spread" in mean
+    choosing = several.model_copy(update={"choose": True, "k": (1, 3)})
+    ((_, chosen),) = run_knn(choosing).metrics["conv1"].items()
+    each = [run_knn(choosing.model_copy(update={"seeds": 1, "seed": seed})).metrics["conv1"] for seed in (0, 1)]
+    assert chosen["chosen"] == [name for one in each for name in one]
+    assert chosen["choosing"] == pytest.approx(np.mean([found["choosing"] for one in each for found in one.values()]))
+
+
+def test_a_trained_network_needs_no_second_seed(class_folders: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.safetensors"
+    save_pretrained(Pretrained(model=create_model("eccv16", width=0.0625), input_size=32), file)
+    found = run_knn(settings_for(class_folders, encoder=str(file), layers=("conv1",), seeds=2)).metrics
+    assert "runs" not in found["conv1"]["k3_t0.07"] and len(found["random"]["conv1"]["k3_t0.07"]["runs"]) == 2
+
+
 def test_leaving_one_out_reads_no_test_photo(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
-    real = knn.extract
+    real = subjects.extract
     monkeypatch.setattr(
-        knn, "extract", lambda encoder, photos, **more: looked.append(photos) or real(encoder, photos, **more)
+        subjects, "extract", lambda encoder, photos, **more: looked.append(photos) or real(encoder, photos, **more)
     )
     result = run_knn(settings_for(class_folders, k=(15,), leave_one_out=True, temperature=(1000.0,)))
     assert [len(photos) for photos in looked] == [16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +15,18 @@ from sklearn.svm import LinearSVC
 from ssl_colorize.data.labelled import LabelledPhotos
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate import svm
+from ssl_colorize.evaluate import subjects, svm
 from ssl_colorize.evaluate.svm import (
     SvmSettings,
     choose_costs,
     class_labels,
     compact,
     draw_shots,
-    evaluate_layer,
     low_shot,
     normalized,
     run_svm,
+    summarize_layer,
+    train_layer,
 )
 
 CLASSES = ("cat", "dog", "cow")
@@ -49,6 +51,12 @@ def random_labels(count: int, *, seed: int, unsure: float = 0.1) -> np.ndarray:
 
 def labelled(labels: np.ndarray) -> LabelledPhotos:
     return LabelledPhotos(PhotoFiles([f"{n}.png" for n in range(len(labels))], [0] * len(labels)), labels, CLASSES)
+
+
+def evaluate_layer(
+    x: np.ndarray, train: LabelledPhotos, others: np.ndarray, test: LabelledPhotos, settings: SvmSettings
+) -> dict[str, Any]:
+    return summarize_layer([train_layer(x, train, others, test, settings)], train.classes, seed=settings.seed)
 
 
 def reference_scores(x: np.ndarray, y: np.ndarray, others: np.ndarray, cost: float) -> np.ndarray:
@@ -242,13 +250,24 @@ def test_a_run_has_every_layer_and_an_untrained_row(class_folders: Path) -> None
 
 def test_maps_are_pooled_to_as_many_numbers_as_fit(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
-    real = svm.labelled_features
-    monkeypatch.setattr(
-        svm, "labelled_features", lambda *args, **more: asked.update(more["sizes"]) or real(*args, **more)
-    )
+    real = subjects.extract
+    monkeypatch.setattr(subjects, "extract", lambda *args, **more: asked.update(more["sizes"]) or real(*args, **more))
     run_svm(run_settings(class_folders, random=False, numbers=150))
     # Of 32 px, conv1 has 8 channels of 16 x 16 cells and conv3 16 of 4 x 4: 8 * 4^2 and 16 * 3^2 numbers.
     assert asked == {"conv1": 4, "conv3": 3}
+
+
+def test_several_seeds_give_mean_and_spread(class_folders: Path) -> None:
+    one = run_settings(
+        class_folders, encoder="random:eccv16@0.0625", layers=("conv1",), low_shot=True, shots=(2,), draws=2
+    )
+    found = run_svm(one.model_copy(update={"seeds": 2}))["conv1"]
+    each = [run_svm(one.model_copy(update={"seed": seed}))["conv1"] for seed in (0, 1)]
+    assert found["runs"] == [single["map"] for single in each] and found["spread"] > 0
+    assert found["map"] == pytest.approx(np.mean(found["runs"])) and "spread" not in each[0]
+    draws = [single["low_shot"]["2"]["draws"] for single in each]
+    assert found["low_shot"]["2"]["draws"] == draws[0] + draws[1]
+    assert found["low_shot"]["2"]["map"] == pytest.approx(np.mean(draws))
 
 
 def test_a_wrong_layer_is_one_line_with_the_right_ones(class_folders: Path) -> None:
