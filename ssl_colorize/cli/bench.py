@@ -41,7 +41,7 @@ def bench(
     extraction  features of JPEG files against the bare network
     knn         search and votes against one-hot votes
 
-    About seven minutes on 2 cores.
+    A few minutes on 2 cores.
     """
     import os
     from time import perf_counter
