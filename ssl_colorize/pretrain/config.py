@@ -44,7 +44,7 @@ class Recipe(Settings):
     # Optimisation
     optimizer: Literal["adam", "muon"] = Field("adam", description="muon: orthogonal steps, for small budgets")
     batch_size: PositiveInt = Field(32, description="of all processes together")
-    steps: PositiveInt | None = 400
+    steps: PositiveInt | None = 250
     epochs: Positive | None = Field(None, description="in place of steps")
     learning_rate: Positive = 1e-3
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -63,8 +63,8 @@ class Recipe(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
     workers: Annotated[int, Field(ge=0)] = 2
-    evaluate_every: PositiveInt = 100
-    checkpoint_every: PositiveInt = 100
+    evaluate_every: PositiveInt = 50
+    checkpoint_every: PositiveInt = 50
 
     @field_validator("data", mode="before")
     @classmethod
