@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_colorize.cli import options
-from ssl_colorize.errors import UserError
+from ssl_colorize.cli.resuming import first_process, refuse_unknown_folder, resumed_settings
 
 if TYPE_CHECKING:
     from ssl_colorize.cli.measuring import Run
@@ -61,8 +60,8 @@ def linear_probe(
     """
     from time import perf_counter
 
-    from ssl_colorize.evaluate.linear_probe import Interrupted
     from ssl_colorize.evaluate.linear_probe import linear_probe as measure
+    from ssl_colorize.pretrain.stopping import Interrupted
 
     settings = _settings(config, assignments, flags, resume)
     began = perf_counter()
@@ -70,24 +69,19 @@ def linear_probe(
         with _process(settings, resume or out) as run:
             metrics = measure(settings, run.folder, resume=resume is not None, say=run.say, watch=run.watch)
     except Interrupted as stopped:
-        if _first():
+        if first_process():
             click.echo(str(stopped), err=True)
         click.get_current_context().exit(128 + stopped.signum)
-    if _first():
+    if first_process():
         _report(settings, run.folder, metrics, perf_counter() - began, as_json=as_json)
-
-
-def _first() -> bool:
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _process(settings: ProbeSettings, out: Path | None) -> AbstractContextManager[Run]:
     """The folder and the bar of the first process; the others of torchrun are silent."""
     from ssl_colorize.cli.measuring import Run, measuring
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and out is None:
-        raise UserError("Under torchrun every process has to know the run folder: give it with --out.")
-    if _first():
+    refuse_unknown_folder(out)
+    if first_process():
         return measuring("linear-probe", settings, out)
     assert out is not None
     out.mkdir(parents=True, exist_ok=True)
@@ -105,22 +99,13 @@ def _settings(
         assignments = ("steps=null" if flags["steps"] is None else "epochs=null", *assignments)
     if resume is None:
         return resolve(ProbeSettings, file=config, assignments=assignments, flags=flags)
-    if not (resume / "config.yaml").is_file():
-        raise UserError(f"Nothing to resume: {resume} holds no config.yaml, so it is not the folder of a run.")
-    if config is not None:
-        raise UserError("--resume goes on by the settings of the run; leave --config away.")
-    saved = ProbeSettings.resolve(file=resume / "config.yaml")
-    asked = resolve(ProbeSettings, file=resume / "config.yaml", assignments=assignments, flags=flags)
-    for name in ProbeSettings.model_fields:
-        before, now = getattr(saved, name), getattr(asked, name)
-        if before != now and name not in FREE_TO_CHANGE:
-            raise UserError(f"--resume goes on with {name} {before}, as the run began; {now} needs a run of its own.")
-    return asked
+    return resumed_settings(
+        ProbeSettings, resume, config=config, free=FREE_TO_CHANGE,
+        ask=lambda file: resolve(ProbeSettings, file=file, assignments=assignments, flags=flags),
+    )  # fmt: skip
 
 
-def _report(
-    settings: ProbeSettings, folder: Path, metrics: dict[str, Any], seconds: float, *, as_json: bool
-) -> None:
+def _report(settings: ProbeSettings, folder: Path, metrics: dict[str, Any], seconds: float, *, as_json: bool) -> None:
     import json
 
     from ssl_colorize.cli.output import command_line

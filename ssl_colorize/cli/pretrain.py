@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_colorize.cli import options
+from ssl_colorize.cli.resuming import first_process, refuse_taken, refuse_unknown_folder, resumed_settings
 from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def pretrain(
     cores. Ctrl-C saves before it stops. For several GPUs: torchrun --nproc-per-node N -m ssl_colorize pretrain ...
     """
     from ssl_colorize.cli.output import finish
-    from ssl_colorize.pretrain.loop import Interrupted, train
+    from ssl_colorize.pretrain.loop import train
+    from ssl_colorize.pretrain.stopping import Interrupted
     from ssl_colorize.runs import run_folder
 
     flags["data"] = data or None
@@ -68,12 +69,13 @@ def pretrain(
         recipe = _resumed_recipe(folder, config, assignments, flags)
     else:
         recipe = _recipe(config, assignments, flags)
-        _refuse_taken(out)
+        refuse_unknown_folder(out)
+        refuse_taken(out, files=("checkpoint.pt", "model.safetensors"))
         folder = run_folder(out, "pretrain")
     try:
         content = train(recipe, folder, resume=resume is not None)
     except Interrupted as stopped:
-        if os.environ.get("RANK", "0") == "0":
+        if first_process():
             click.echo(str(stopped), err=True)
         click.get_current_context().exit(128 + stopped.signum)
     except UserError:
@@ -81,7 +83,7 @@ def pretrain(
         with suppress(OSError):
             folder.rmdir()
         raise
-    if os.environ.get("RANK", "0") != "0":
+    if not first_process():
         return
     content = _sign(folder, content)
     _draw(folder, recipe)
@@ -114,37 +116,12 @@ def _resumed_folder(resume: str, out: Path | None) -> Path:
 
 
 def _resumed_recipe(folder: Path, config: Path | None, assignments: tuple[str, ...], flags: dict[str, Any]) -> Recipe:
-    """The run's own recipe; what is asked beside it must not make it another run.
-
-    Raises:
-        UserError: the folder is no run, or a flag contradicts its settings.
-    """
+    """The run's own recipe; what is asked beside it must not make it another run."""
     from ssl_colorize.pretrain.config import Recipe
 
-    if not (folder / "config.yaml").is_file():
-        raise UserError(f"Nothing to resume: {folder} holds no config.yaml, so it is not the folder of a run.")
-    if config is not None:
-        raise UserError("--resume goes on by the settings of the run; leave --config away.")
-    saved = Recipe.resolve(file=folder / "config.yaml")
-    asked = _recipe(folder / "config.yaml", assignments, flags)
-    for name in Recipe.model_fields:
-        before, now = getattr(saved, name), getattr(asked, name)
-        if before != now and name not in FREE_TO_CHANGE:
-            raise UserError(f"--resume goes on with {name} {before}, as the run began; {now} needs a run of its own.")
-    return asked
-
-
-def _refuse_taken(out: Path | None) -> None:
-    """A finished or stopped run is never trained over by accident; and processes must agree on the folder."""
-    if out is None:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UserError("Under torchrun every process has to know the run folder: give it with --out.")
-        return
-    for name in ("checkpoint.pt", "model.safetensors"):
-        if (out / name).exists():
-            raise UserError(
-                f"{out} already holds a run ({name}): go on with it by --resume {out}, or choose another --out."
-            )
+    return resumed_settings(
+        Recipe, folder, config=config, ask=lambda file: _recipe(file, assignments, flags), free=FREE_TO_CHANGE
+    )
 
 
 def _sign(folder: Path, content: dict[str, Any]) -> dict[str, Any]:

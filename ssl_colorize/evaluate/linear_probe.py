@@ -30,7 +30,7 @@ from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import best_answer
 from ssl_colorize.evaluate.untrained import DRAWN, untrained_twin
 from ssl_colorize.pretrain.distributed import Processes, processes
-from ssl_colorize.pretrain.loop import StopRequest, stop_signals
+from ssl_colorize.pretrain.stopping import Interrupted, StopRequest, stop_signals
 from ssl_colorize.runs import write_atomically
 
 STATE_NAME = "probe.pt"
@@ -38,14 +38,6 @@ STATE_NAME = "probe.pt"
 Say = Callable[[str], None]
 # Is told what a run does, and how much of how much is done (photos, or layers).
 Watch = Callable[[str, int, int], None]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, and saved first."""
-
-    def __init__(self, folder: Path, signum: int) -> None:
-        super().__init__(f"Stopped; saved. Go on with: ssl-colorize linear-probe --resume {folder}")
-        self.signum = signum
 
 
 def linear_probe(
@@ -161,7 +153,8 @@ class _Run:
             if step % settings.checkpoint_every == 0 or stopped:
                 self._save(done, step, probes)
             if stopped:
-                raise Interrupted(self.folder, (self.stop and self.stop.number) or signal.SIGTERM)
+                signum = (self.stop and self.stop.number) or signal.SIGTERM
+                raise Interrupted(self.folder, signum, verb="linear-probe")
 
         train_probes(
             probes, fit, settings, view=self.view, seed=seed, start=start, group=self.group, after_step=after_step,

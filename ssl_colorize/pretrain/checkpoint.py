@@ -39,16 +39,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         UserError: it cannot be written; the one before is untouched.
     """
-
-    def write(path: Path) -> None:
-        try:
-            # Through a file of our own: torch's writer reports a full disk in several ways.
-            with path.open("wb") as file:
-                torch.save(asdict(checkpoint), file)
-        except RuntimeError as error:
-            raise OSError(one_line(error)) from error
-
-    write_atomically(folder / CHECKPOINT_NAME, write)
+    write_state(asdict(checkpoint), folder)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -57,15 +48,50 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         UserError: there is none, or it is damaged.
     """
+    content = read_state(folder)
+    try:
+        return Checkpoint(**content | {"statistics": TrainingStatistics(**content["statistics"])})
+    except (KeyError, TypeError) as error:
+        raise UserError(_damaged(folder, error)) from None
+
+
+def write_state(content: dict[str, Any], folder: Path) -> None:
+    """Write tensors and plain values as the folder's checkpoint, atomically.
+
+    Raises:
+        UserError: it cannot be written; the one before is untouched.
+    """
+
+    def write(path: Path) -> None:
+        try:
+            # Through a file of our own: torch's writer reports a full disk in several ways.
+            with path.open("wb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:
+            raise OSError(one_line(error)) from error
+
+    write_atomically(folder / CHECKPOINT_NAME, write)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The content of the folder's checkpoint, on the CPU.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
     path = folder / CHECKPOINT_NAME
     if not path.is_file():
         raise UserError(f"Nothing to resume: {folder} holds no {CHECKPOINT_NAME}.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(**content | {"statistics": TrainingStatistics(**content["statistics"])})
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load's errors are of many kinds, and none of them names the file.
-        raise UserError(f"{path} is damaged and cannot be resumed: {one_line(error)}") from None
+        raise UserError(_damaged(folder, error)) from None
+    return content
+
+
+def _damaged(folder: Path, error: Exception) -> str:
+    return f"{folder / CHECKPOINT_NAME} is damaged and cannot be resumed: {one_line(error)}"
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

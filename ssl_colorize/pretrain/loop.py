@@ -2,11 +2,9 @@
 
 import math
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -31,19 +29,12 @@ from ssl_colorize.pretrain.loss import entropy, soft_cross_entropy, squared_erro
 from ssl_colorize.pretrain.optimizer import make_optimizer
 from ssl_colorize.pretrain.progress import RunLog, TrainingProgress
 from ssl_colorize.pretrain.statistics import count_statistics
+from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
 from ssl_colorize.pretrain.targets import Targets, make_targets
 from ssl_colorize.runs import write_config, write_metrics
 
 # Shorter runs log every step, longer ones about this many rows.
 LOG_ROWS = 1000
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, and saved first."""
-
-    def __init__(self, folder: Path, step: int, signum: int) -> None:
-        super().__init__(f"Stopped after step {step}; saved. Go on with: ssl-colorize pretrain --resume {folder}")
-        self.signum = signum
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, Any]:
@@ -91,7 +82,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
             if keeps:
                 run.save()
             if stopped and not last:
-                raise Interrupted(folder, run.step, stop.number or signal.SIGTERM)
+                raise Interrupted(folder, stop.number or signal.SIGTERM, verb="pretrain", step=run.step)
         return run.finish()
 
 
@@ -330,34 +321,3 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     for milestone, lower in recipe.milestones:
         rate = lower if step >= milestone else rate
     return rate * min(1.0, (step + 1) / (recipe.warmup + 1))
-
-
-@dataclass
-class StopRequest:
-    """The number of the signal that asked the run to stop, once one did."""
-
-    number: int | None = None
-
-
-@contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM, for the loop to save and stop; a second one acts at once."""
-    request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        # Python gives signals to the main thread only; a run elsewhere is stopped by whoever started it.
-        yield request
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, _: Any) -> None:
-        request.number = number
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -22,12 +22,14 @@ LINE_EVERY = 60.0
 class TrainingProgress:
     """A bar with photos/s, loss and time left on a terminal; lines in a log file. Writes to standard error."""
 
-    def __init__(self, start: int, steps: int, batch_size: int, *, quiet: bool = False) -> None:
+    def __init__(
+        self, start: int, steps: int, batch_size: int, *, title: str = "pretrain", quiet: bool = False
+    ) -> None:
         self.console = Console(stderr=True, quiet=quiet, soft_wrap=True)
         self.batch_size = batch_size
         self.steps = steps
         self.bar = Progress(
-            TextColumn("[bold]pretrain"), BarColumn(), MofNCompleteColumn(),
+            TextColumn(f"[bold]{title}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:.0f} photos/s  loss {task.fields[loss]:.3f}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
             console=self.console, disable=quiet or not sys.stderr.isatty(),
@@ -69,6 +71,10 @@ class TrainingProgress:
             self.say(f"held out at step {step}: " + ", ".join(parts))
             if warning := sepia_warning(figures):
                 self.say(warning)
+        self.rest()
+
+    def rest(self) -> None:
+        """What happened since the last step is not training, and does not count in its rate."""
         self.last = (self.last[0], time.monotonic())
 
     def say(self, words: str) -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 import ssl_colorize.pretrain.loop as loop
 from ssl_colorize.cli import main
 from ssl_colorize.pretrain.config import Recipe
+from ssl_colorize.pretrain.stopping import Interrupted
 
 TINY = ["--data", "photos", "--width", "0.125", "--batch-size", "2", "--workers", "0", "--device", "cpu"] + [
     part for pair in ("resize=40", "crop=32", "prior_photos=8", "init_photos=8") for part in ("--set", pair)
@@ -109,7 +110,7 @@ def test_what_contradicts_a_run_is_refused(trained: Trained, arguments: tuple[st
 
 def test_an_interrupted_run_says_how_to_go_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(recipe: Recipe, folder: Path, *, resume: bool) -> None:
-        raise loop.Interrupted(folder, 12, signal.SIGTERM)
+        raise Interrupted(folder, signal.SIGTERM, verb="pretrain", step=12)
 
     monkeypatch.setattr(loop, "train", stop)
     result = run("-o", "run")

@@ -19,11 +19,12 @@ import ssl_colorize.evaluate.linear_probe as module
 from ssl_colorize.data.labelled import LabelledPhotos, open_labelled
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.linear_probe import Interrupted, linear_probe
+from ssl_colorize.evaluate.linear_probe import linear_probe
 from ssl_colorize.evaluate.one_pass import Probe, choose_view, map_sides, schedule, train_probes
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.untrained import untrained_twin
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
+from ssl_colorize.pretrain.stopping import Interrupted
 
 SKIMAGE_PHOTOS = Path(skimage.__file__).parent / "data"
 SOURCE = "random:eccv16@0.125"

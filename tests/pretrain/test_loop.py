@@ -20,7 +20,8 @@ from ssl_colorize.models import load_pretrained
 from ssl_colorize.pretrain import loop
 from ssl_colorize.pretrain.checkpoint import load_checkpoint, read_log
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.loop import Interrupted, train
+from ssl_colorize.pretrain.loop import train
+from ssl_colorize.pretrain.stopping import Interrupted
 
 
 @pytest.fixture
