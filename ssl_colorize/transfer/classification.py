@@ -253,7 +253,7 @@ class Classification:
             blank = Image.new("RGB", cells[0].size, "white")
             cells += [blank] * (-len(cells) % _COLUMNS)
             lines = [cells[at : at + _COLUMNS] for at in range(0, len(cells), _COLUMNS)]
-            sheets[name] = Sheet(lines, [""] * _COLUMNS)
+            sheets[name] = Sheet(lines, [name.replace("_", " "), *[""] * (_COLUMNS - 1)])
         return sheets
 
     def _cell(self, index: int, probabilities: NDArray[np.float32], truth: Any) -> Image.Image:
