@@ -89,21 +89,22 @@ def sheet_path(target: Path) -> Path:
 
 
 def find_inputs(
-    photos: Sequence[str | Path], *, out: Path | None = None, limit: int | None = None
+    photos: Sequence[str | Path], *, out: Path | None = None, limit: int | None = None, verb: str = "colorize"
 ) -> list[tuple[Path, Path]]:
     """Every photo once, with its path below an output folder: files by their name, folders with their structure.
 
     Args:
         photos: files, and folders that are searched to any depth.
         out: the output folder. Where it lies inside an input folder it holds results of an earlier run, which are no
-            photos to colour.
+            photos to read.
         limit: only the first so many.
+        verb: that is to read them.
 
     Raises:
         UserError: nothing was named, a path does not exist, or a folder holds no photos.
     """
     if not photos:
-        raise UserError("Nothing to colour: name photos or folders, as in `ssl-colorize colorize photo.jpg`.")
+        raise UserError(f"No photos given: name photos or folders, as in `ssl-colorize {verb} photo.jpg`.")
     found: dict[Path, tuple[Path, Path]] = {}
     for path in map(Path, photos):
         if not path.exists():
@@ -116,33 +117,35 @@ def find_inputs(
             if results is None or results not in source.resolve().parents:
                 found.setdefault(source.resolve(), (source, source.relative_to(path)))
     if not found:
-        raise UserError(f"There is nothing to colour but what lies in the output folder {out}: choose another --out.")
+        raise UserError(f"There is nothing to read but what lies in the output folder {out}: choose another --out.")
     return list(found.values())[:limit]
 
 
-def plan(inputs: Sequence[tuple[Path, Path]], out: Path, *, kind: PictureFormat = "png") -> list[Job]:
+def plan(
+    inputs: Sequence[tuple[Path, Path]], out: Path, *, kind: PictureFormat = "png", mark: str = "colorized"
+) -> list[Job]:
     """Decide which file in `out` every photo of `find_inputs` goes to.
 
-    Where the name is a photo that is read, or a file that was there before and is not our own work, "-colorized" is
-    added to it; where two photos ask for the same name, the later one gets a number.
+    Where the name is a photo that is read, or a file that was there before and is not our own work, the mark is added
+    to it ("-colorized"); where two photos ask for the same name, the later one gets a number.
     """
     sources = {source.resolve() for source, _ in inputs}
     taken: set[str] = set()
     jobs = []
     for source, relative in inputs:
-        target = _free(out / relative.with_suffix(f".{kind}"), sources=sources, taken=taken)
+        target = _free(out / relative.with_suffix(f".{kind}"), sources=sources, taken=taken, mark=mark)
         # Lower case, since some file systems do not tell A.png from a.png.
         taken |= {str(target).lower(), str(sheet_path(target)).lower()}
         jobs.append(Job(source, target))
     return jobs
 
 
-def _free(target: Path, *, sources: set[Path], taken: set[str]) -> Path:
+def _free(target: Path, *, sources: set[Path], taken: set[str], mark: str) -> Path:
     def protected(path: Path) -> bool:
         return path.resolve() in sources or (path.exists() and not made_here(path))
 
     if protected(target) or protected(sheet_path(target)):
-        target = target.with_name(f"{target.stem}-colorized{target.suffix}")
+        target = target.with_name(f"{target.stem}-{mark}{target.suffix}")
     candidate, count = target, 2
     while any(protected(path) or str(path).lower() in taken for path in (candidate, sheet_path(candidate))):
         candidate = target.with_name(f"{target.stem}-{count}{target.suffix}")

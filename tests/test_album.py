@@ -87,7 +87,7 @@ def test_limit_takes_the_first(tmp_path: Path) -> None:
 
 
 def test_nothing_and_nowhere_are_user_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="Nothing to colour"):
+    with pytest.raises(UserError, match="No photos given"):
         find_inputs([])
     with pytest.raises(UserError, match="nowhere"):
         find_inputs([tmp_path / "nowhere.jpg"])

@@ -25,6 +25,8 @@ VERBS = {
     "linear-probe": "Train linear classifiers on a frozen encoder's layers.",
     "knn": "Classify photos by their nearest neighbours.",
     "svm": "Train linear SVMs on a frozen encoder's layers.",
+    "finetune": "Train an encoder for classification, detection or segmentation.",
+    "predict": "Run a fine-tuned model on photos.",
     "info": "Say what a checkpoint is.",
     "bench": "Measure speed and memory against the usual way to do it.",
 }

@@ -77,7 +77,7 @@ def colorize(
     started = perf_counter()
     done, problems, pixels = _run(colorizer, jobs, settings)
     seconds = perf_counter() - started
-    _list_unreadable(folder, problems, of=len(jobs))
+    list_unreadable(folder, problems, of=len(jobs))
     metrics = {
         "photos": len(done),
         "unreadable": len(problems),
@@ -131,7 +131,7 @@ def _compare(result: Colored) -> None:
     photo_sheet([row], ("grey", "colour", "original"), result.job.sheet, cell=cell)
 
 
-def _list_unreadable(folder: Path, problems: list[str], *, of: int) -> None:
+def list_unreadable(folder: Path, problems: list[str], *, of: int) -> None:
     from ssl_colorize.cli.output import note
     from ssl_colorize.runs import write_atomically
 

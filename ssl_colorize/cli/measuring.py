@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
+    from ssl_colorize.config import Settings
     from ssl_colorize.evaluate.features import ExtractionSettings
 
-    AnySettings = TypeVar("AnySettings", bound=ExtractionSettings)
+    AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 def resolve(

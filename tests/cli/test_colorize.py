@@ -83,7 +83,7 @@ def test_nothing_colored_is_a_mistake(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "Nothing to colour"),
+        ((), "No photos given"),
         (("missing.jpg",), "missing.jpg"),
         (("photos", "--checkpoint", "elsewhere"), "elsewhere"),
         (("photos", "--set", "temprature=1"), "temperature"),
