@@ -18,7 +18,7 @@ WIDTH = 128
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounded products wherever the tests run, in blocks that do not fit evenly."""
     monkeypatch.setattr(neighbors, "bfloat16_is_fast", lambda: True)
-    for name, size in (("QUERIES", 40), ("BANK", 1_300), ("ROUNDED_ROWS", 90), ("SIFTED_QUERIES", 7)):
+    for name, size in (("QUERIES", 40), ("ROWS", 90), ("DECIDED", 7)):
         monkeypatch.setattr(rounded, name, size)
 
 
