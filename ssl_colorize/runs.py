@@ -17,7 +17,9 @@ import yaml
 from ssl_colorize.config import Settings
 from ssl_colorize.errors import UserError
 
-PACKAGES = ("ssl-colorize", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+PACKAGES = (
+    "ssl-colorize", "torch", "torchvision", "torchmetrics", "pycocotools", "timm", "numpy", "scikit-learn", "pillow",
+)  # fmt: skip
 
 
 def run_folder(out: str | Path | None, verb: str) -> Path:

@@ -1,5 +1,7 @@
 """Photos in: decoding, sources, and batches."""
 
+from ssl_colorize.data.annotated import open_annotated
+from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes
 from ssl_colorize.data.images import MAX_PIXELS, PHOTO_SUFFIXES, UnreadablePhoto, find_photos, read_photo
 from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
 from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, training_batches
@@ -9,7 +11,9 @@ from ssl_colorize.data.sources import open_photos
 __all__ = [
     "MAX_PIXELS",
     "PHOTO_SUFFIXES",
+    "AnnotatedPhotos",
     "Batch",
+    "Boxes",
     "LabelledPhotos",
     "Photos",
     "UnreadableLog",
@@ -17,6 +21,7 @@ __all__ = [
     "choosing_split",
     "find_photos",
     "holdout_batches",
+    "open_annotated",
     "open_labelled",
     "open_photos",
     "read_photo",

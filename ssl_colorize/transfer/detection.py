@@ -179,7 +179,6 @@ class Detection(AnnotatedTask):
             **common_mean("voc_map_common", values, photos.presence),
             "voc_ap": by_class,
             **coco_figures(found, photos.boxes),
-            "photos": len(photos),
         }
 
     def pictures(self, judged: Judged) -> dict[str, Sheet]:

@@ -84,7 +84,9 @@ class Detector(nn.Module):
             box_detections_per_img=most,
             **_PROPOSALS,
         )
-        self.network.transform = _AsGiven(max(*maps.pyramid.strides, backbone.trunk.multiple))
+        # Anchors are laid out by a whole number of pixels a cell.
+        cell = max(info["reduction"] for info in backbone.feature_info)
+        self.network.transform = _AsGiven(max(cell, backbone.trunk.multiple))
         self.given_proposals = given_proposals
         if given_proposals:
             self.network.rpn = _GivenProposals()

@@ -151,7 +151,6 @@ class Segmentation(AnnotatedTask):
             **common_mean("miou_common", values, presence),
             "iou": {name: float(value) for name, value in zip(self.classes, values, strict=True) if value == value},
             "pixel_accuracy": float(np.trace(whole) / max(1, whole.sum())),
-            "photos": len(tables),
         }
 
     def pictures(self, judged: Judged) -> dict[str, Sheet]:

@@ -152,6 +152,16 @@ def test_difficult_objects_are_not_learnt_from(tmp_path: Path) -> None:
     assert found == [(1, 1), (1, 2), (1, 2), (1, 2)]
 
 
+def test_photos_without_objects_are_learnt_from(tmp_path: Path) -> None:
+    folder = scenes(tmp_path, train=4)
+    annotation(folder, "train0", [("cat?", 3, 3, 20, 20)], size=(48, 32))
+    annotation(folder, "val0", [], size=(48, 32))
+    task = opened(folder, batch_size=4)
+    found = losses(task, built(task))
+    assert all(torch.isfinite(value) for value in found.values())
+    assert task.evaluate(Oracle(), None, autocast=nullcontext).figures["voc_ap"] == {"dog": 1.0}
+
+
 # --- scoring ---------------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +174,7 @@ def test_a_detector_that_finds_all_scores_one_in_the_photos_own_pixels(tmp_path:
     assert judged.figures["ap"] > 0.6
     assert judged.figures["voc_ap"] == {"cat": 1.0, "dog": 1.0}
     # No class is on as many as 20 photos.
-    assert "voc_map_common" not in judged.figures and judged.figures["photos"] == 5
+    assert "voc_map_common" not in judged.figures and len(judged.details.detections) == 5
     box, truth = judged.details.detections[0].corners[0], task.test.boxes[0].corners[0]
     assert np.abs(box - truth).max() < 1.5
     sheets = task.pictures(judged)
@@ -187,7 +197,7 @@ def test_unreadable_photos_are_left_out_and_told(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages" / "val1.png").write_bytes(b"gone bad")
     told: list[str] = []
     judged = task.evaluate(Oracle(), None, autocast=nullcontext, unreadable=lambda lines, read: told.extend(lines))
-    assert judged.figures["photos"] == 2 and judged.figures["voc_map"] == 1.0
+    assert len(judged.details.photos) == 2 and judged.figures["voc_map"] == 1.0
     assert len(told) == 1 and "val1.png" in told[0]
 
 
