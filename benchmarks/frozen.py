@@ -28,7 +28,8 @@ from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.evaluate.closed_form import solve
 from ssl_colorize.evaluate.features import extract, frozen
 from ssl_colorize.evaluate.knn import classify
-from ssl_colorize.evaluate.neighbors import Features, make_search
+from ssl_colorize.evaluate.nearest import Features
+from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.one_pass import map_sides
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import figures

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from ssl_colorize.evaluate.nearest import Neighbors, leave_out, top
 
-# Queries, and rows of the bank, compared at a time; queries decided on at a time. Together they take about 14 MB. The
+# Queries, and rows of the bank, compared at a time; queries decided on at a time. Together they take about 15 MB. The
 # bank is rounded anew for each block of queries, so that small ones cost more.
 QUERIES, ROWS, DECIDED = 512, 512, 32
 # Of the bank, one in so many is in the sample. Columns whose largest is looked at first.
@@ -102,7 +102,7 @@ class RoundedSearch:
         rounded = torch.ones(len(queries), self._width, dtype=torch.bfloat16)
         rounded[:, : queries.shape[1]] = queries - self._mean
         threshold = self._threshold(rounded, self.wanted(k))
-        value, place, complete = self._candidates(rounded, threshold, max(512, 3 * self.wanted(k) // 2), own)
+        value, place, complete = self._candidates(rounded, threshold, max(512, 7 * self.wanted(k) // 4), own)
         parts = [
             self._decide(*part, k=k)
             for part in zip(*(one.split(DECIDED) for one in (queries, threshold, value, place)), strict=True)
