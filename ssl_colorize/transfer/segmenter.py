@@ -66,7 +66,8 @@ class ContextHead(nn.Module):
 
 
 def _block(conv: nn.Conv2d, channels: int) -> nn.Sequential:
-    return nn.Sequential(conv, nn.GroupNorm(_GROUPS, channels), nn.ReLU())
+    # Untrained networks' features may be tiny, and a larger epsilon would keep them so.
+    return nn.Sequential(conv, nn.GroupNorm(_GROUPS, channels, eps=1e-8), nn.ReLU())
 
 
 class TopMap(nn.Module):
