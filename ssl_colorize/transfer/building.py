@@ -14,11 +14,13 @@ from ssl_colorize.models.alexnet import AlexNet
 from ssl_colorize.models.trunks import ColorizationTrunk
 from ssl_colorize.transfer.backbone import HEAD, Backbone
 from ssl_colorize.transfer.config import TransferSettings
-from ssl_colorize.transfer.prepare import prepare
+from ssl_colorize.transfer.prepare import measure_statistics, prepare
 from ssl_colorize.transfer.tasks import Task
 
-# Photos, and their side in pixels, that the layers are rescaled on.
-_RESCALE_PHOTOS, _RESCALE_SIDE = 8, 96
+# Photos that the layers are rescaled on, and that an untrained network's statistics are of; their side in pixels.
+_RESCALE_PHOTOS, _STATISTICS_PHOTOS, _SIDE = 8, 32, 96
+# Kinds of encoders that have seen no photo.
+_UNTRAINED = ("random", "timm-random")
 
 
 def build_model(task: Task, settings: TransferSettings) -> tuple[dict[str, Any], nn.Module]:
@@ -33,9 +35,12 @@ def build_model(task: Task, settings: TransferSettings) -> tuple[dict[str, Any],
     encoder = load_encoder(settings.encoder, seed=settings.seed)
     layers = task.layers(encoder)
     about = {**architecture(encoder), "layers": list(layers)}
+    if encoder.name.partition(":")[0] in _UNTRAINED:
+        measure_statistics(encoder, _some_photos(task, settings, count=_STATISTICS_PHOTOS))
     if settings.batchnorm == "fold":
-        photos = _some_photos(task, settings) if settings.rescale else None
-        prepare(encoder, rescale=settings.rescale, lightness=photos, top=layers[-1])
+        photos = _some_photos(task, settings, count=_RESCALE_PHOTOS) if settings.rescale else None
+        lightness = rgb_to_lightness(photos) if photos is not None else None
+        prepare(encoder, rescale=settings.rescale, lightness=lightness, top=layers[-1])
     backbone = make_backbone(encoder, layers, settings)
     # For the new head.
     torch.manual_seed(settings.seed)
@@ -50,13 +55,13 @@ def rebuild_model(task: Task, about: dict[str, Any]) -> nn.Module:
     return task.build(make_backbone(encoder, about["layers"], task.settings))
 
 
-def _some_photos(task: Task, settings: TransferSettings) -> Tensor:
-    """Lightness (B, 1, H, W) of some training photos."""
+def _some_photos(task: Task, settings: TransferSettings, *, count: int) -> Tensor:
+    """Training photos (B, 3, H, W) uint8."""
     batches = training_batches(
-        task.photos, resize=(_RESCALE_SIDE, _RESCALE_SIDE), crop=_RESCALE_SIDE, batch_size=_RESCALE_PHOTOS,
+        task.photos, resize=(_SIDE, _SIDE), crop=_SIDE, batch_size=count,
         seed=settings.seed, start=0, steps=1, workers=0,
     )  # fmt: skip
-    return rgb_to_lightness(next(iter(batches)).photos)
+    return next(iter(batches)).photos
 
 
 def make_backbone(encoder: Encoder, layers: Sequence[str], settings: TransferSettings) -> Backbone:

@@ -49,6 +49,29 @@ def prepare(encoder: Encoder, *, rescale: bool, lightness: Tensor | None = None,
     return encoder
 
 
+@torch.no_grad()
+def measure_statistics(encoder: Encoder, photos: Tensor) -> None:
+    """Make BatchNorm's stored statistics those of photos, in place.
+
+    An untrained network has stored none: with means of 0 and variances of 1 its BatchNorm does nothing, and a deep
+    network's maps shrink to a constant, from which nothing can be learned with frozen statistics.
+
+    Args:
+        encoder: of any kind.
+        photos: (B, 3, H, W) uint8, some dozens.
+    """
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        # Of the one batch alone.
+        norm.momentum, norm.training = 1.0, True
+    if norms:
+        encoder(photos, encoder.layers[-1:])
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum, norm.training = momentum, False
+
+
 # ---- folding ---------------------------------------------------------------------------------------------------------
 
 

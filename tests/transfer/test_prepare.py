@@ -15,6 +15,7 @@ from ssl_colorize.transfer.prepare import (
     ShiftedConvTranspose2d,
     fold_batchnorm,
     gradient_ratios,
+    measure_statistics,
     prepare,
     rescale_layers,
 )
@@ -179,6 +180,22 @@ def test_an_encoder_is_prepared_in_place() -> None:
     assert not norms(encoder)
     torch.testing.assert_close(encoder(lightness(), ("conv5",))["conv5"], expected, rtol=1e-4, atol=1e-4)
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_statistics_of_an_untrained_network_become_those_of_photos() -> None:
+    encoder = load_encoder("random:eccv16@0.125")
+    photos = torch.randint(0, 256, (6, 3, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    measure_statistics(encoder, photos)
+    trunk = encoder.trunk
+    for layer in ("conv1", "conv4"):
+        found = encoder(photos, (layer,))[layer]
+        norm = trunk.model.get_submodule(f"{layer}.{len(trunk.model.get_submodule(layer)) - 1}")
+        assert not norm.training and norm.momentum == 0.1
+        # Stored variances are the unbiased ones, of few cells in deep layers, and those in use while measuring are not.
+        torch.testing.assert_close(norm.running_mean, found.mean((0, 2, 3)), rtol=0.03, atol=1e-6)
+        torch.testing.assert_close(norm.running_var, found.var((0, 2, 3)), rtol=0.05, atol=1e-8)
+    # The network without BatchNorm, which has nothing to measure.
+    measure_statistics(prepare(encoder, rescale=False), photos)
 
 
 def test_only_our_networks() -> None:

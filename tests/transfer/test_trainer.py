@@ -32,9 +32,9 @@ def settings(classes: Path) -> ClassificationSettings:
 
 
 @pytest.fixture(autouse=True)
-def few_photos_to_rescale_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_small_photos_to_prepare_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "_RESCALE_PHOTOS", 2)
-    monkeypatch.setattr(building, "_RESCALE_SIDE", 24)
+    monkeypatch.setattr(building, "_SIDE", 24)
 
 
 def changed(settings: ClassificationSettings, **values: Any) -> ClassificationSettings:
