@@ -33,7 +33,7 @@ _PICTURES = 8
 class SegmentationSettings(TransferSettings):
     """Settings of fine-tuning on segmentation."""
 
-    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((3e-3, 1e-2), min_length=1)
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-2, 3e-2), min_length=1)
     batch_size: PositiveInt = 8
     clip: Annotated[float, Field(gt=0)] | None = 10.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
