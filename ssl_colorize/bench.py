@@ -38,7 +38,7 @@ class BenchSettings(Settings):
     probe_crop: Annotated[int, Field(ge=8)] = Field(128, description="side of the photos probed on, in px")
     probe_batch: PositiveInt = Field(64, description="photos a step of the probe")
     extraction_crop: Annotated[int, Field(ge=8)] = Field(64, description="side of the photos extracted from, in px")
-    extraction_photos: PositiveInt = Field(256, description="JPEG files extracted from")
+    extraction_photos: PositiveInt = Field(1024, description="JPEG files extracted from")
     knn: KnnBenchSettings = KnnBenchSettings()
     repeats: PositiveInt = Field(5, description="timed runs of each of training; the median counts")
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -59,7 +59,7 @@ def measure_extraction(
     encoder: str = "random:eccv16",
     crop: int = 64,
     batch_size: int = 32,
-    photos: int = 256,
+    photos: int = 1024,
     workers: int = 1,
     device: str = "cpu",
     repeats: int = 3,
