@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
+from studies import CEILING, UNTRAINED, closed, markdown, named, percent, run_study, spread, untrained_twin
 
 from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
 from ssl_colorize.encoder import Encoder, load_encoder
@@ -33,13 +33,11 @@ from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.one_pass import map_sides
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import figures
-from ssl_colorize.models.trunks import ColorizationTrunk
 from ssl_colorize.runs import git_revision, write_atomically
 
 DRAWS = 3
 K, TEMPERATURE = 20, 0.07
 MEMORY = 1 << 28
-CEILING = "efficientnet_lite0"
 MEASURES = ("probe", "knn")
 # Top-1 on ImageNet, AlexNet, conv1 to conv5 (Zhang, Isola, Efros, CVPR 2017, table 2).
 PUBLISHED = {
@@ -62,9 +60,11 @@ def main() -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/frozen"))
 def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, out: Path) -> None:
     """Measure every network on every set."""
-    trained = dict(each.split("=", 1) for each in runs)
+    trained = named(runs)
     for data in sets:
         folder, _, side = data.rpartition(":")
+        if not folder or not side.isdecimal():
+            raise click.UsageError(f"--data {data}: give FOLDER:SIDE, with the short side of photos in pixels.")
         photos = open_labelled([folder], limit=None)
         train = photos[0].take(_stratified(photos[0], limit))
         for name, source, seed in networks(trained):
@@ -88,10 +88,8 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, out: Path)
 
 def networks(trained: dict[str, str]) -> list[tuple[str, str, int]]:
     """Name, source and seed of every network: the trained ones' untrained twins, themselves, and the ceiling."""
-    trunk = load_encoder(next(iter(trained.values()))).trunk
-    assert isinstance(trunk, ColorizationTrunk)
-    twin = f"{trunk.model.name}@{trunk.model.width:g}"
-    untrained = [(kind, f"{kind}:{twin}", seed) for kind in ("random", "kmeans") for seed in range(DRAWS)]
+    twin = untrained_twin(next(iter(trained.values())))
+    untrained = [(kind, f"{kind}:{twin}", seed) for kind in UNTRAINED for seed in range(DRAWS)]
     return [*untrained, *((name, source, 0) for name, source in trained.items()), ("labels", CEILING, 0)]
 
 
@@ -149,7 +147,7 @@ def tables(folder: Path) -> None:
         found: dict[str, list[dict[str, Any]]] = {}
         for path in sorted(data.glob("*.json")):
             found.setdefault(path.stem.rpartition("-")[0], []).append(json.loads(path.read_text()))
-        order = ["random", "kmeans", *(name for name in found if name not in ("random", "kmeans", "labels")), "labels"]
+        order = [*UNTRAINED, *(name for name in found if name not in (*UNTRAINED, "labels")), "labels"]
         one = found["random"][0]
         title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
         for measure in MEASURES:
@@ -164,7 +162,7 @@ def tables(folder: Path) -> None:
 def gap(name: str, best: float) -> float | None:
     """The share of the way from random to labels, for the published rows."""
     low, high = max(PUBLISHED["random"]), max(PUBLISHED["labels"])
-    return None if name in ("random", "labels") else (best - low) / (high - low)
+    return None if name in ("random", "labels") else closed(best, low, high)
 
 
 def table(found: dict[str, list[dict[str, Any]]], measure: str) -> str:
@@ -175,13 +173,13 @@ def table(found: dict[str, list[dict[str, Any]]], measure: str) -> str:
     rows = [("", *layers, "chosen layer", "gap closed")]
     for name, draws in found.items():
         at, values = zip(*chosen[name], strict=True)
-        closed = None if name in ("random", "labels") else (statistics.mean(values) - low) / (high - low)
+        share = None if name in ("random", "labels") else closed(statistics.mean(values), low, high)
         # The ceiling is another network, whose layers have other names.
         each = [
             spread([draw["layers"][layer][measure]["top1"] for draw in draws]) if name != "labels" else ""
             for layer in layers
         ]
-        rows.append((name, *each, f"{'/'.join(dict.fromkeys(at))}: {spread(values)}", percent(closed)))
+        rows.append((name, *each, f"{'/'.join(dict.fromkeys(at))}: {spread(values)}", percent(share)))
     return markdown(rows)
 
 
@@ -191,22 +189,5 @@ def best(layers: dict[str, Any], measure: str) -> tuple[str, float]:
     return layer, layers[layer][measure]["top1"]
 
 
-def spread(values: Any) -> str:
-    """Mean in percent, with the standard deviation of several draws."""
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * float(np.std(values, ddof=1)):.1f}"
-
-
-def percent(share: float | None) -> str:
-    """A share in percent, or nothing."""
-    return "" if share is None else f"{100 * share:.0f}%"
-
-
-def markdown(rows: list[tuple[str, ...]]) -> str:
-    """Rows as a table."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 if __name__ == "__main__":
-    main()
+    run_study(main)

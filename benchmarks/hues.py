@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from studies import run_study
 
 import ssl_colorize as sc
 from ssl_colorize.color import rgb_to_lab
@@ -77,4 +78,4 @@ def apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.fl
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

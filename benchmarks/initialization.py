@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 from matplotlib.figure import Figure
+from studies import run_study
 
 from ssl_colorize.models.init import Method
 from ssl_colorize.pretrain.checkpoint import read_log
@@ -104,4 +105,4 @@ def draw(results: dict[Method, list[dict[str, Any]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

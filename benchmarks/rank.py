@@ -8,6 +8,7 @@ features, over 64 held-out photos of 64 px.
 
 import click
 import torch
+from studies import run_study
 from torch import Tensor
 
 from ssl_colorize.color import rgb_to_lightness
@@ -48,4 +49,4 @@ def effective_rank(maps: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

@@ -10,6 +10,7 @@ and knows of no test photos, reads train/ alone.
 from pathlib import Path
 
 import click
+from studies import run_study
 
 from ssl_colorize.data.labelled import open_labelled
 
@@ -31,4 +32,4 @@ def main(source: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

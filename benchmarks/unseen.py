@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 from PIL import Image
+from studies import run_study
 
 import ssl_colorize as sc
 from ssl_colorize.colorize import grey
@@ -42,4 +43,4 @@ def main(run: str, out: Path, size: int | None, cell: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

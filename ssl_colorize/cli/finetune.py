@@ -50,12 +50,12 @@ SHARED: tuple[Decorator, ...] = (
     options.seed,
     options.workers,
     options.device,
-    click.option(
-        "--resume", type=click.Path(file_okay=False, path_type=Path), metavar="RUN", help="Go on with a stopped run."
-    ),
+    options.resume,
     options.assignments,
     options.as_json,
 )  # fmt: skip
+
+ANNOTATED = click.option("--data", multiple=True, metavar="VOC|COCO", help="A VOC or COCO folder.")
 
 # Task -> what it takes as --data, what its help says, and flags of its own (each a field of its settings).
 _TASKS: dict[str, tuple[Decorator, str, tuple[Decorator, ...]]] = {
@@ -69,12 +69,12 @@ _TASKS: dict[str, tuple[Decorator, str, tuple[Decorator, ...]]] = {
         ),
     ),
     "detection": (
-        click.option("--data", multiple=True, metavar="VOC|COCO", help="A VOC or COCO folder."),
+        ANNOTATED,
         "Boxes around objects (VOC mean average precision at IoU 0.5, and COCO's).",
         (),
     ),
     "segmentation": (
-        click.option("--data", multiple=True, metavar="VOC|COCO", help="A VOC or COCO folder."),
+        ANNOTATED,
         "A class for every pixel (mean intersection over union).",
         (),
     ),

@@ -40,9 +40,7 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "cache", "n
 @options.device
 @options.cache
 @options.no_cache
-@click.option(
-    "--resume", type=click.Path(file_okay=False, path_type=Path), metavar="RUN", help="Go on with a stopped run."
-)
+@options.resume
 @options.assignments
 @options.as_json
 def linear_probe(

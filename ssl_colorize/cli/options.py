@@ -64,6 +64,9 @@ cache = click.option(
     "--cache", metavar="DIR", help="Folder that keeps features. [default: ~/.cache/ssl-colorize/features]"
 )
 no_cache = click.option("--no-cache", is_flag=True, default=None, help="Keep no features.")
+resume = click.option(
+    "--resume", type=click.Path(file_okay=False, path_type=Path), metavar="RUN", help="Go on with a stopped run."
+)
 seeds = click.option(
     "--seeds", type=click.IntRange(min=1), metavar="N", help="Seeds to run; their mean and spread. [default: 1]"
 )

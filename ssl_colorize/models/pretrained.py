@@ -1,21 +1,18 @@
 """A trained network with everything its colours depend on, in one safetensors file; and the authors' released file."""
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ssl_colorize.color import ab_bins, annealed_mean
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.eccv16 import released_keys
 from ssl_colorize.models.registry import ColorizationModel, create_model, list_models
-from ssl_colorize.runs import write_atomically
+from ssl_colorize.models.weights_file import read_weights, write_weights
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "ssl-colorize 1"
@@ -84,10 +81,9 @@ def save_pretrained(pretrained: Pretrained, path: Path) -> None:
     Raises:
         UserError: it cannot be written (full disk, no permission).
     """
-    tensors = {key: value.detach().cpu().contiguous() for key, value in pretrained.model.state_dict().items()}
-    tensors[_COLOR_PREFIX + "bins"] = pretrained.bins.cpu().contiguous()
+    tensors = dict(pretrained.model.state_dict()) | {_COLOR_PREFIX + "bins": pretrained.bins}
     if pretrained.prior is not None:
-        tensors[_COLOR_PREFIX + "prior"] = pretrained.prior.float().cpu().contiguous()
+        tensors[_COLOR_PREFIX + "prior"] = pretrained.prior.float()
     about = {
         "format": FORMAT,
         "model": pretrained.model.name,
@@ -99,15 +95,7 @@ def save_pretrained(pretrained: Pretrained, path: Path) -> None:
         "lab": "CIELAB, D65 2 degrees, L 0..100",
         "training": pretrained.training,
     }
-    metadata = {"ssl_colorize": json.dumps(about)}
-
-    def write(target: Path) -> None:
-        try:
-            save_file(tensors, target, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
-
-    write_atomically(path, write)
+    write_weights(path, tensors, about)
 
 
 def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -> Pretrained:
@@ -132,14 +120,7 @@ def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -
 
 
 def _load_own(path: Path) -> Pretrained:
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("ssl_colorize", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise UserError(f"{path} is not a readable safetensors file: {error}.") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise UserError(f"{path} was not written by ssl-colorize (its metadata does not say {FORMAT!r}).")
+    about, tensors = read_weights(path, format=FORMAT, writer="ssl-colorize")
     if about["model"] not in list_models():
         raise UserError(f"{path} holds a {about['model']!r}, which this version does not know.")
     if _COLOR_PREFIX + "bins" not in tensors:

@@ -1,14 +1,13 @@
 """What detection and segmentation share: their photos, their splits, and the sizes that photos are brought to."""
 
-from abc import ABC
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_colorize.data import Photos, choosing_split
 from ssl_colorize.data import annotated as source
+from ssl_colorize.data import choosing_split
 from ssl_colorize.data.annotations import AnnotatedPhotos, summary
 from ssl_colorize.data.joint import Augmentation, resized
 from ssl_colorize.encoder import Encoder
@@ -17,7 +16,7 @@ from ssl_colorize.evaluate.scoring import COMMON
 from ssl_colorize.models.registry import FeatureInfo
 from ssl_colorize.transfer.backbone import Backbone
 from ssl_colorize.transfer.config import TransferSettings
-from ssl_colorize.transfer.tasks import Say
+from ssl_colorize.transfer.tasks import OnPhotos, Say
 
 LONGEST = 1000 / 600  # long side against short side at most, as in Fast R-CNN
 
@@ -25,15 +24,13 @@ LONGEST = 1000 / 600  # long side against short side at most, as in Fast R-CNN
 _COARSEST, _FINEST = 16, 8
 
 
-class AnnotatedTask(ABC):
+class AnnotatedTask(OnPhotos[AnnotatedPhotos]):
     """A task on photos with boxes or masks; see `tasks.Task`."""
 
     kind: ClassVar[source.Task]
 
     def __init__(self, settings: Any, classes: Sequence[str], parts: source.Parts | None = None) -> None:
-        self.settings = settings
-        self.classes = tuple(classes)
-        self._parts = parts
+        super().__init__(settings, classes, parts)
         self._input_size: int | None = None
 
     @classmethod
@@ -44,33 +41,6 @@ class AnnotatedTask(ABC):
             for line in summary(part.findings):
                 say(f"Photos {name}: {line}")
         return cls(settings, parts[0].classes, parts)
-
-    @classmethod
-    def trained(cls, settings: Any, classes: Sequence[str]) -> Self:
-        """The task without photos."""
-        return cls(settings, classes)
-
-    @property
-    def train(self) -> AnnotatedPhotos:
-        assert self._parts is not None, "a task made by `trained` has no photos"
-        return self._parts[0]
-
-    @property
-    def test(self) -> AnnotatedPhotos:
-        assert self._parts is not None, "a task made by `trained` has no photos"
-        return self._parts[1]
-
-    @property
-    def photos(self) -> Photos:
-        return self.train.photos
-
-    @property
-    def train_count(self) -> int:
-        return len(self.train)
-
-    @property
-    def test_count(self) -> int:
-        return len(self.test)
 
     def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Training photos to fit on and to choose on; every class keeps some to fit on."""

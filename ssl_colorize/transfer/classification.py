@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.functional import ten_crop
 
-from ssl_colorize.data import LabelledPhotos, Photos, choosing_split, holdout_batches, open_labelled, training_batches
+from ssl_colorize.data import LabelledPhotos, choosing_split, holdout_batches, open_labelled, training_batches
 from ssl_colorize.data.loading import resized_window
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
@@ -23,12 +23,19 @@ from ssl_colorize.models.trunks import ColorizationTrunk
 from ssl_colorize.transfer.backbone import Backbone
 from ssl_colorize.transfer.captions import captioned
 from ssl_colorize.transfer.config import TransferSettings
-from ssl_colorize.transfer.tasks import Judged, Prediction, ReportUnreadable, Say, Sheet, TrainingBatch, to_model
+from ssl_colorize.transfer.tasks import (
+    Judged,
+    OnPhotos,
+    Prediction,
+    ReportUnreadable,
+    Say,
+    Sheet,
+    TrainingBatch,
+    to_model,
+)
 
 # The short side of photos and the window that the paper's layout of alexnet is for.
 PAPER_SIZE, PAPER_CROP = 256, 227
-# A class with fewer test photos has an average precision that is mostly chance.
-COMMON = 20
 # What a batch adds to the statistics of the head's normalisation, once they have settled.
 _MOMENTUM = 0.1
 # Photos on a sheet, in columns, and the side of one in pixels.
@@ -88,23 +95,22 @@ def lay_out(model: AlexNet, *, dropout: float) -> None:
         block.append(nn.Dropout(dropout))
 
 
-class Classification:
+class Classification(OnPhotos[LabelledPhotos]):
     """Photos with labels, and classifiers of them."""
 
     name: ClassVar[str] = "classification"
     settings_type: ClassVar[type[TransferSettings]] = ClassificationSettings
 
+    settings: ClassificationSettings
+
     def __init__(
         self,
         settings: ClassificationSettings,
         classes: Sequence[str],
-        *,
-        train: LabelledPhotos | None = None,
-        test: LabelledPhotos | None = None,
+        parts: tuple[LabelledPhotos, LabelledPhotos] | None = None,
     ) -> None:
-        self.settings, self.classes = settings, tuple(classes)
+        super().__init__(settings, classes, parts)
         self.main = "map" if settings.multilabel else "top1"
-        self._train, self._test = train, test
         self._size, self._crop = 0, 0
 
     @classmethod
@@ -113,33 +119,7 @@ class Classification:
         if settings.multilabel not in (None, train.multilabel):
             kind = "several labels" if train.multilabel else "one label"
             raise UserError(f"Setting multilabel: these photos have {kind} each; leave it away.")
-        return cls(settings.model_copy(update={"multilabel": train.multilabel}), train.classes, train=train, test=test)
-
-    @classmethod
-    def trained(cls, settings: ClassificationSettings, classes: Sequence[str]) -> Self:
-        return cls(settings, classes)
-
-    @property
-    def train(self) -> LabelledPhotos:
-        assert self._train is not None
-        return self._train
-
-    @property
-    def test(self) -> LabelledPhotos:
-        assert self._test is not None
-        return self._test
-
-    @property
-    def photos(self) -> Photos:
-        return self.train.photos
-
-    @property
-    def train_count(self) -> int:
-        return len(self.train)
-
-    @property
-    def test_count(self) -> int:
-        return len(self.test)
+        return cls(settings.model_copy(update={"multilabel": train.multilabel}), train.classes, (train, test))
 
     def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return choosing_split(self.train.labels, fraction=fraction, seed=seed)
@@ -231,11 +211,7 @@ class Classification:
         """The test photos': with their intervals, and by class."""
         found = figures([answers], self.classes, seed=self.settings.seed)
         per_class = found.pop("per_class")
-        if not self.settings.multilabel:
-            return found | {"per_class": per_class}
-        counts = self.test.counts()
-        often = [per_class[name] for name, count in zip(self.classes, counts, strict=True) if count >= COMMON]
-        return found | {"map_common": float(np.mean(often)) if often else float("nan"), "ap": per_class}
+        return found | {"ap" if self.settings.multilabel else "per_class": per_class}
 
     def _probabilities(self, scores: Tensor) -> Tensor:
         return scores.sigmoid() if self.settings.multilabel else scores.softmax(1)

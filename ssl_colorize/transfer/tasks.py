@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,6 +179,53 @@ class Task(Protocol):
     def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
         """What a model in eval mode says about an upright RGB photo of any size."""
         ...
+
+
+class SomePhotos(Protocol):
+    """Photos with what is known of them."""
+
+    @property
+    def photos(self) -> Photos: ...
+
+    def __len__(self) -> int: ...
+
+
+P = TypeVar("P", bound=SomePhotos)
+
+
+class OnPhotos(Generic[P]):
+    """What all tasks say of their photos: a part to train on and a part to test on, or, once trained, neither."""
+
+    def __init__(self, settings: Any, classes: Sequence[str], parts: tuple[P, P] | None = None) -> None:
+        self.settings = settings
+        self.classes = tuple(classes)
+        self._parts = parts
+
+    @classmethod
+    def trained(cls, settings: Any, classes: Sequence[str]) -> Self:
+        return cls(settings, classes)
+
+    @property
+    def train(self) -> P:
+        assert self._parts is not None, "a task made by `trained` has no photos"
+        return self._parts[0]
+
+    @property
+    def test(self) -> P:
+        assert self._parts is not None, "a task made by `trained` has no photos"
+        return self._parts[1]
+
+    @property
+    def photos(self) -> Photos:
+        return self.train.photos
+
+    @property
+    def train_count(self) -> int:
+        return len(self.train)
+
+    @property
+    def test_count(self) -> int:
+        return len(self.test)
 
 
 def task_type(name: str) -> type[Task]:

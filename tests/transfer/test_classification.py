@@ -138,7 +138,7 @@ class Brightness(Constant):
 
 
 def test_figures_of_several_labels(several: LabelledPhotos) -> None:
-    task = Classification(settings(multilabel=True), several.classes, train=several, test=several)
+    task = Classification(settings(multilabel=True), several.classes, (several, several))
     built(task)
     judged = task.evaluate(Brightness(), None, autocast=nullcontext)
     # odd: the brightest are difficult and not judged; then 25 right, 25 wrong, 25 right:
@@ -155,7 +155,7 @@ def test_figures_of_several_labels(several: LabelledPhotos) -> None:
 
 
 def test_sheets_show_the_surest_and_the_most_mistaken(several: LabelledPhotos) -> None:
-    task = Classification(settings(multilabel=True), several.classes, train=several, test=several)
+    task = Classification(settings(multilabel=True), several.classes, (several, several))
     built(task)
     sheets = task.pictures(task.evaluate(Brightness(), None, autocast=nullcontext))
     assert list(sheets) == ["most_right", "most_wrong"]
@@ -165,7 +165,7 @@ def test_sheets_show_the_surest_and_the_most_mistaken(several: LabelledPhotos) -
 
 
 def test_batches_follow_from_the_seed_and_the_step(several: LabelledPhotos) -> None:
-    task = Classification(settings(multilabel=True), several.classes, train=several, test=several)
+    task = Classification(settings(multilabel=True), several.classes, (several, several))
     built(task)
     indices = np.arange(0, 100, 3)
     whole = list(task.batches(indices, seed=3, start=0, steps=4))

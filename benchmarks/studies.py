@@ -1,0 +1,70 @@
+"""What the studies of this folder share: runs by name, tables in Markdown, and a user's mistakes in one line."""
+
+import statistics
+import sys
+from collections.abc import Sequence
+
+import click
+import numpy as np
+
+from ssl_colorize.encoder import load_encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.models.trunks import ColorizationTrunk
+
+# The outside ceiling: EfficientNet-Lite0, trained on ImageNet's labels.
+CEILING = "efficientnet_lite0"
+UNTRAINED = ("random", "kmeans")
+
+
+def run_study(command: click.Command) -> None:
+    """Run a study's command line."""
+    try:
+        command()
+    except UserError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+def named(runs: Sequence[str]) -> dict[str, str]:
+    """The sources of runs given as NAME=RUN, by the names that tables call them."""
+    pairs = [each.partition("=") for each in runs]
+    for each, (name, _, source) in zip(runs, pairs, strict=True):
+        if not name or not source:
+            raise click.UsageError(f"--run {each}: give NAME=RUN, a name for the table and the run's folder.")
+    return {name: source for name, _, source in pairs}
+
+
+def untrained_twin(run: str) -> str:
+    """What `random:` and `kmeans:` take to have a run's network without its training.
+
+    Raises:
+        UserError: it is no run of ours.
+    """
+    trunk = load_encoder(run).trunk
+    if not isinstance(trunk, ColorizationTrunk):
+        raise UserError(f"{run} is no colorization network: give a run of `ssl-colorize pretrain`.")
+    return f"{trunk.model.name}@{trunk.model.width:g}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean in percent, with the standard deviation of several draws; nothing of none."""
+    if not values:
+        return ""
+    mean = f"{100 * statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * float(np.std(values, ddof=1)):.1f}"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, or nothing."""
+    return "" if share is None else f"{100 * share:.0f}%"
+
+
+def closed(value: float, low: float, high: float) -> float:
+    """Gap closed: the share of the way from the untrained network to the ceiling."""
+    return (value - low) / (high - low)
+
+
+def markdown(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows as a table, the first one its head."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -1,0 +1,178 @@
+"""What pretraining is worth where every layer learns on: classification, detection and segmentation on VOC.
+
+    python benchmarks/transfer.py measure --data VOCdevkit/VOC2012 --run full=runs/full
+    python benchmarks/transfer.py tables
+
+`measure` fine-tunes every network on every task by `ssl-colorize finetune`, each into a folder of its own under --out,
+goes on with those that were stopped, and skips those that are done; `tables` prints them as Markdown beside the
+paper's.
+
+Protocol. All networks of a task see the same photos at the same size for the same epochs. Of the rates in `TASKS` each
+network's is chosen on a fifth of the training photos, with the first seed; it then trains on all of them, three times
+(seeds of the head, the order and, where there is no training before, the network). The test photos are read once by
+each. Rows: `random` and `kmeans` filters, untrained, of the width of the first run; the runs, as they come and with
+BatchNorm folded and layers rescaled (Kraehenbuehl et al. 2016); and `labels`, EfficientNet-Lite0 trained on ImageNet's.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from studies import CEILING, UNTRAINED, markdown, named, percent, run_study, spread, untrained_twin
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a task is measured: its figure, what `finetune` is told, and the rates to choose from."""
+
+    figure: str
+    flags: tuple[str, ...]
+    rates: tuple[float, ...]
+
+
+TASKS = {
+    "classification": Protocol("map", ("--size", "128", "--epochs", "20"), (1e-3, 3e-3, 1e-2)),
+    "segmentation": Protocol("miou", ("--size", "128", "--epochs", "20"), (3e-3, 1e-2, 3e-2)),
+    "detection": Protocol("voc_map", ("--size", "128", "--epochs", "20"), (3e-3, 1e-2)),
+}
+# All layers trained, on VOC 2007 (segmentation: 2012), AlexNet (Zhang, Isola, Efros, CVPR 2017, table 3).
+PUBLISHED = {
+    "random": (53.3, 43.4, 19.8),
+    "kmeans": (56.6, 45.6, 32.6),
+    "full, rescaled": (65.9, 46.9, 35.6),
+    "labels": (79.9, 56.8, 48.0),
+}
+PUBLISHED_TASKS = ("classification", "detection", "segmentation")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network of the table, and how it is prepared."""
+
+    name: str
+    source: str
+    rescale: bool = False
+
+
+@click.group()
+def main() -> None:
+    """Fine-tuned features, measured and tabulated."""
+
+
+@main.command()
+@click.option("--data", required=True, metavar="VOC", type=click.Path(exists=True, file_okay=False))
+@click.option("--run", "runs", multiple=True, required=True, metavar="NAME=RUN")
+@click.option("--task", "tasks", multiple=True, type=click.Choice(list(TASKS)), help="All of them by default.")
+@click.option("--seeds", default=3, help="Trainings of each network.")
+@click.option("--jobs", default=max(1, (os.cpu_count() or 1) // 2), help="Trainings beside each other.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/transfer"))
+def measure(data: str, runs: tuple[str, ...], tasks: tuple[str, ...], seeds: int, jobs: int, out: Path) -> None:
+    """Fine-tune every network on every task."""
+    rows = list(networks(runs))
+    for task in tasks or TASKS:
+        # Every network once, before any a second time: the first seed finds the rate of the others.
+        for seed in range(seeds):
+            with ThreadPoolExecutor(jobs) as pool:
+                for line in pool.map(partial(train, task, data=data, seed=seed, out=out, jobs=jobs), rows):
+                    click.echo(line)
+
+
+def networks(runs: tuple[str, ...]) -> Iterator[Row]:
+    """The rows of the table."""
+    trained = named(runs)
+    twin = untrained_twin(next(iter(trained.values())))
+    for kind in UNTRAINED:
+        yield Row(kind, f"{kind}:{twin}")
+    for name, source in trained.items():
+        yield Row(name, source)
+        yield Row(f"{name}, rescaled", source, rescale=True)
+    yield Row("labels", CEILING)
+
+
+def train(task: str, row: Row, *, data: str, seed: int, out: Path, jobs: int) -> str:
+    """Fine-tune once, unless that is done, and say what came of it."""
+    folder = place(out, task, row.name, seed)
+    if not (folder / "metrics.json").is_file():
+        protocol = TASKS[task]
+        rates = protocol.rates if seed == 0 else (read(place(out, task, row.name, 0))["learning_rate"],)
+        command = [sys.executable, "-m", "ssl_colorize", "finetune", task]
+        if (folder / "checkpoint.pt").is_file():
+            command += ["--resume", str(folder)]
+        else:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            command += ["--encoder", row.source, "--data", data, "-o", str(folder), "--seed", str(seed)]
+            command += [*protocol.flags, "--rescale" if row.rescale else "--no-rescale", "--set", "choose_length=false"]
+            command += [part for rate in rates for part in ("--learning-rate", f"{rate:g}")]
+        command += ["--workers", "1", "--json"]
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": threads})
+    found = read(folder)
+    return f"{task}, {row.name}, seed {seed}: {percent(found[TASKS[task].figure])} at rate {found['learning_rate']:g}"
+
+
+def place(out: Path, task: str, name: str, seed: int) -> Path:
+    """The folder of one training."""
+    return out / task / f"{name.replace(', ', '-')}-{seed}"
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The figures of a finished training."""
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["metrics"]
+    return metrics
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True), default=Path("runs/transfer"))
+def tables(folder: Path) -> None:
+    """Print what was measured as Markdown."""
+    for task, protocol in TASKS.items():
+        found: dict[str, list[dict[str, Any]]] = {}
+        for path in sorted((folder / task).glob("*-[0-9]*/metrics.json")):
+            found.setdefault(path.parent.name.rpartition("-")[0], []).append(read(path.parent))
+        if found:
+            click.echo(f"\n**{task}**, {protocol.figure}\n")
+            click.echo(table(found, protocol.figure))
+    click.echo("\n**The paper's**, VOC, AlexNet, all layers trained, % (gap closed)\n")
+    low, high = PUBLISHED["random"], PUBLISHED["labels"]
+    rows: list[tuple[str, ...]] = [("", *PUBLISHED_TASKS)]
+    for name, values in PUBLISHED.items():
+        shares = [closed(*each) for each in zip(values, low, high, strict=True)]
+        between = name not in ("random", "labels")
+        told = [
+            f"{value} ({percent(share)})" if between else f"{value}"
+            for value, share in zip(values, shares, strict=True)
+        ]
+        rows.append((name, *told))
+    click.echo(markdown(rows))
+
+
+def table(found: dict[str, list[dict[str, Any]]], figure: str) -> str:
+    """A row a network: the test figure, its common classes', what the rate was chosen by, and the gap closed."""
+    means = {name: statistics.mean(one[figure] for one in draws) for name, draws in found.items()}
+    rows: list[tuple[str, ...]] = [
+        ("", f"{figure}, %", "of classes with 20 test photos", "chosen on", "rate", "gap closed")
+    ]
+    order = [*UNTRAINED, *(name for name in found if name not in (*UNTRAINED, "labels")), "labels"]
+    for name in (name for name in order if name in found):
+        draws = found[name]
+        share = None
+        if name not in ("random", "labels") and {"random", "labels"} <= means.keys():
+            share = closed(means[name], means["random"], means["labels"])
+        common = [one[f"{figure}_common"] for one in draws]
+        choosing = spread([one["choosing"] for one in draws if one["choosing"] is not None])
+        rate = f"{draws[0]['learning_rate']:g}"
+        rows.append((name, spread([one[figure] for one in draws]), spread(common), choosing, rate, percent(share)))
+    return markdown(rows)
+
+
+if __name__ == "__main__":
+    run_study(main)
