@@ -16,6 +16,7 @@ BatchNorm folded and layers rescaled (Kraehenbuehl et al. 2016); and `labels`, E
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
