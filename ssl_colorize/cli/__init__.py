@@ -27,6 +27,7 @@ VERBS = {
     "svm": "Train linear SVMs on a frozen encoder's layers.",
     "finetune": "Train an encoder for classification, detection or segmentation.",
     "predict": "Run a fine-tuned model on photos.",
+    "score": "Score any colours by one protocol, in one table.",
     "info": "Say what a checkpoint is.",
     "bench": "Measure speed and memory against the usual way to do it.",
 }

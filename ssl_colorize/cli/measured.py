@@ -87,8 +87,14 @@ def title_of(settings: ExtractionSettings, folder: Path, seconds: float) -> str:
     return f"{settings.encoder} on {', '.join(settings.data)}, in {folder}, after {duration(seconds)}"
 
 
-def end(content: Mapping[str, Any], tables: Sequence[Table], *, next_step: str, as_json: bool) -> None:
-    """Print the tables, or metrics.json as JSON, and what comes next."""
+def end(
+    content: Mapping[str, Any], tables: Sequence[Table], *, next_step: str, as_json: bool, width: int | None = None
+) -> None:
+    """Print the tables, or metrics.json as JSON, and what comes next.
+
+    Args:
+        width: in characters, of what is printed; by default the terminal's.
+    """
     import json
 
     from rich.console import Console
@@ -97,7 +103,7 @@ def end(content: Mapping[str, Any], tables: Sequence[Table], *, next_step: str, 
         click.echo(json.dumps(content, indent=2))
     else:
         for table in tables:
-            Console().print(table)
+            Console(width=width).print(table)
     click.echo(f"Next: {next_step}", err=as_json)
 
 

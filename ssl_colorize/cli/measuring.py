@@ -11,7 +11,6 @@ from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
     from ssl_colorize.config import Settings
-    from ssl_colorize.evaluate.features import ExtractionSettings
 
     AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -26,6 +25,8 @@ def resolve(
     """
     given = {name: None if value == () else value for name, value in flags.items()}
     for name in ("encoder", "data"):
+        if name not in given:  # a verb without it
+            continue
         if given[name] is None and file is None and not any(one.startswith(f"{name}=") for one in assignments):
             raise UserError(f"Give the {'photos' if name == 'data' else name} with --{name}.")
     return kind.resolve(file=file, assignments=assignments, flags=given)
@@ -40,7 +41,7 @@ class Run(NamedTuple):
 
 
 @contextmanager
-def measuring(verb: str, settings: ExtractionSettings, out: Path | None) -> Iterator[Run]:
+def measuring(verb: str, settings: Settings, out: Path | None) -> Iterator[Run]:
     """A folder with the settings in it, and a bar; a run that cannot begin leaves no folder behind."""
     from ssl_colorize.cli.output import progress_bar
     from ssl_colorize.runs import run_folder, write_config

@@ -15,7 +15,7 @@ from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS, open_labelled_t
 from ssl_colorize.data.voc import find_voc, read_voc, voc_labels
 from ssl_colorize.errors import UserError
 
-_TEST_FOLDERS = ("test", "val", "valid", "validation", "testing")
+TEST_FOLDERS = ("test", "val", "valid", "validation", "testing")
 _HELD_OUT = 0.2  # share of each class that tests where there is no split
 
 
@@ -164,7 +164,7 @@ def _open_item(item: str, root: Path | None) -> tuple[LabelledPhotos, LabelledPh
 
 
 def _open_class_folders(path: Path) -> tuple[LabelledPhotos, LabelledPhotos]:
-    tests = [path / name for name in _TEST_FOLDERS if (path / name).is_dir()]
+    tests = [path / name for name in TEST_FOLDERS if (path / name).is_dir()]
     if not (path / "train").is_dir():
         if tests:
             raise UserError(f"{path} has {tests[0].name}/ but no train/: put the photos to train on there.")

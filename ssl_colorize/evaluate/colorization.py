@@ -1,0 +1,346 @@
+"""How good colours are: any methods on any photos, by one protocol, streamed and resumable.
+
+Each photo is read once, every method colours it, and its figures are appended to photos.jsonl, which is summed up at
+the end. Memory does not grow with the pixels of the set, only by some numbers a photo.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+import torch
+from PIL import Image
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
+from torch import Tensor
+
+from ssl_colorize.album import newest_run
+from ssl_colorize.config import Settings
+from ssl_colorize.data import UnreadableLog
+from ssl_colorize.device import DeviceName, choose_device
+from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.colors.classes import true_classes
+from ssl_colorize.evaluate.colors.classifiers import load_classifier
+from ssl_colorize.evaluate.colors.journal import Journal, Line
+from ssl_colorize.evaluate.colors.methods import BUILT_IN, Method, Random, load_methods
+from ssl_colorize.evaluate.colors.perception import INCEPTION, FrechetDistances, Lpips, LpipsNet, load_extractor
+from ssl_colorize.evaluate.colors.protocol import protocol
+from ssl_colorize.evaluate.colors.scorer import Instruments, Scorer, recolored, scenes
+from ssl_colorize.evaluate.colors.stream import Others, ScoredPhotos, open_others, open_scored, piece_of, pieces
+from ssl_colorize.evaluate.colors.summary import best_temperatures, heaviest_share, summarize
+from ssl_colorize.evaluate.colors.weighting import Weighting, find_weighting, kept_weighting
+from ssl_colorize.models.trunks import LITE0
+from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
+from ssl_colorize.runs import write_atomically
+
+# Files of a run. The last two are what it takes to go on beside the lines: what the run began with, and FID's sums.
+LINES, START, SUMS = "photos.jsonl", "start.json", "fid.pt"
+# What switches a measure off.
+OFF = "none"
+
+Say = Callable[[str], None]
+Watch = Callable[[str, int, int], None]
+T = TypeVar("T")
+
+
+def _usual_methods() -> tuple[str, ...]:
+    """Those that need no network, and the newest run where there is one."""
+    try:
+        return (*BUILT_IN, str(newest_run()))
+    except UserError:
+        return tuple(BUILT_IN)
+
+
+class ScoreSettings(Settings):
+    """Settings of `ssl-colorize score`."""
+
+    data: tuple[str, ...] = Field(min_length=1)
+    method: tuple[str, ...] = Field(default_factory=_usual_methods, description="truth, gray, random, RUN or NAME=RUN")
+    temperature: tuple[NonNegativeFloat, ...] = Field((), description="each network at each; its own if none is given")
+    size: Annotated[int, Field(ge=32)] = Field(256, description="side of the crops, in pixels")
+    classifier: str | None = Field(None, description="efficientnet_lite0 where it is installed; none for none")
+    labels: str | None = Field(None, description="a CSV of photo and class; folder names if not given")
+    prior: str | None = Field(None, description="a prior.npy; of the first network's training if not given")
+    prior_data: tuple[str, ...] = Field((), description="photos to count the prior of")
+    random_data: tuple[str, ...] = Field((), description="photos that random takes from; the scored ones if none")
+    lpips: LpipsNet | Literal["none"] | None = Field(None, description="alex where it can be had; none for none")
+    fid_features: str | None = Field(None, description="inception or an encoder; inception where it can be had")
+    limit: int | None = Field(None, ge=1)
+    batch_size: int = Field(16, ge=1)
+    workers: int = Field(2, ge=0)
+    device: DeviceName = "auto"
+    seed: int = 0
+    show: int = Field(12, ge=0, description="photos in the gallery")
+    checkpoint_every: int = Field(256, ge=1, description="photos after which FID's sums are saved")
+
+    @field_validator("data", "method", "prior_data", "random_data", "temperature", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | float | int) else value
+
+    @model_validator(mode="after")
+    def _one_prior(self) -> "ScoreSettings":
+        if self.prior is not None and self.prior_data:
+            raise ValueError("give a prior or photos to count it of (prior_data), not both")
+        if len(set(self.temperature)) < len(self.temperature):
+            raise ValueError("a temperature is given twice")
+        return self
+
+
+@dataclass(frozen=True)
+class Example:
+    """One photo as each method colours it.
+
+    Attributes:
+        name: the photo's.
+        photo: as it was cut.
+        pictures: by method.
+        auc: by method, in 0..1.
+    """
+
+    name: str
+    photo: Image.Image
+    pictures: dict[str, Image.Image]
+    auc: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a run found.
+
+    Attributes:
+        metrics: the figures of each method by its name; "photos", how many were scored; "not_measured", reasons by
+            figure; "rebalancing"; "protocol"; and "best_temperature" where there were several.
+        methods: the methods' names, in order.
+        examples: some of the photos.
+    """
+
+    metrics: dict[str, Any]
+    methods: tuple[str, ...]
+    examples: list[Example] = field(default_factory=list)
+
+
+def run_score(
+    settings: ScoreSettings,
+    folder: Path,
+    *,
+    resume: bool = False,
+    say: Say = lambda line: None,
+    watch: Watch = lambda what, done, total: None,
+) -> Scores:
+    """Score methods on photos.
+
+    Args:
+        settings: what and how.
+        folder: the run's; it gets photos.jsonl, start.json, prior.npy and fid.pt.
+        resume: go on with what the folder holds; the table is then that of a run without interruption.
+        say: told what is worth knowing, a line at a time.
+        watch: told what is done, how much of it, and of how much.
+
+    Raises:
+        UserError: photos, a method, or something asked for to measure with cannot be had.
+        Interrupted: SIGINT or SIGTERM; what was done is saved.
+    """
+    device = choose_device(settings.device)
+    methods = load_methods(settings.method, temperatures=settings.temperature, device=settings.device)
+    scored = open_scored(settings.data, limit=settings.limit)
+    draws = any(isinstance(method, Random) for method in methods)
+    others = open_others(scored, settings.random_data, seed=settings.seed) if draws else None
+    began = _began(folder) if resume else None
+    instruments = _instruments(settings, methods, device, began)
+    classes = _classes(settings, scored, instruments)
+    weighting = _weighting(settings, folder, methods, began, watch)
+    if weighting is None:
+        instruments.missing["auc_rebalanced"] = "no network here knows a prior; give one with --prior or --prior-data"
+    if began is None:
+        about = {"prior": None if weighting is None else weighting.about, "not_measured": instruments.missing}
+        write_atomically(folder / START, json.dumps(about, indent=2) + "\n")
+    scorer = Scorer(methods, None if weighting is None else weighting.weights, instruments, device=device)
+    lines = _all_lines(settings, folder, scorer, scored, classes, others, resume=resume, watch=watch)
+    text = protocol(
+        photos=scored.about, size=settings.size, weighting=weighting, instruments=instruments, classes=classes,
+        others=None if others is None else ", ".join(settings.random_data) or "the same set",
+    )  # fmt: skip
+    _remark(lines, settings.size, say)
+    metrics = _metrics(settings, lines, methods, instruments, weighting) | {"protocol": text}
+    examples = _examples(settings, scorer, scored, others, lines)
+    return Scores(metrics, tuple(method.name for method in methods), examples)
+
+
+# ---- what it takes --------------------------------------------------------------------------------------------------
+
+
+def _began(folder: Path) -> dict[str, Any]:
+    """What the run began with."""
+    path = folder / START
+    if not path.is_file():
+        raise UserError(f"Nothing to resume: {folder} holds no {START}, so the run had not begun to score.")
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _weighting(
+    settings: ScoreSettings, folder: Path, methods: list[Method], began: dict[str, Any] | None, watch: Watch
+) -> Weighting | None:
+    if began is not None:
+        return None if began["prior"] is None else kept_weighting(folder, began["prior"])
+    return find_weighting(
+        folder, methods, file=settings.prior, data=settings.prior_data, workers=settings.workers, watch=watch
+    )
+
+
+def _instruments(
+    settings: ScoreSettings, methods: list[Method], device: torch.device, began: dict[str, Any] | None
+) -> Instruments:
+    """The networks that measure. One that was not asked for by name may be missing, and then a line says why."""
+    found = Instruments(missing=dict(began["not_measured"]) if began else {})
+
+    def get(name: str, asked: str | None, usual: str, load: Callable[[str], T]) -> T | None:
+        if name in found.missing:
+            return None
+        if asked == OFF:
+            found.missing[name] = "switched off"
+            return None
+        try:
+            return load(asked or usual)
+        except UserError as error:
+            # A run that goes on cannot leave a measure away that it began with.
+            if asked is not None or began is not None:
+                raise
+            found.missing[name] = str(error)
+            return None
+
+    def frechet(source: str) -> FrechetDistances:
+        return FrechetDistances(load_extractor(source, device=device), [method.name for method in methods])
+
+    found.classifier = get("classifier", settings.classifier, LITE0, lambda name: load_classifier(name, device=device))
+    found.lpips = get("lpips", settings.lpips, "alex", lambda net: Lpips(cast(LpipsNet, net), device=device))
+    found.fid = get("fid", settings.fid_features, INCEPTION, frechet)
+    return found
+
+
+def _classes(settings: ScoreSettings, scored: ScoredPhotos, instruments: Instruments) -> list[int | None]:
+    classifier = instruments.classifier
+    if classifier is None:
+        return [None] * len(scored)
+    classes = true_classes(scored, classifier, file=settings.labels)
+    if all(each is None for each in classes):
+        instruments.missing["classifier_top1"] = (
+            "no photo lies in a folder named after a class that the classifier knows; --labels FILE.csv says classes"
+        )
+    return classes
+
+
+# ---- the stream ------------------------------------------------------------------------------------------------------
+
+
+def _all_lines(
+    settings: ScoreSettings,
+    folder: Path,
+    scorer: Scorer,
+    scored: ScoredPhotos,
+    classes: list[int | None],
+    others: Others | None,
+    *,
+    resume: bool,
+    watch: Watch,
+) -> list[Line]:
+    """The lines of all photos, after those that are missing were scored."""
+    names = [scored.photos.name(index) for index in range(len(scored))]
+    journal, fid = Journal(folder / LINES), scorer.instruments.fid
+    done = _done(settings, folder, journal, fid, len(names)) if resume else 0
+    journal.keep(done, names)
+    unreadable = UnreadableLog(folder, len(names), append=resume)
+    source = pieces(
+        scored, size=settings.size, batch_size=settings.batch_size, first=done, workers=settings.workers, others=others
+    )
+    saved = done
+    with closing(source), stop_signals() as stop:
+        for piece in source if done < len(names) else ():
+            lines = scorer.lines(piece, names, classes)
+            unreadable.add(list(piece.unreadable.values()), read=len(piece.indices))
+            journal.append(lines)
+            done += len(lines)
+            if fid is not None and (done - saved >= settings.checkpoint_every or done == len(names) or stop.number):
+                fid.save(folder / SUMS, counted=done)
+                saved = done
+            watch("Scoring", done, len(names))
+            if stop.number is not None and done < len(names):
+                raise Interrupted(folder, stop.number, verb="score")
+    return journal.lines()
+
+
+def _done(settings: ScoreSettings, folder: Path, journal: Journal, fid: FrechetDistances | None, total: int) -> int:
+    """How many photos are scored, in whole batches: batches cut otherwise would round otherwise."""
+    lines = len(journal.lines())
+    if fid is None:
+        return lines if lines == total else lines - lines % settings.batch_size
+    return fid.load(folder / SUMS)
+
+
+# ---- the figures -----------------------------------------------------------------------------------------------------
+
+
+def _metrics(
+    settings: ScoreSettings,
+    lines: list[Line],
+    methods: list[Method],
+    instruments: Instruments,
+    weighting: Weighting | None,
+) -> dict[str, Any]:
+    read = [line for line in lines if "methods" in line]
+    if not read:
+        raise UserError(f"None of the {len(lines)} photos could be read. Check what --data points to.")
+    figures = summarize(lines, methods, seed=settings.seed)
+    if instruments.fid is not None and len(read) > 1:
+        for name, distance in instruments.fid.distances().items():
+            figures[name]["fid"] = distance
+    metrics: dict[str, Any] = dict(figures)
+    metrics |= {"photos": len(read), "not_measured": instruments.missing}
+    if weighting is not None:
+        metrics["rebalancing"] = {"prior": weighting.about, "heaviest_photo": heaviest_share(read)}
+    if len(settings.temperature) > 1:
+        true_colorfulness = sum(line["colorfulness"] for line in read) / len(read)
+        metrics["best_temperature"] = best_temperatures(
+            figures, settings.temperature, true_colorfulness=true_colorfulness
+        )
+    return metrics
+
+
+def _remark(lines: list[Line], size: int, say: Say) -> None:
+    """Say what a reader of the table should know of the photos."""
+    read = [line for line in lines if "methods" in line]
+    enlarged = sum(line["enlarged"] for line in read)
+    if enlarged:
+        say(f"{enlarged} of {len(read)} photos were enlarged to {size} px; a smaller --size takes them as they are.")
+    if len(read) < len(lines):
+        say(f"{len(lines) - len(read)} photos could not be read; unreadable.txt lists them.")
+    share = heaviest_share(read)
+    if share is not None and len(read) > 1 and share > max(0.1, 2 / len(read)):
+        say(f"One photo carries {share:.0%} of the rebalanced weight: see the interval of rebalanced AuC.")
+
+
+def _examples(
+    settings: ScoreSettings, scorer: Scorer, scored: ScoredPhotos, others: Others | None, lines: list[Line]
+) -> list[Example]:
+    """Photos at even distances over the set, as every method colours them."""
+    readable = [index for index, line in enumerate(lines) if "methods" in line]
+    count = min(settings.show, len(readable))
+    chosen = [readable[(2 * place + 1) * len(readable) // (2 * count)] for place in range(count)]
+    found = []
+    for index in chosen:
+        piece = piece_of(scored, index, size=settings.size, others=others)
+        for scene in scenes(piece, scorer.device):
+            pictures = {
+                method.name: _image(recolored(scene.lab, method.ab(scene).to(scorer.device)))
+                for method in scorer.methods
+            }
+            auc = {name: row["auc"] for name, row in lines[index]["methods"].items()}
+            found.append(Example(lines[index]["photo"], _image(scene.rgb), pictures, auc))
+    return found
+
+
+def _image(pixels: Tensor) -> Image.Image:
+    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())

@@ -1,0 +1,188 @@
+"""Frozen classifiers that look at recolored photos: ImageNet's of a wheel, timm or torchvision, or one of your own."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.models.trunks import LITE0, Lite0Trunk
+
+# What timm and others crop to in testing, where a model does not say it.
+_CROP_SHARE = 0.875
+
+
+class Classifier(Protocol):
+    """Says what is on a picture.
+
+    Attributes:
+        name: as it was asked for.
+        about: what it does to a picture first, in words.
+    """
+
+    name: str
+    about: str
+
+    def top5(self, pictures: Tensor) -> list[list[int]]:
+        """The likeliest classes of each picture, the first five or all there are: (B, 3, H, W) uint8 -> B lists."""
+        ...
+
+    def index_of(self, label: str) -> int | None:
+        """The class that a label means; None if none."""
+        ...
+
+
+class ImageNetClassifier:
+    """A network with ImageNet's 1,000 classes in their usual order, that of the sorted synsets."""
+
+    def __init__(self, name: str, network: nn.Module, prepare: Callable[[Tensor], Tensor], *, about: str) -> None:
+        self.name, self.network, self.prepare, self.about = name, network.eval().requires_grad_(False), prepare, about
+
+    @torch.no_grad()
+    def top5(self, pictures: Tensor) -> list[list[int]]:
+        found: list[list[int]] = self.network(self.prepare(pictures)).topk(5, dim=1).indices.tolist()
+        return found
+
+    def index_of(self, label: str) -> int | None:
+        """By synset (n01440764), number (0 to 999), or an English name that only one class has."""
+        if label.isascii() and label.isdigit() and int(label) < len(_synsets()):
+            return int(label)
+        return _synsets().get(label, _names().get(label.lower().replace("_", " ")))
+
+
+class FinetunedClassifier:
+    """A model of `ssl-colorize finetune classification`, which has classes of its own."""
+
+    def __init__(self, source: str, *, device: torch.device) -> None:
+        from ssl_colorize.transfer.saved import load_finetuned
+
+        self.finetuned = load_finetuned(source, device=device)
+        task = self.finetuned.task
+        if task.name != "classification" or getattr(task.settings, "multilabel", None):
+            raise UserError(f"{source} is not a model of one label a photo: give a run of finetune classification.")
+        self.name = source
+        self.about = "photos prepared as in its own training"
+
+    def top5(self, pictures: Tensor) -> list[list[int]]:
+        return [self._top5(Image.fromarray(each.permute(1, 2, 0).cpu().numpy())) for each in pictures]
+
+    def _top5(self, picture: Image.Image) -> list[int]:
+        said = self.finetuned.task.predict(self.finetuned.model, picture).result["scores"]
+        return [self._classes.index(name) for name in list(said)[:5]]
+
+    @property
+    def _classes(self) -> Sequence[str]:
+        return self.finetuned.task.classes
+
+    def index_of(self, label: str) -> int | None:
+        return self._classes.index(label) if label in self._classes else None
+
+
+def load_classifier(source: str, *, device: torch.device) -> Classifier:
+    """A classifier from what `--classifier` says: efficientnet_lite0, timm:NAME, torchvision:NAME, or a run.
+
+    Raises:
+        UserError: it is unknown, or its weights or its package are not there.
+    """
+    kind, _, name = source.partition(":")
+    if source == LITE0:
+        trunk = Lite0Trunk().to(device)
+        size = trunk.input_size
+
+        def lite0(pictures: Tensor) -> Tensor:
+            return trunk.prepare(_centre(pictures, round(size / _CROP_SHARE), size) / 255.0)
+
+        return ImageNetClassifier(source, trunk.network, lite0, about=_cut(round(size / _CROP_SHARE), size))
+    if kind == "timm" and name:
+        return _timm(source, name, device)
+    if kind == "torchvision" and name:
+        return _torchvision(source, name, device)
+    if Path(source).exists():
+        return FinetunedClassifier(source, device=device)
+    raise UserError(
+        f"No classifier {source!r}: give {LITE0}, timm:NAME, torchvision:NAME, or the run of a finetune classification."
+    )
+
+
+def _timm(source: str, name: str, device: torch.device) -> Classifier:
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    if not timm.is_model(name.split(".")[0]):
+        raise UserError(f"timm has no model {name!r}: see timm.list_models().")
+    try:
+        network: Any = timm.create_model(name, pretrained=True)
+    except Exception as error:
+        # The hub, the network and timm itself fail in many ways; all of them mean that it cannot be had here.
+        raise UserError(f"timm cannot load {name!r}: {one_line(error)}") from None
+    config: dict[str, Any] = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
+    _check_classes(source, network.num_classes)
+    size = int(config["input_size"][-1])
+    whole = round(size / config["crop_pct"])
+    mean, std = (torch.tensor(config[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
+
+    def prepare(pictures: Tensor) -> Tensor:
+        return (_centre(pictures, whole, size) / 255.0 - mean) / std
+
+    return ImageNetClassifier(source, network.to(device), prepare, about=_cut(whole, size))
+
+
+def _torchvision(source: str, name: str, device: torch.device) -> Classifier:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        raise UserError(f"torchvision has no classifier {name!r}: see torchvision.models.list_models().")
+    weights: Any = models.get_model_weights(name).DEFAULT
+    try:
+        network = models.get_model(name, weights=weights)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"torchvision cannot load {name!r}: {one_line(error)}") from None
+    _check_classes(source, len(weights.meta["categories"]))
+    prepare = weights.transforms()
+    about = f"torchvision's {type(prepare).__name__}, resized to {prepare.resize_size[0]}, crop {prepare.crop_size[0]}"
+    return ImageNetClassifier(source, network.to(device), prepare, about=about)
+
+
+def _check_classes(source: str, count: int) -> None:
+    if count != len(_synsets()):
+        raise UserError(f"Classifier {source!r} has {count} classes, not ImageNet's {len(_synsets())}.")
+
+
+def _centre(pictures: Tensor, whole: int, crop: int) -> Tensor:
+    """Square pictures (B, 3, H, H) uint8 resized to `whole` px and cut to their centre, as floats in 0..255."""
+    values = pictures.float()
+    if values.shape[-1] != whole:
+        values = functional.interpolate(values, (whole, whole), mode="bicubic", antialias=True).clamp(0.0, 255.0)
+    start = (whole - crop) // 2
+    return values[..., start : start + crop, start : start + crop]
+
+
+def _cut(whole: int, crop: int) -> str:
+    return f"pictures at {whole} px (bicubic), centre crop {crop}"
+
+
+@lru_cache
+def _info() -> Any:
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return ImageNetInfo()
+
+
+@lru_cache
+def _synsets() -> dict[str, int]:
+    return {synset: index for index, synset in enumerate(_info().label_names())}
+
+
+@lru_cache
+def _names() -> dict[str, int]:
+    """The English names that one class alone has."""
+    found: dict[str, set[int]] = {}
+    for index in range(len(_synsets())):
+        for name in _info().index_to_description(index).split(","):
+            found.setdefault(name.strip().lower(), set()).add(index)
+    return {name: indices.pop() for name, indices in found.items() if len(indices) == 1}

@@ -1,0 +1,166 @@
+"""LPIPS and FID by torchmetrics. Their weights are downloaded, or not to be had: then the reason is one line."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_colorize.encoder import load_encoder
+from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.runs import write_atomically
+
+LpipsNet = Literal["alex", "vgg", "squeeze"]
+INCEPTION = "inception"
+
+# What downloads and broken files of weights raise.
+_MISSING = (OSError, RuntimeError, ImportError)
+
+
+class Lpips:
+    """Learned perceptual distance of two pictures (Zhang et al. 2018), 0 for equal ones.
+
+    Attributes:
+        about: which network, in words.
+    """
+
+    def __init__(self, net: LpipsNet, *, device: torch.device) -> None:
+        """Load the network: alex, vgg or squeeze.
+
+        Raises:
+            UserError: its weights cannot be had.
+        """
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        self.about = f"LPIPS 0.1 with {net}, pictures in -1..1"
+        try:
+            self._net: Any = LearnedPerceptualImagePatchSimilarity(net).net.to(device)
+        except _MISSING as error:
+            raise UserError(f"the weights of LPIPS ({net}) cannot be had: {one_line(error)}") from None
+
+    @torch.no_grad()
+    def __call__(self, pictures: Tensor, photos: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 twice -> (B,) float32."""
+        one, other = (each.float() / 127.5 - 1.0 for each in (pictures, photos))
+        distance: Tensor = self._net(one, other)
+        return distance.reshape(len(pictures))
+
+
+class Extractor:
+    """Features for FID, one vector a picture.
+
+    Attributes:
+        about: which network and layer, in words.
+        width: numbers in a vector.
+    """
+
+    def __init__(self, about: str, width: int, features: Callable[[Tensor], Tensor]) -> None:
+        self.about, self.width, self._features = about, width, features
+
+    @torch.no_grad()
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, width)."""
+        return self._features(pictures)
+
+
+def load_extractor(source: str, *, device: torch.device) -> Extractor:
+    """Features for FID: "inception", those of the published figures, or the last layer of any encoder, averaged.
+
+    Args:
+        source: "inception", or what `load_encoder` takes.
+
+    Raises:
+        UserError: the network or its weights cannot be had.
+    """
+    if source == INCEPTION:
+        return _inception(device)
+    encoder = load_encoder(source, device=device)
+    layer, size = encoder.layers[-1], encoder.input_size
+
+    def features(pictures: Tensor) -> Tensor:
+        values = pictures.float() / 255.0
+        if values.shape[-1] != size:
+            values = functional.interpolate(values, (size, size), mode="bicubic", antialias=True).clamp(0.0, 1.0)
+        return encoder.vectors(values, (layer,))[layer]
+
+    width = encoder.feature_info[-1]["num_chs"]
+    return Extractor(f"{source}, mean of layer {layer}, pictures at {size} px", width, features)
+
+
+def _inception(device: torch.device) -> Extractor:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    try:
+        network: Any = FrechetInceptionDistance(feature=2048).inception.to(device)
+    except ModuleNotFoundError:
+        reason = "Inception's features need torch-fidelity: pip install 'ssl-colorize[score]'"
+        raise UserError(f"{reason}; or choose others with --fid-features efficientnet_lite0") from None
+    except _MISSING as error:
+        reason = f"the weights of Inception cannot be had: {one_line(error)}"
+        raise UserError(f"{reason}; choose others with --fid-features efficientnet_lite0") from None
+    return Extractor("Inception v3, 2048 features (torch-fidelity)", 2048, lambda pictures: network(pictures))
+
+
+class _AsTheyAre(nn.Module):
+    """Hands features through that are computed already, so that all methods share one network."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+# The sums that torchmetrics keeps, by the part of their names that says of which pictures they are.
+_SUMS = ("features_sum", "features_cov_sum", "features_num_samples")
+
+
+class FrechetDistances:
+    """FID of several methods against the same photos, by sums that do not grow with the photos."""
+
+    def __init__(self, extractor: Extractor, names: Sequence[str]) -> None:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        self.extractor = extractor
+        self._metrics: dict[str, Any] = {
+            name: FrechetInceptionDistance(feature=_AsTheyAre(extractor.width)) for name in names
+        }
+        # The photos' sums are kept once, as those of the first method.
+        self._first = next(iter(self._metrics.values()))
+
+    def update(self, pictures: Tensor, name: str | None) -> None:
+        """Count pictures (B, 3, H, W) uint8 of a method; None for the true photos."""
+        metric = self._first if name is None else self._metrics[name]
+        metric.update(self.extractor(pictures).cpu(), real=name is None)
+
+    def distances(self) -> dict[str, float]:
+        """Each method's distance; 0 is the best."""
+        found = {}
+        for name, metric in self._metrics.items():
+            for each in _SUMS:
+                setattr(metric, f"real_{each}", getattr(self._first, f"real_{each}"))
+            found[name] = max(0.0, float(metric.compute()))
+        return found
+
+    def save(self, path: Path, *, counted: int) -> None:
+        """Write the sums over the first `counted` photos of the set."""
+        sums = {f"real_{each}": getattr(self._first, f"real_{each}") for each in _SUMS}
+        for name, metric in self._metrics.items():
+            sums |= {f"fake_{each} {name}": getattr(metric, f"fake_{each}") for each in _SUMS}
+        write_atomically(path, lambda target: torch.save({"counted": counted, "sums": sums}, target))
+
+    def load(self, path: Path) -> int:
+        """Go on from sums that were saved; returns how many photos of the set they cover, 0 without a file."""
+        if not path.is_file():
+            return 0
+        content = torch.load(path, weights_only=True)
+        for metric in self._metrics.values():
+            # A metric gives no figure before its first update, though its sums are there; they are replaced now.
+            metric.update(torch.zeros(1, self.extractor.width), real=False)
+        for key, value in content["sums"].items():
+            what, _, name = key.partition(" ")
+            setattr(self._metrics[name] if name else self._first, what, value)
+        return int(content["counted"])

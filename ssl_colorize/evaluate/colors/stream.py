@@ -1,0 +1,186 @@
+"""The photos to score, cut as the protocol says, in pieces that workers prepare, each with a random other photo."""
+
+import random
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ssl_colorize.data import Photos, UnreadablePhoto, open_labelled, open_photos
+from ssl_colorize.data.labelled import TEST_FOLDERS
+from ssl_colorize.data.loading import load_steps, resized_window
+from ssl_colorize.data.photos import together
+from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS
+from ssl_colorize.data.voc import find_voc
+from ssl_colorize.errors import UserError
+
+# Other photos that are tried before a photo is given up.
+_MOST_TRIES = 30
+
+
+@dataclass(frozen=True)
+class ScoredPhotos:
+    """The photos to score.
+
+    Attributes:
+        photos: N photos.
+        labels: for each, names that may say its class: the likeliest first.
+        about: which part of what was given they are.
+    """
+
+    photos: Photos
+    labels: list[tuple[str, ...]]
+    about: str
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def limit(self, count: int | None) -> "ScoredPhotos":
+        """At most `count` of them, picked evenly over the set by a hash of their names."""
+        if count is None or count >= len(self):
+            return self
+        chosen = sorted(self.photos.by_hash(salt=b"limit")[:count])
+        about = f"{count} of the {len(self)} of {self.about}"
+        return ScoredPhotos(self.photos.take(chosen), [self.labels[index] for index in chosen], about)
+
+
+def open_scored(data: Sequence[str], *, limit: int | None = None) -> ScoredPhotos:
+    """The photos that `--data` names; of a set with a part to measure on, that part.
+
+    Of a folder that is test/ or val/ where there is one, of a VOC folder its test or val list, of a torchvision set its
+    test part. Labels are the names of the folders that a photo lies in, innermost first, or a torchvision set's.
+
+    Raises:
+        UserError: an item is unknown, missing or empty.
+    """
+    opened = [_open_item(str(item)) for item in data]
+    if len(opened) == 1:
+        return opened[0].limit(limit)
+    photos = together([each.photos for each in opened])
+    whole = ScoredPhotos(photos, _folder_labels(photos), ", ".join(each.about for each in opened))
+    return whole.limit(limit)
+
+
+def _open_item(item: str) -> ScoredPhotos:
+    path = Path(item).expanduser()
+    if item in TORCHVISION_SETS or (path.is_dir() and find_voc(path) is not None):
+        test = open_labelled([item])[1]
+        if test.multilabel:
+            return ScoredPhotos(test.photos, [()] * len(test), f"{item} (its test part)")
+        labels: list[tuple[str, ...]] = [(test.classes[number],) for number in test.labels.tolist()]
+        return ScoredPhotos(test.photos, labels, f"{item} (its test part)")
+    if path.is_dir():
+        part = next((path / name for name in TEST_FOLDERS if (path / name).is_dir()), path)
+        photos = open_photos([str(part)], split="all")
+        return ScoredPhotos(photos, _folder_labels(photos), str(part))
+    photos = open_photos([item], split="all")
+    return ScoredPhotos(photos, _folder_labels(photos), item)
+
+
+def _folder_labels(photos: Photos) -> list[tuple[str, ...]]:
+    return [tuple(reversed(PurePosixPath(photos.name(index)).parts[:-1])) for index in range(len(photos))]
+
+
+class Piece(NamedTuple):
+    """Some photos in a row."""
+
+    photos: Tensor  # (B, 3, S, S) uint8 RGB
+    others: Tensor  # (B, 3, S, S) uint8, a random other photo for each; (0, 3, S, S) where none is asked for
+    indices: list[int]  # (B,) which photos of the set these are
+    enlarged: list[bool]  # (B,) whether the photo is smaller than S
+    unreadable: dict[int, str]  # by index, what is wrong with the photos that could not be read
+
+
+@dataclass(frozen=True)
+class Others:
+    """Draws another photo for each photo, always the same one for the same name and seed."""
+
+    photos: Photos
+    same_set: bool
+    seed: int
+
+    def read(self, index: int, name: str, stamp: str, size: int) -> Image.Image | None:
+        """Another photo than the one at an index; None if none could be read."""
+        draw = random.Random(f"{self.seed} {name}").random()
+        count = len(self.photos)
+        # In the set itself the photo's own place is left out.
+        start = index + 1 + int(draw * (count - 1)) if self.same_set else int(draw * count)
+        for attempt in range(min(_MOST_TRIES, count)):
+            place = (start + attempt) % count
+            if (self.same_set and place == index) or self.photos.stamp(place) == stamp:
+                continue
+            try:
+                return self.photos.read(place, short_side=size)
+            except UnreadablePhoto:
+                continue
+        return None
+
+
+def pieces(
+    scored: ScoredPhotos, *, size: int, batch_size: int, first: int, workers: int, others: Others | None
+) -> Generator[Piece, None, None]:
+    """All photos from number `first` on, which is a multiple of `batch_size`, in order."""
+    source = _Pieces(scored.photos, size, batch_size, others)
+    yield from load_steps(source, range(first // batch_size, -(-len(scored) // batch_size)), workers)
+
+
+def piece_of(scored: ScoredPhotos, index: int, *, size: int, others: Others | None) -> Piece:
+    """One photo as `pieces` gives it; empty if it cannot be read."""
+    return _Pieces(scored.photos, size, 1, others)[index]
+
+
+class _Pieces(Dataset[Piece]):
+    def __init__(self, photos: Photos, size: int, batch_size: int, others: Others | None) -> None:
+        self.photos, self.size, self.batch_size, self.others = photos, size, batch_size, others
+
+    def __getitem__(self, step: int) -> Piece:
+        photos: list[Tensor] = []
+        others: list[Tensor] = []
+        indices: list[int] = []
+        enlarged: list[bool] = []
+        unreadable: dict[int, str] = {}
+        for index in range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.photos))):
+            try:
+                photo = self.photos.read(index, short_side=self.size)
+            except UnreadablePhoto as error:
+                unreadable[index] = str(error)
+                continue
+            if self.others is not None:
+                other = self.others.read(index, self.photos.name(index), self.photos.stamp(index), self.size)
+                if other is None:
+                    unreadable[index] = f"{self.photos.name(index)}: no other photo can be read for the method random"
+                    continue
+                others.append(cut(other, self.size))
+            photos.append(cut(photo, self.size))
+            indices.append(index)
+            enlarged.append(min(photo.size) < self.size)
+        return Piece(_stack(photos, self.size), _stack(others, self.size), indices, enlarged, unreadable)
+
+
+def cut(photo: Image.Image, size: int) -> Tensor:
+    """The centre of a photo, its short side resized to `size` px (bicubic, antialiased): (3, size, size) uint8."""
+    window = resized_window(photo, short_side=size, crop=size, across=0.5, down=0.5)
+    return torch.from_numpy(np.asarray(window).transpose(2, 0, 1).copy())
+
+
+def _stack(photos: list[Tensor], size: int) -> Tensor:
+    return torch.stack(photos) if photos else torch.empty((0, 3, size, size), dtype=torch.uint8)
+
+
+def open_others(scored: ScoredPhotos, data: Sequence[str], *, seed: int) -> Others:
+    """Where the method random takes its colours from: the photos of `data` to train on, or the scored ones.
+
+    Raises:
+        UserError: there is no other photo.
+    """
+    if data:
+        return Others(open_photos(data), same_set=False, seed=seed)
+    if len(scored) < 2:
+        raise UserError("The method random needs other photos: name some with --random-data, or score 2 or more.")
+    return Others(scored.photos, same_set=True, seed=seed)
