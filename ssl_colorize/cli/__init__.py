@@ -28,6 +28,7 @@ VERBS = {
     "finetune": "Train an encoder for classification, detection or segmentation.",
     "predict": "Run a fine-tuned model on photos.",
     "score": "Score any colours by one protocol, in one table.",
+    "study": "Ask people which photo is real, in a web page.",
     "info": "Say what a checkpoint is.",
     "bench": "Measure speed and memory against the usual way to do it.",
 }

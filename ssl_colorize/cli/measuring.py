@@ -43,25 +43,15 @@ class Run(NamedTuple):
 @contextmanager
 def measuring(verb: str, settings: Settings, out: Path | None) -> Iterator[Run]:
     """A folder with the settings in it, and a bar; a run that cannot begin leaves no folder behind."""
-    from ssl_colorize.cli.output import progress_bar
+    from ssl_colorize.cli.output import watching
     from ssl_colorize.runs import run_folder, write_config
 
     fresh = out is None or not out.exists()
     folder = run_folder(out, verb)
     write_config(folder, settings)
     try:
-        with progress_bar() as bar:
-            tasks: dict[str, Any] = {}
-
-            def watch(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    for task in tasks.values():
-                        bar.remove_task(task)
-                    tasks.clear()
-                    tasks[what] = bar.add_task(what)
-                bar.update(tasks[what], completed=done, total=total)
-
-            yield Run(folder, lambda line: bar.console.print(line, highlight=False, markup=False), watch)
+        with watching() as (say, watch):
+            yield Run(folder, say, watch)
     except UserError:
         if fresh:
             with suppress(OSError):

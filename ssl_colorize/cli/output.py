@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,3 +67,26 @@ def progress_bar() -> Progress:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeLeft(compact=True))
     return Progress(*columns, console=Console(stderr=True))
+
+
+Watch = Callable[[str, int, int], None]
+
+
+@contextmanager
+def watching() -> Iterator[tuple[Callable[[str], None], Watch]]:
+    """A bar for work in several steps, one at a time: a function that says a line above it, and one that moves it.
+
+    The second one is told what is done, how much of it, and of how many.
+    """
+    with progress_bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bar.remove_task(task)
+                tasks.clear()
+                tasks[what] = bar.add_task(what)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield lambda line: bar.console.print(line, highlight=False, markup=False), watch
