@@ -99,7 +99,11 @@ class Colorizer:
 
     def _lightness(self, rows: NDArray[Any]) -> Tensor:
         """L (1, h, W) in 0..100 of rows (h, W, 3), on the colorizer's device."""
-        return rgb_to_lightness(torch.from_numpy(rows).to(self.device).permute(2, 0, 1))
+        return rgb_to_lightness(self._tensor(rows))
+
+    def _tensor(self, rows: NDArray[Any]) -> Tensor:
+        """Rows (h, W, 3) as (3, h, W), on the colorizer's device."""
+        return torch.from_numpy(rows).to(self.device).permute(2, 0, 1)
 
     @torch.inference_mode()
     def _coarse_ab(
@@ -114,7 +118,7 @@ class Colorizer:
             raise UserError(f"The size must be at least {multiple} pixels for this network, not {short}.")
         height, width = pixels.shape[:2]
         seen = seen_size(height, width, short=short)
-        light = self._small_lightness(pixels, seen)
+        light = self._small_light(pixels, seen)
         padded = F.pad(light, (0, -seen[1] % multiple, 0, -seen[0] % multiple), mode="replicate")
         ab = predict_ab(self.pretrained, padded, temperature=temperature)[0].float()
         # The padding needs no cutting: no pixel of the photo lies over it.
@@ -122,14 +126,14 @@ class Colorizer:
         across = ab.shape[2] / padded.shape[3] * seen[1] / width
         return ab, (down, across)
 
-    def _small_lightness(self, pixels: NDArray[Any], seen: tuple[int, int]) -> Tensor:
-        """L (1, 1, h, w) of the whole photo at the size the network sees it, antialiased.
+    def _small_light(self, pixels: NDArray[Any], seen: tuple[int, int]) -> Tensor:
+        """The network's light (1, 1, h, w) in 0..100 of the whole photo at the size it sees it, antialiased.
 
         Widths first, strip by strip, then heights: the two passes of a separable filter.
         """
         narrow = []
         for rows in _strips(pixels.shape):
-            strip = self._lightness(pixels[rows]).unsqueeze(0)
+            strip = self.pretrained.model.light(self._tensor(pixels[rows])).unsqueeze(0)
             narrow.append(_resize(strip, (strip.shape[2], seen[1])))
         # Bicubic overshoots a little at hard edges.
         return _resize(torch.cat(narrow, dim=2), seen).clamp(0.0, 100.0)

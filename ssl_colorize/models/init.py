@@ -4,6 +4,7 @@ A colorization network that starts from plain random weights spends its first ep
 barely depend on the photo. Here every layer starts with responses of unit variance on real photos.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,7 @@ def initialize(
     *,
     method: Method = "kmeans",
     output_bias: Tensor | None = None,
+    keep: Sequence[str] = (),
     seed: int = 0,
 ) -> None:
     """Set a network's weights from photos, in one forward pass, layer by layer.
@@ -45,6 +47,7 @@ def initialize(
     - "plain": PyTorch's own; nothing is changed.
 
     BatchNorm's running statistics become those of these photos, so that the untrained network is usable as it is.
+    Modules of `model.own_init` (timm's bodies, with their residual branches) keep the weights that they came with.
 
     Args:
         model: changed in place, left in eval mode.
@@ -53,23 +56,28 @@ def initialize(
         output_bias: (outputs,) for the last layer, such as the log of the best constant distribution; training then
             starts from the best constant prediction. Zero if None.
         seed: of every random choice.
+        keep: names of modules that are trained already: neither weights nor statistics change.
     """
     if method == "plain":
         return
     generator = torch.Generator().manual_seed(seed)
     hooks, momenta = [], {}
-    for module in model.modules():
+    for name, module in model.named_modules():
+        if name.partition(".")[0] in keep:
+            continue
         if isinstance(module, nn.BatchNorm2d):
             # Without a momentum the statistics are the plain average: of one batch, this one.
             momenta[module] = module.momentum
             module.reset_running_stats()
             module.momentum = None
-        elif module is model.get_submodule("logits"):
+        elif name == "logits":
             hooks.append(module.register_forward_pre_hook(_OutputLayer(output_bias, generator)))
-        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and name.partition(".")[0] not in model.own_init:
             hooks.append(module.register_forward_pre_hook(_HiddenLayer(method, generator)))
     try:
         model.train()
+        for name in keep:
+            model.get_submodule(name).eval()
         model(lightness)
     finally:
         for hook in hooks:

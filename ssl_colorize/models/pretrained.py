@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_colorize.color import ab_bins, annealed_mean
 from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.models.baselines import dahl, larsson
 from ssl_colorize.models.eccv16 import released_keys
 from ssl_colorize.models.registry import ColorizationModel, create_model, list_models
 from ssl_colorize.models.weights_file import read_weights, write_weights
@@ -20,6 +21,10 @@ FORMAT = "ssl-colorize 1"
 AB_SCALE = 110.0
 RELEASED_INPUT_SIZE = 256
 _COLOR_PREFIX = "color."
+# Output channels where they are not the bins.
+_OUTPUTS = {"l2": 2, "dahl": dahl.OUTPUTS, "larsson": larsson.OUTPUTS}
+
+Objective = Literal["class", "l2", "dahl", "larsson"]
 
 
 @dataclass
@@ -33,7 +38,8 @@ class Pretrained:
         mix: share of the uniform distribution in its class weights; None if unknown or not rebalanced.
         temperature: of the annealed mean that it decodes with unless told otherwise.
         input_size: short side in pixels of the photos as it saw them in training (before cropping).
-        objective: "class" (logits over the bins) or "l2" (ab itself, in units of `AB_SCALE`).
+        objective: what the outputs are: "class" (logits over the bins), "l2" (ab itself, in units of `AB_SCALE`),
+            "dahl" (UV), "larsson" (logits over hue and chroma).
         training: figures of its training, free in form.
         source: where it came from.
     """
@@ -44,7 +50,7 @@ class Pretrained:
     mix: float | None = None
     temperature: float = 0.38
     input_size: int = RELEASED_INPUT_SIZE
-    objective: Literal["class", "l2"] = "class"
+    objective: Objective = "class"
     training: dict[str, Any] = field(default_factory=dict)
     source: str = ""
 
@@ -54,25 +60,44 @@ class Pretrained:
         return self
 
 
-def predict_ab(pretrained: Pretrained, lightness: Tensor, *, temperature: float | None = None) -> Tensor:
+def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | None = None) -> Tensor:
     """The colours that a network predicts.
 
     Args:
-        pretrained: the network; a regression network has no temperature and ignores it.
-        lightness: (B, 1, H, W) in 0..100, sides multiples of `model.multiple`.
+        pretrained: the network; only that of the class objective has a temperature, the others ignore it.
+        light: (B, 1, H, W) in 0..100, as `model.light` makes it of photos, sides multiples of `model.multiple`.
         temperature: of the annealed mean; the network's own by default.
 
     Returns:
         ab (B, 2, h, w) float32 at 1/target_stride of the input.
     """
-    return decode(pretrained, pretrained.model(lightness), temperature=temperature)
+    if temperature is None:
+        temperature = pretrained.temperature
+    return decode(pretrained.objective, pretrained.model(light), light, temperature=temperature, bins=pretrained.bins)
 
 
-def decode(pretrained: Pretrained, output: Tensor, *, temperature: float | None = None) -> Tensor:
-    """A network's raw output (B, Q or 2, h, w) as ab (B, 2, h, w) float32."""
-    if pretrained.objective == "l2":
+def decode(
+    objective: Objective, output: Tensor, light: Tensor, *, temperature: float = 0.38, bins: Tensor | None = None
+) -> Tensor:
+    """A network's raw output as colours.
+
+    Args:
+        objective: what it was trained for.
+        output: (B, Q, h, w); Q is 2 for "l2" and "dahl", 64 for "larsson".
+        light: what the network saw of the output's pixels, (B, 1, h, w) in 0..100; "class" and "l2" do not look at it.
+        temperature: of the annealed mean of "class".
+        bins: (Q, 2) of "class"; the 313 by default.
+
+    Returns:
+        ab (B, 2, h, w) float32.
+    """
+    if objective == "l2":
         return output.float() * AB_SCALE
-    return annealed_mean(output, pretrained.temperature if temperature is None else temperature, bins=pretrained.bins)
+    if objective == "dahl":
+        return dahl.decode(output, light)
+    if objective == "larsson":
+        return larsson.decode(output, light)
+    return annealed_mean(output, temperature, bins=bins)
 
 
 def save_pretrained(pretrained: Pretrained, path: Path) -> None:
@@ -127,7 +152,7 @@ def _load_own(path: Path) -> Pretrained:
         raise UserError(f"{path} is incomplete: it lacks {_COLOR_PREFIX}bins.")
     bins = tensors.pop(_COLOR_PREFIX + "bins")
     prior = tensors.pop(_COLOR_PREFIX + "prior", None)
-    outputs = 2 if about["objective"] == "l2" else len(bins)
+    outputs = _OUTPUTS.get(about["objective"], len(bins))
     model = create_model(about["model"], width=about["width"], outputs=outputs)
     load_exactly(model, tensors, where=path)
     kept = {key: about[key] for key in ("mix", "temperature", "input_size", "objective", "training")}

@@ -27,11 +27,15 @@ class ColorizationModel(nn.Module, ABC):
         feature_info: one entry a layer.
         target_stride: the output is at 1/target_stride of the input.
         multiple: heights and widths of inputs must be multiples of this.
+        chain: whether the layers are the modules of their names, run one after the other.
+        own_init: names of modules that come with their own way to begin, which `initialize` leaves alone.
     """
 
-    name: ClassVar[str]
-    target_stride: ClassVar[int]
-    multiple: ClassVar[int]
+    name: str
+    target_stride: int
+    multiple: int
+    chain: ClassVar[bool] = True
+    own_init: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, width: float, outputs: int) -> None:
         super().__init__()
@@ -69,9 +73,7 @@ class ColorizationModel(nn.Module, ABC):
         Raises:
             UserError: a layer is unknown.
         """
-        unknown = [layer for layer in layers if layer not in self.layers]
-        if unknown:
-            raise UserError(f"{self.name} has no layer {unknown[0]!r}: choose from {', '.join(self.layers)}.")
+        self.refuse_unknown(layers)
         found: dict[str, Tensor] = {}
         for name, features in self.stages(lightness):
             if name in layers:
@@ -79,6 +81,12 @@ class ColorizationModel(nn.Module, ABC):
             if len(found) == len(set(layers)):
                 break
         return found
+
+    def refuse_unknown(self, layers: Sequence[str]) -> None:
+        """Raise a UserError if one of the layers is not there."""
+        unknown = [layer for layer in layers if layer not in self.layers]
+        if unknown:
+            raise UserError(f"{self.name} has no layer {unknown[0]!r}: choose from {', '.join(self.layers)}.")
 
 
 def centred(images: Tensor) -> Tensor:
@@ -89,6 +97,8 @@ def centred(images: Tensor) -> Tensor:
 
 
 _MODELS: dict[str, Callable[..., ColorizationModel]] = {}
+# Makers of models whose names begin with "PREFIX:".
+_FAMILIES: dict[str, Callable[..., ColorizationModel]] = {}
 
 
 def register_model(name: str) -> Callable[[type[ColorizationModel]], type[ColorizationModel]]:
@@ -102,21 +112,40 @@ def register_model(name: str) -> Callable[[type[ColorizationModel]], type[Colori
     return register
 
 
+def register_family(prefix: str) -> Callable[[type[ColorizationModel]], type[ColorizationModel]]:
+    """Class decorator: `create_model` makes all "PREFIX:..." of this class, which takes the whole name first."""
+
+    def register(model: type[ColorizationModel]) -> type[ColorizationModel]:
+        _FAMILIES[prefix] = model
+        return model
+
+    return register
+
+
 def list_models() -> list[str]:
-    """Names that `create_model` knows."""
+    """Names that `create_model` knows, besides those of families ("timm:NAME")."""
     return sorted(_MODELS)
+
+
+def is_model(name: str) -> bool:
+    """Whether `create_model` knows a name, or the family that it belongs to."""
+    prefix, colon, _ = name.partition(":")
+    return name in _MODELS or (bool(colon) and prefix in _FAMILIES)
 
 
 def create_model(name: str, **options: Any) -> ColorizationModel:
     """A new network by name, with PyTorch's own random initialisation.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, or "timm:NAME" (see `models.backbone`).
         options: `width` (factor on every hidden width, default 1) and `outputs` (313 bins, or 2 for regression).
 
     Raises:
         UserError: the name is unknown.
     """
-    if name not in _MODELS:
-        raise UserError(f"Unknown model {name!r}: choose from {', '.join(list_models())}.")
-    return _MODELS[name](**options)
+    if not is_model(name):
+        families = "".join(f", {prefix}:NAME" for prefix in _FAMILIES)
+        raise UserError(f"Unknown model {name!r}: choose from {', '.join(list_models())}{families}.")
+    if name in _MODELS:
+        return _MODELS[name](**options)
+    return _FAMILIES[name.partition(":")[0]](name, **options)

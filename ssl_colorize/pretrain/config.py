@@ -1,12 +1,15 @@
 """The recipe of a pretraining run. Its defaults are the quickstart; `configs/` holds others."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ssl_colorize.config import Settings
 
 Positive = PositiveFloat
+
+# Models that are trained by an objective of their own, of the same name, and the number of their outputs.
+OWN_OBJECTIVES = {"dahl": 2, "larsson": 64}
 
 
 class Recipe(Settings):
@@ -28,10 +31,15 @@ class Recipe(Settings):
     width: Positive = Field(0.25, description="factor on every hidden width")
     init: Literal["kmeans", "lsuv", "plain"] = "lsuv"
     start: str | None = Field(None, description="a run or weights file to start from, in place of init")
+    trunk: Literal["scratch", "imagenet"] = Field(
+        "scratch", description="of dahl and larsson: imagenet begins from torchvision's VGG-16, which dahl then freezes"
+    )
     init_photos: PositiveInt = Field(64, description="photos that the initialisation looks at")
 
     # Objective
-    objective: Literal["class", "l2"] = "class"
+    objective: Literal["class", "l2", "dahl", "larsson"] = Field(
+        "class", description="dahl and larsson belong to the models of that name, and are theirs without being asked"
+    )
     rebalance: bool = True
     mix: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="share of the uniform distribution, lambda")
     neighbors: Annotated[int, Field(ge=1, le=313)] = 5
@@ -42,7 +50,7 @@ class Recipe(Settings):
     temperature: Annotated[float, Field(ge=0)] = Field(0.38, description="of the annealed mean, for decoding")
 
     # Optimisation
-    optimizer: Literal["adam", "muon"] = Field("adam", description="muon: orthogonal steps, for small budgets")
+    optimizer: Literal["adam", "muon", "sgd"] = Field("adam", description="muon: orthogonal steps, for small budgets")
     batch_size: PositiveInt = Field(32, description="of all processes together")
     steps: PositiveInt | None = 250
     epochs: Positive | None = Field(None, description="in place of steps")
@@ -53,7 +61,8 @@ class Recipe(Settings):
     )
     warmup: Annotated[int, Field(ge=0)] = Field(50, description="steps of linear warm-up")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
-    weight_decay: Annotated[float, Field(ge=0)] = Field(5.2e-7, description="coupled L2 with adam, decoupled with muon")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(5.2e-7, description="coupled L2, but decoupled with muon")
     clip: Positive | None = Field(1.0, description="largest norm of the gradient")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="decay of an average of the weights")
 
@@ -65,6 +74,14 @@ class Recipe(Settings):
     workers: Annotated[int, Field(ge=0)] = 2
     evaluate_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 50
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_objective(cls, values: Any) -> Any:
+        """A model with an objective of its own brings it along, without class weights, unless told otherwise."""
+        if isinstance(values, dict) and values.get("model") in OWN_OBJECTIVES:
+            return {"objective": values["model"], "rebalance": False} | values
+        return values
 
     @field_validator("data", mode="before")
     @classmethod
@@ -86,13 +103,18 @@ class Recipe(Settings):
             raise ValueError("milestones belong to schedule: steps, which needs them")
         if [step for step, _ in self.milestones] != sorted({step for step, _ in self.milestones}):
             raise ValueError("milestones must ascend")
-        if self.objective == "l2" and self.rebalance:
-            raise ValueError("rebalance belongs to the class objective: set rebalance to false for l2")
+        own = self.model if self.model in OWN_OBJECTIVES else None
+        if own != (self.objective if self.objective in OWN_OBJECTIVES else None):
+            raise ValueError(f"model {self.model} cannot be trained with objective {self.objective}")
+        if self.objective != "class" and self.rebalance:
+            raise ValueError(f"rebalance belongs to the class objective: set rebalance to false for {self.objective}")
+        if self.trunk == "imagenet" and (own is None or self.width != 1):
+            raise ValueError("trunk imagenet is a VGG-16, for dahl and larsson at width 1")
         return self
 
     @property
     def outputs(self) -> int:
-        return 313 if self.objective == "class" else 2
+        return 313 if self.objective == "class" else OWN_OBJECTIVES.get(self.objective, 2)
 
     @property
     def evaluation_size(self) -> int:

@@ -1,98 +1,62 @@
 """How well a network colours photos that it does not train on, beside the best constant prediction."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_colorize.color import annealed_mean
-from ssl_colorize.models.pretrained import AB_SCALE
-from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.loss import constant_cross_entropy, entropy, soft_cross_entropy, squared_error
-from ssl_colorize.pretrain.statistics import TrainingStatistics
-from ssl_colorize.pretrain.targets import Targets, make_targets
+from ssl_colorize.device import Autocast
+from ssl_colorize.pretrain.objectives import Objective
 
+# Figures that every run has, None where its objective does not know them.
+FIGURES = ("loss", "loss_constant", "cross_entropy", "kl", "chroma", "chroma_true")
 # Predictions with less than this share of the true chroma, or of its spread around one tint, look sepia.
 SEPIA_SHARE = 0.25
 
 
 @torch.no_grad()
 def evaluate(
-    network: torch.nn.Module,
-    batches: Iterable[Tensor],
-    recipe: Recipe,
-    statistics: TrainingStatistics,
-    *,
-    stride: int,
-    autocast: Any,
+    network: torch.nn.Module, batches: Iterable[Tensor], objective: Objective, *, autocast: Autocast
 ) -> dict[str, float | None]:
     """Figures on held-out photos, averaged over all of their pixels.
 
     Args:
-        network: L -> output; put into eval mode, and left there.
-        batches: (B, 3, H, W) uint8.
-        recipe: the run's.
-        statistics: of the training photos, on the network's device.
-        stride: of the targets against the photo.
+        network: the examples' inputs -> output; put into eval mode, and left there.
+        batches: (B, 3, H, W) uint8, on the network's device.
+        objective: the run's.
         autocast: makes the context that the network runs in.
 
     Returns:
         "loss" (the trained objective), "loss_constant" (the same for the best constant), "cross_entropy" (unweighted,
         nats), "kl" (that less the targets' entropy; comparable with the paper's 1.8835), "chroma" and "chroma_true"
-        (mean over pixels, ab units), "spread" and "spread_true" (root mean square distance from the mean colour).
-        Those that an L2 network does not have are None.
+        (mean over pixels, ab units), "spread" and "spread_true" (root mean square distance from the mean colour), and
+        what figures the objective has of its own. Those that it does not have are None.
     """
     network.eval()
     sums: dict[str, float] = {}
-    device = statistics.prior.device
     for photos in batches:
-        targets = make_targets(
-            photos.to(device), statistics.class_weights, stride=stride, neighbors=recipe.neighbors, sigma=recipe.sigma
-        )
+        examples = objective.examples(photos, training=False)
         with autocast():
-            output = network(targets.lightness)
-        for name, value in _batch_sums(output, targets, recipe, statistics).items():
-            sums[name] = sums.get(name, 0.0) + value
+            output = network(*examples.inputs)
+        found = objective.sums(output, examples)
+        for name, value in (found | _colour_sums(*objective.colours(output, examples))).items():
+            sums[name] = sums.get(name, 0.0) + float(value)
     pixels = sums.pop("pixels")
     means = {name: value / pixels for name, value in sums.items()}
-    figures: dict[str, float | None] = {
-        name: means.get(name)
-        for name in ("loss", "loss_constant", "cross_entropy", "kl", "chroma", "chroma_true")
-    }
+    figures: dict[str, float | None] = {name: means.get(name) for name in FIGURES}
     for suffix in ("", "_true"):
-        centre = means[f"a{suffix}"] ** 2 + means[f"b{suffix}"] ** 2
-        figures[f"spread{suffix}"] = max(0.0, means[f"square{suffix}"] - centre) ** 0.5
-    return figures
+        centre = means.pop(f"a{suffix}") ** 2 + means.pop(f"b{suffix}") ** 2
+        figures[f"spread{suffix}"] = max(0.0, means.pop(f"square{suffix}") - centre) ** 0.5
+    return figures | means
 
 
-def _batch_sums(
-    output: Tensor, targets: Targets, recipe: Recipe, statistics: TrainingStatistics
-) -> dict[str, float]:
-    pixels = targets.pixel_weights.numel()
-    if recipe.objective == "class":
-        loss, cross_entropy = soft_cross_entropy(output, targets.indices, targets.weights, targets.pixel_weights)
-        constant = constant_cross_entropy(statistics.constant, targets.indices, targets.weights)
-        predicted = annealed_mean(output, recipe.temperature)
-        sums = {
-            "loss": loss * pixels,
-            "loss_constant": (constant * targets.pixel_weights).sum(),
-            "cross_entropy": cross_entropy.sum(),
-            "kl": (cross_entropy - entropy(targets.weights)).sum(),
-        }
-    else:
-        scaled = targets.ab / AB_SCALE
-        flat = (statistics.mean_ab / AB_SCALE).view(1, 2, 1, 1).expand_as(scaled)
-        predicted = output.float() * AB_SCALE
-        sums = {
-            "loss": squared_error(output, scaled, targets.pixel_weights) * pixels,
-            "loss_constant": squared_error(flat, scaled, targets.pixel_weights) * pixels,
-        }
-    for suffix, ab in (("", predicted), ("_true", targets.ab)):
+def _colour_sums(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
+    sums = {"pixels": torch.tensor(float(true[:, 0].numel()))}
+    for suffix, ab in (("", predicted), ("_true", true)):
         sums[f"chroma{suffix}"] = ab.norm(dim=1).sum()
         sums[f"square{suffix}"] = ab.square().sum()
         sums[f"a{suffix}"], sums[f"b{suffix}"] = ab.sum(dim=(0, 2, 3))
-    return {name: float(value) for name, value in sums.items()} | {"pixels": float(pixels)}
+    return sums
 
 
 def sepia_warning(figures: dict[str, float | None]) -> str | None:

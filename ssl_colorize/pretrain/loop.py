@@ -1,4 +1,4 @@
-"""The training loop, top to bottom: photos -> lightness and soft-encoded colours -> network -> objective -> step."""
+"""The training loop, top to bottom: photos -> light and targets of their colours -> network -> objective -> step."""
 
 import math
 import signal
@@ -9,28 +9,28 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data.loading import UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.sources import open_photos
 from ssl_colorize.device import choose_autocast, choose_device
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
+from ssl_colorize.models.baselines.vgg import VGG16, imagenet_weights
 from ssl_colorize.models.init import initialize
-from ssl_colorize.models.pretrained import AB_SCALE, WEIGHTS_NAME
+from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.pretrain.checkpoint import Checkpoint, load_checkpoint, rewind_log, save_checkpoint
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.distributed import Processes, processes, synchronized
 from ssl_colorize.pretrain.holdout import evaluate
-from ssl_colorize.pretrain.loss import entropy, soft_cross_entropy, squared_error
+from ssl_colorize.pretrain.objectives import best_constant, make_objective
 from ssl_colorize.pretrain.optimizer import make_optimizer
 from ssl_colorize.pretrain.progress import RunLog, TrainingProgress
-from ssl_colorize.pretrain.statistics import count_statistics
+from ssl_colorize.pretrain.statistics import TrainingStatistics, count_statistics
 from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
-from ssl_colorize.pretrain.targets import Targets, make_targets
 from ssl_colorize.runs import write_config, write_metrics
 
 # Shorter runs log every step, longer ones about this many rows.
@@ -60,6 +60,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
         run.resume() if resume else run.begin()
         log = stack.enter_context(RunLog(folder, run.step, quiet=not group.first))
         progress = stack.enter_context(TrainingProgress(run.step, run.steps, recipe.batch_size, quiet=not group.first))
+        for words in run.notes:
+            progress.say(words)
 
         for photos in run.batches(run.step, run.steps):
             rate = learning_rate(recipe, run.step, run.steps)
@@ -104,28 +106,37 @@ class Run:
         self.model = create_model(recipe.model, width=recipe.width, outputs=recipe.outputs)
         if recipe.crop % self.model.multiple:
             raise UserError(f"crop must be a multiple of {self.model.multiple} for {recipe.model}, not {recipe.crop}.")
+        if recipe.trunk == "imagenet" and isinstance(self.model, VGG16):
+            self.model.freeze()
         self.model.to(device).to(memory_format=torch.channels_last)
+        self.notes: list[str] = []
         self.figures: dict[str, Any] = {}
         self.seconds_before, self.began = 0.0, time.monotonic()
 
     def begin(self) -> None:
         """Start at step 0: count the colours of the first training crops, initialise the network on a few of them."""
         recipe = self.recipe
+        # First, since they may not be to be had.
+        trunk = imagenet_weights() if recipe.trunk == "imagenet" and recipe.start is None else None
         self.unreadable = UnreadableLog(self.folder, len(self.photos), rank=self.group.rank)
         # Every process looks at the same photos, so that all have the same prior and the same initial network.
         first = self._read(0, math.ceil(recipe.prior_photos / recipe.batch_size), Processes())
         kept = list(islice(first, math.ceil(recipe.init_photos / recipe.batch_size)))
         # The rest is counted as it comes: all of it may be gigabytes.
-        statistics = count_statistics(chain(kept, first), recipe, stride=self.model.target_stride)
-        self.statistics = statistics.to(self.device)
-        photos = torch.cat(kept)[: recipe.init_photos]
-        constant = self.statistics.constant.log(), self.statistics.mean_ab / AB_SCALE
-        bias = constant[0] if recipe.objective == "class" else constant[1]
+        best = best_constant(recipe)
+        self._ask(count_statistics(chain(kept, first), recipe, stride=self.model.target_stride, best=best))
         if recipe.start is None:
-            lightness = rgb_to_lightness(photos.to(self.device))
-            initialize(self.model, lightness, method=recipe.init, output_bias=bias, seed=recipe.seed)
+            photos = torch.cat(kept)[: recipe.init_photos].to(self.device)
+            examples = self.objective.examples(photos, training=True)
+            initialize(
+                self.model, *examples.inputs,
+                method=recipe.init, output_bias=self.objective.output_bias, seed=recipe.seed,
+            )  # fmt: skip
+            if isinstance(self.model, VGG16) and trunk is not None:
+                self.model.load_imagenet(trunk)
         else:
-            start_from(self.model, load_pretrained(recipe.start, device=self.device), output_bias=bias)
+            trained = load_pretrained(recipe.start, device=self.device)
+            self.notes += start_from(self.model, trained, output_bias=self.objective.output_bias)
         self._equip()
         if self.group.first:
             write_config(self.folder, recipe)
@@ -135,7 +146,7 @@ class Run:
         """Take everything up where the folder's checkpoint has it."""
         checkpoint = load_checkpoint(self.folder)
         self.unreadable = UnreadableLog(self.folder, len(self.photos), rank=self.group.rank, append=True)
-        self.statistics = checkpoint.statistics.to(self.device)
+        self._ask(checkpoint.statistics)
         self.model.load_state_dict(checkpoint.model)
         self._equip()
         self.optimizer.load_state_dict(checkpoint.optimizer)
@@ -145,6 +156,11 @@ class Run:
         self.step, self.seconds_before, self.figures = checkpoint.step, checkpoint.seconds, checkpoint.figures
         if self.group.first:
             rewind_log(self.folder, self.step)
+
+    def _ask(self, statistics: TrainingStatistics) -> None:
+        """What the network is asked, which depends on how common colours are."""
+        self.statistics = statistics.to(self.device)
+        self.objective = make_objective(self.recipe, self.statistics, stride=self.model.target_stride)
 
     def _equip(self) -> None:
         """What works on the initialised network: its average, the other processes, the optimizer."""
@@ -178,14 +194,13 @@ class Run:
         """One step of the optimizer at a learning rate; returns the losses, on the device."""
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
-        targets = make_targets(
-            photos.to(self.device, non_blocking=True), self.statistics.class_weights,
-            stride=self.model.target_stride, neighbors=self.recipe.neighbors, sigma=self.recipe.sigma,
-        )  # fmt: skip
+        torch.manual_seed(step_seed(self.recipe.seed, self.step, self.group.rank))
+        examples = self.objective.examples(photos.to(self.device, non_blocking=True), training=True)
+        light, *more = examples.inputs
         self.network.train()
         with self.autocast():
-            output = self.network(targets.lightness.to(memory_format=torch.channels_last))
-        losses = objective(output, targets, self.recipe)
+            output = self.network(light.to(memory_format=torch.channels_last), *more)
+        losses = self.objective.losses(output, examples)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         if self.recipe.clip is not None:
@@ -228,10 +243,8 @@ class Run:
             self.held_out, resize=recipe.evaluation_size, crop=recipe.crop, batch_size=recipe.batch_size,
             workers=recipe.workers,
         )  # fmt: skip
-        self.figures = evaluate(
-            self.judged, (batch.photos for batch in batches), recipe, self.statistics,
-            stride=self.model.target_stride, autocast=self.autocast,
-        )  # fmt: skip
+        photos = (batch.photos.to(self.device) for batch in batches)
+        self.figures = evaluate(self.judged, photos, self.objective, autocast=self.autocast)
 
     def seconds(self) -> float:
         """Time spent on the run so far, earlier sittings included."""
@@ -286,8 +299,14 @@ class Run:
         )  # fmt: skip
 
 
-def start_from(model: ColorizationModel, trained: Pretrained, *, output_bias: Tensor) -> None:
+def start_from(model: ColorizationModel, trained: Pretrained, *, output_bias: Tensor | None) -> list[str]:
     """Give a network the weights of a trained one; its last layer starts anew where it predicts something else.
+
+    Args:
+        output_bias: (outputs,) of a last layer that starts anew.
+
+    Returns:
+        What to tell the user: whence the weights are, and which were left.
 
     Raises:
         UserError: the two are not the same network.
@@ -297,19 +316,19 @@ def start_from(model: ColorizationModel, trained: Pretrained, *, output_bias: Te
         raise UserError(
             f"Setting start: {trained.source} holds {other.name} x {other.width:g}, not {model.name} x {model.width:g}."
         )
-    weights = other.state_dict()
+    weights, left = other.state_dict(), ""
     if other.outputs != model.outputs:
-        weights |= {"logits.weight": model.state_dict()["logits.weight"], "logits.bias": output_bias}
+        weights |= {"logits.weight": model.state_dict()["logits.weight"]}
+        if output_bias is not None:
+            weights |= {"logits.bias": output_bias}
+        left = f" but for logits.weight and logits.bias: it has {other.outputs} outputs, this run {model.outputs}"
     model.load_state_dict(weights)
+    return [f"Started from the weights of {trained.source}{left}."]
 
 
-def objective(output: Tensor, targets: Targets, recipe: Recipe) -> dict[str, Tensor]:
-    """The trained objective as "loss", and what is logged beside it."""
-    if recipe.objective == "l2":
-        return {"loss": squared_error(output, targets.ab / AB_SCALE, targets.pixel_weights)}
-    loss, cross_entropy = soft_cross_entropy(output, targets.indices, targets.weights, targets.pixel_weights)
-    unweighted = cross_entropy.mean()
-    return {"loss": loss, "cross_entropy": unweighted, "kl": unweighted - entropy(targets.weights).mean()}
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Of what is random within a step (dropout, which pixels are looked at): the same however the run came there."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

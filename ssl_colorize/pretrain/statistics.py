@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +14,14 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.targets import subsampled_ab
 
+if TYPE_CHECKING:
+    from ssl_colorize.pretrain.objectives import BestConstant
+
 # The best constant gets this share of uniform mass, so that a colour the training photos lack costs it 13 nats, not
 # infinitely many. It costs 0.001 nats elsewhere.
 CONSTANT_FLOOR = 1e-3
+# Neighbouring pixels are nearly alike: networks that answer at every pixel count no more than this.
+FINEST_STRIDE = 4
 
 
 @dataclass
@@ -25,7 +31,8 @@ class TrainingStatistics:
     Attributes:
         prior: (313,) float32, smoothed, sums to 1.
         class_weights: (313,) float32, expectation 1 under the prior; ones without rebalancing.
-        constant: (313,) float32, the best constant distribution under the objective's weights.
+        constant: float32, the objective's best constant: (313,) the distribution under its weights, for "class" and
+            "l2"; (2,) UV for "dahl"; (64,) distributions of hue and chroma for "larsson".
         mean_ab: (2,) float32, the best constant colour under squared error.
     """
 
@@ -38,15 +45,24 @@ class TrainingStatistics:
         return TrainingStatistics(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
-def count_statistics(batches: Iterable[Tensor], recipe: Recipe, *, stride: int) -> TrainingStatistics:
+def count_statistics(
+    batches: Iterable[Tensor], recipe: Recipe, *, stride: int, best: "BestConstant | None" = None
+) -> TrainingStatistics:
     """Count batches of training photos (B, 3, H, W) uint8.
+
+    Args:
+        stride: of the network's output; colours are counted at every so manieth pixel, but at no more than every
+            fourth.
+        best: finds the objective's best constant, where the colours alone do not tell it.
 
     Raises:
         UserError: no photo has any colour, or the recipe's prior file is unusable.
     """
     counted = ColorStatistics(neighbors=recipe.neighbors, sigma=recipe.sigma)
     for photos in batches:
-        counted.update(subsampled_ab(photos, stride))
+        counted.update(subsampled_ab(photos, max(stride, FINEST_STRIDE)))
+        if best is not None:
+            best.update(photos)
     if counted.photos == counted.grey_photos:
         raise UserError(f"All {counted.photos} training photos looked at are grey: colorization needs colour photos.")
     prior = counted.prior(smoothing=recipe.smoothing) if recipe.prior is None else read_prior(Path(recipe.prior))
@@ -54,8 +70,11 @@ def count_statistics(batches: Iterable[Tensor], recipe: Recipe, *, stride: int) 
         class_weights = rebalance_weights(prior, recipe.mix) if recipe.rebalance else torch.ones(len(prior))
     except ValueError as error:
         raise UserError(f"Setting mix: {error}.") from None
-    constant = counted.best_constant(class_weights)
-    constant = (1 - CONSTANT_FLOOR) * constant + CONSTANT_FLOOR / len(constant)
+    if best is None:
+        constant = counted.best_constant(class_weights)
+        constant = (1 - CONSTANT_FLOOR) * constant + CONSTANT_FLOOR / len(constant)
+    else:
+        constant = best.result()
     return TrainingStatistics(prior.float(), class_weights, constant.float(), counted.mean_ab().float())
 
 

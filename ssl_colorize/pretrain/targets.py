@@ -24,6 +24,10 @@ class Targets(NamedTuple):
     weights: Tensor
     pixel_weights: Tensor
 
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return (self.lightness,)
+
 
 def subsampled_ab(photos: Tensor, stride: int) -> Tensor:
     """True colours at every stride-th pixel (paper section 5, plain subsampling).

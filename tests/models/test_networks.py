@@ -31,8 +31,8 @@ def tiny(request: pytest.FixtureRequest) -> ColorizationModel:
 
 
 def test_names() -> None:
-    assert list_models() == ["alexnet", "eccv16"]
-    with pytest.raises(UserError, match=r"'vgg'.*alexnet, eccv16"):
+    assert list_models() == ["alexnet", "dahl", "eccv16", "larsson"]
+    with pytest.raises(UserError, match=r"'vgg'.*alexnet, dahl, eccv16"):
         create_model("vgg")
     for width in (0, -1, 5, float("nan")):
         with pytest.raises(UserError, match="width"):

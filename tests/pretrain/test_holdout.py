@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ssl_colorize.color import ab_bins, rebalance_weights
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.holdout import evaluate, sepia_warning
+from ssl_colorize.pretrain.objectives import make_objective
 from ssl_colorize.pretrain.statistics import TrainingStatistics
 
 
@@ -62,7 +63,7 @@ def pixels(photos: Tensor) -> list[tuple[np.ndarray, np.ndarray, bool]]:
 
 def run(network: nn.Module, photos: Tensor, recipe: Recipe, statistics: TrainingStatistics) -> dict[str, Any]:
     # The last batch is smaller: means are over pixels and not over batches.
-    return evaluate(network, photos.split(4), recipe, statistics, stride=4, autocast=nullcontext)
+    return evaluate(network, photos.split(4), make_objective(recipe, statistics, stride=4), autocast=nullcontext)
 
 
 def spread(ab: np.ndarray) -> float:

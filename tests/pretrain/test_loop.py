@@ -21,6 +21,7 @@ from ssl_colorize.pretrain import loop
 from ssl_colorize.pretrain.checkpoint import load_checkpoint, read_log
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
+from ssl_colorize.pretrain.objectives import Objective
 from ssl_colorize.pretrain.stopping import Interrupted
 
 
@@ -50,14 +51,21 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
     """Do something in the middle of the step after `step` steps, once."""
-    original = loop.objective
+    original = loop.make_objective
     count = iter(range(10**6))
 
-    def hooked(*arguments: Any) -> dict[str, Tensor]:
-        losses = original(*arguments)
-        return (action(losses) or losses) if next(count) == step else losses
+    def hooked(*arguments: Any, **options: Any) -> Objective:
+        objective = original(*arguments, **options)
+        losses_of = objective.losses
 
-    monkeypatch.setattr(loop, "objective", hooked)
+        def losses(output: Tensor, examples: Any) -> dict[str, Tensor]:
+            losses = losses_of(output, examples)
+            return (action(losses) or losses) if next(count) == step else losses
+
+        monkeypatch.setattr(objective, "losses", losses)
+        return objective
+
+    monkeypatch.setattr(loop, "make_objective", hooked)
 
 
 def interrupt(_: object) -> None:
@@ -228,6 +236,9 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
         {"workers": 1, "init": "kmeans"},
         {"model": "alexnet", "width": 0.03},
         {"optimizer": "muon"},
+        {"model": "dahl", "objective": "dahl", "rebalance": False, "optimizer": "sgd"},
+        # Dropout, and pixels drawn at random.
+        {"model": "larsson", "objective": "larsson", "rebalance": False},
     ],
     ids=str,
 )
