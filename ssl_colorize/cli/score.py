@@ -13,7 +13,8 @@ from ssl_colorize.cli.resuming import refuse_taken, resumed_settings
 from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_colorize.evaluate.colorization import Scores, ScoreSettings
+    from ssl_colorize.evaluate.colorization import Scores
+    from ssl_colorize.evaluate.colors.config import ScoreSettings
 
 # What a resumed run may do otherwise without becoming another run.
 FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "show"})
@@ -84,7 +85,8 @@ def score(
     from time import perf_counter
 
     from ssl_colorize.cli.output import command_line, note
-    from ssl_colorize.evaluate.colorization import LINES, ScoreSettings, run_score
+    from ssl_colorize.evaluate.colorization import LINES, run_score
+    from ssl_colorize.evaluate.colors.config import ScoreSettings
     from ssl_colorize.pretrain.stopping import Interrupted
     from ssl_colorize.runs import write_metrics
 

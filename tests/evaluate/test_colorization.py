@@ -16,7 +16,8 @@ from skimage.color import rgb2lab
 from skimage.transform import resize
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colorization import ScoreSettings, run_score
+from ssl_colorize.evaluate.colorization import run_score
+from ssl_colorize.evaluate.colors.config import ScoreSettings
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 from ssl_colorize.pretrain.stopping import Interrupted
 

@@ -1,0 +1,59 @@
+"""Settings of a scoring run."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, field_validator, model_validator
+
+from ssl_colorize.album import newest_run
+from ssl_colorize.config import Settings
+from ssl_colorize.device import DeviceName
+from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.colors.methods import BUILT_IN
+from ssl_colorize.evaluate.colors.perception import LpipsNet
+
+# What switches a measure off.
+OFF = "none"
+
+
+def _usual_methods() -> tuple[str, ...]:
+    """Those that need no network, and the newest run where there is one."""
+    try:
+        return (*BUILT_IN, str(newest_run()))
+    except UserError:
+        return tuple(BUILT_IN)
+
+
+class ScoreSettings(Settings):
+    """Settings of `ssl-colorize score`."""
+
+    data: tuple[str, ...] = Field(min_length=1)
+    method: tuple[str, ...] = Field(default_factory=_usual_methods, description="truth, gray, random, RUN or NAME=RUN")
+    temperature: tuple[NonNegativeFloat, ...] = Field((), description="each network at each; its own if none is given")
+    size: Annotated[int, Field(ge=32)] = Field(256, description="side of the crops, in pixels")
+    classifier: str | None = Field(None, description="efficientnet_lite0 where it is installed; none for none")
+    labels: str | None = Field(None, description="a CSV of photo and class; folder names if not given")
+    prior: str | None = Field(None, description="a prior.npy; of the first network's training if not given")
+    prior_data: tuple[str, ...] = Field((), description="photos to count the prior of")
+    random_data: tuple[str, ...] = Field((), description="photos that random takes from; the scored ones if none")
+    lpips: LpipsNet | Literal["none"] | None = Field(None, description="alex where it can be had; none for none")
+    fid_features: str | None = Field(None, description="inception or an encoder; inception where it can be had")
+    limit: int | None = Field(None, ge=1)
+    batch_size: int = Field(16, ge=1)
+    workers: int = Field(2, ge=0)
+    device: DeviceName = "auto"
+    seed: int = 0
+    show: int = Field(12, ge=0, description="photos in the gallery")
+    checkpoint_every: int = Field(256, ge=1, description="photos after which FID's sums are saved")
+
+    @field_validator("data", "method", "prior_data", "random_data", "temperature", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | float | int) else value
+
+    @model_validator(mode="after")
+    def _one_prior(self) -> "ScoreSettings":
+        if self.prior is not None and self.prior_data:
+            raise ValueError("give a prior or photos to count it of (prior_data), not both")
+        if len(set(self.temperature)) < len(self.temperature):
+            raise ValueError("a temperature is given twice")
+        return self
