@@ -51,6 +51,11 @@ def rgb_to_lightness(rgb: Tensor) -> Tensor:
     return 116.0 * _f(luminance(rgb)) - 16.0
 
 
+def lightness_to_grey(lightness: Tensor) -> Tensor:
+    """The value that R, G and B of a grey have in common: (...) in 0..100 -> (...) float32 in [0, 1], sRGB."""
+    return _to_srgb(_lightness_to_luminance(lightness.float()).clamp(0.0, 1.0))
+
+
 def luminance(rgb: Tensor) -> Tensor:
     """CIE Y of an sRGB image: (..., 3, H, W) floats in [0, 1] or uint8 -> (..., 1, H, W) float32 in [0, 1]."""
     linear = _to_linear(rgb)

@@ -1,6 +1,7 @@
 """Networks from lightness to colour, by name."""
 
 from ssl_colorize.models import alexnet, backbone, eccv16  # noqa: F401  (they register themselves)
+from ssl_colorize.models.baselines import dahl, larsson  # noqa: F401  (likewise)
 from ssl_colorize.models.pretrained import Pretrained, load_pretrained, predict_ab, save_pretrained
 from ssl_colorize.models.registry import ColorizationModel, FeatureInfo, create_model, list_models, register_model
 

@@ -31,8 +31,7 @@ LOGIT_DEVIATION = 0.1
 @torch.no_grad()
 def initialize(
     model: ColorizationModel,
-    lightness: Tensor,
-    *,
+    *inputs: Tensor,
     method: Method = "kmeans",
     output_bias: Tensor | None = None,
     keep: Sequence[str] = (),
@@ -51,7 +50,8 @@ def initialize(
 
     Args:
         model: changed in place, left in eval mode.
-        lightness: (B, 1, H, W) in 0..100, a few dozen photos, on the model's device.
+        inputs: what the model is called with for a few dozen photos, light (B, 1, H, W) in 0..100 first, on its
+            device.
         method: see above.
         output_bias: (outputs,) for the last layer, such as the log of the best constant distribution; training then
             starts from the best constant prediction. Zero if None.
@@ -78,7 +78,7 @@ def initialize(
         model.train()
         for name in keep:
             model.get_submodule(name).eval()
-        model(lightness)
+        model(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
@@ -106,6 +106,8 @@ class _HiddenLayer:
             filters = torch.empty(layer.weight.shape)
             nn.init.orthogonal_(filters, generator=self.generator)
             layer.weight.copy_(filters)
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.mul_(_reached(layer, inputs[0]))
         response = layer.forward(inputs[0]).float()
         if self.method == "kmeans":
             deviation, mean = torch.std_mean(response, dim=(0, 2, 3))
@@ -115,6 +117,21 @@ class _HiddenLayer:
         shape = (1, -1, 1, 1) if isinstance(layer, nn.ConvTranspose2d) else (-1, 1, 1, 1)
         layer.weight.mul_(scale.view(shape) if scale.ndim else scale)
         layer.bias.copy_((-mean * scale).expand_as(layer.bias))
+
+
+def _reached(layer: nn.Conv2d, maps: Tensor) -> Tensor:
+    """1 where a tap of the kernel ever meets the maps (B, C, H, W), 0 where only padding: (k, k).
+
+    The others would never learn, and disturb where the network is shown larger photos than it was trained on.
+    """
+    sides = []
+    for axis in (0, 1):
+        padding, kernel = int(layer.padding[axis]), layer.kernel_size[axis]
+        size, stride, dilation = maps.shape[2 + axis], layer.stride[axis], layer.dilation[axis]
+        outputs = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        met = torch.arange(outputs).view(-1, 1) * stride + torch.arange(kernel) * dilation - padding
+        sides.append(((met >= 0) & (met < size)).any(0).to(maps))
+    return sides[0].view(-1, 1) * sides[1]
 
 
 class _OutputLayer:

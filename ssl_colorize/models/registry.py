@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypedDict
 import torch
 from torch import Tensor, nn
 
+from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.errors import UserError
 
 
@@ -55,6 +56,13 @@ class ColorizationModel(nn.Module, ABC):
 
     def add_layer(self, name: str, channels: int, reduction: int) -> None:
         self.feature_info.append({"num_chs": channels, "reduction": reduction, "module": name})
+
+    def light(self, rgb: Tensor) -> Tensor:
+        """What the network sees of photos: RGB (..., 3, H, W), uint8 or in [0, 1] -> (..., 1, H, W) in 0..100.
+
+        CIELAB's lightness, but for models that define grey otherwise.
+        """
+        return rgb_to_lightness(rgb)
 
     @abstractmethod
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
