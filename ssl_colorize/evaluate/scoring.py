@@ -128,14 +128,24 @@ def figures(runs: Sequence[Answers], classes: Sequence[str], *, seed: int) -> di
         low, high = np.mean(bounds, axis=0).tolist()
         average = np.mean([average_precisions(one, runs[0].truth) for one in scores], axis=0)
         found = {"map": float(np.mean(values))}
-        common = ((runs[0].truth == 1).sum(0) >= COMMON)[~np.isnan(average)]
-        if 0 < common.sum() < len(common):
-            found["map_common"] = float(average[~np.isnan(average)][common].mean())
+        found |= common_mean("map_common", average, runs[0].truth)
         per_class = {name: float(value) for name, value in zip(classes, average, strict=True) if not np.isnan(value)}
     found |= {"low": low, "high": high}
     if len(runs) > 1:
         found |= {"spread": float(np.std(values, ddof=1)), "runs": values}
     return found | {"per_class": per_class}
+
+
+def common_mean(name: str, values: NDArray[np.float64], presence: NDArray[Any]) -> dict[str, float]:
+    """The mean over the common classes by its name, where those are some of the classes and not all; else nothing.
+
+    Args:
+        values: (C,) figures of each class, NaN for classes to leave out.
+        presence: (N, C), 1 where a photo shows a class.
+    """
+    known = ~np.isnan(values)
+    common = ((presence == 1).sum(0) >= COMMON) & known
+    return {name: float(values[common].mean())} if 0 < common.sum() < known.sum() else {}
 
 
 def best_answer(answers: Sequence[Answers]) -> int:

@@ -40,6 +40,9 @@ def learning_curves(folder: str | Path, metrics: Mapping[str, Any], *, main: str
     rows = read_log(folder)
     if not rows:
         raise UserError(f"{folder / METRICS_LOG} holds no rows: give the folder of a `ssl-colorize finetune` run.")
+    # What was chosen by (`transfer.tasks.choosing_figure`).
+    common = any(f"holdout_{main}_common" in row for row in rows)
+    shown = f"{main}_common" if common else main
     figure = Figure(figsize=(8, 6.4), layout="constrained")
     losses, figures = figure.subplots(2, 1, sharex=True)
     rates = [trial["learning_rate"] for trial in metrics["trials"]]
@@ -51,14 +54,14 @@ def learning_curves(folder: str | Path, metrics: Mapping[str, Any], *, main: str
         epochs, values = (np.array([row[name] for row in mine], dtype=float) for name in ("epoch", "loss"))
         losses.plot(epochs, values, color=color, linewidth=0.6, alpha=0.3)
         losses.plot(epochs, smooth(values, len(values) // 30), color=color, linewidth=1.6, label=label)
-        looks = [(row["epoch"], 100 * row[f"holdout_{main}"]) for row in mine if f"holdout_{main}" in row]
+        looks = [(row["epoch"], 100 * row[f"holdout_{shown}"]) for row in mine if f"holdout_{shown}" in row]
         if looks:
             figures.plot(*zip(*looks, strict=True), "o-", color=color, linewidth=1.4, markersize=4)
-    _mark(figures, metrics, main=main)
+    _mark(figures, metrics, shown=shown)
     losses.set_title("Loss on the batches, and its running mean", loc="left", fontsize=11)
     losses.set_ylabel("loss")
     figures.set_title("On the photos that rate and length were chosen on", loc="left", fontsize=11)
-    figures.set_ylabel(f"{_NAMES.get(main, main)} (%)")
+    figures.set_ylabel(f"{_NAMES.get(main, main)}{', common classes' if common else ''} (%)")
     figures.set_xlabel("epoch")
     for axes in (losses, figures):
         _clean(axes)
@@ -70,14 +73,14 @@ def learning_curves(folder: str | Path, metrics: Mapping[str, Any], *, main: str
     return path
 
 
-def _mark(axes: Any, metrics: Mapping[str, Any], *, main: str) -> None:
+def _mark(axes: Any, metrics: Mapping[str, Any], *, shown: str) -> None:
     """Ring the chosen look, and draw the figure on the test photos."""
     best = max(metrics["trials"], key=lambda trial: trial["choosing"] or 0.0, default=None)
     if best is not None and best["choosing"] is not None:
         axes.plot([best["epochs"]], [100 * best["choosing"]], "o", markersize=11, markerfacecolor="none",
                   markeredgecolor=HELD_OUT, markeredgewidth=1.6, label="chosen")  # fmt: skip
-    if metrics.get(main) is not None:
-        axes.axhline(100 * metrics[main], color=CONSTANT, linestyle="--", linewidth=1.3, label="test photos")
+    if metrics.get(shown) is not None:
+        axes.axhline(100 * metrics[shown], color=CONSTANT, linestyle="--", linewidth=1.3, label="test photos")
 
 
 def write_sheets(sheets: Mapping[str, Sheet], folder: Path) -> list[Path]:

@@ -12,7 +12,6 @@ from ssl_colorize.data.annotations import AnnotatedPhotos, summary
 from ssl_colorize.data.joint import Augmentation, resized
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.scoring import COMMON
 from ssl_colorize.models.registry import FeatureInfo
 from ssl_colorize.transfer.backbone import Backbone
 from ssl_colorize.transfer.config import TransferSettings
@@ -110,9 +109,3 @@ def strides(info: Sequence[FeatureInfo]) -> list[int]:
         named = ", ".join(f"{each['module']} (stride {each['reduction']})" for each in info)
         raise UserError(f"Setting layers: a pyramid takes one layer of each stride, finest first, not {named}.")
     return found
-
-
-def common_mean(name: str, values: NDArray[np.float64], presence: NDArray[np.int8]) -> dict[str, float]:
-    """The mean over classes that at least COMMON of the photos show, by its name; nothing where there is none."""
-    common = values[((presence == 1).sum(0) >= COMMON) & ~np.isnan(values)]
-    return {name: float(common.mean())} if len(common) else {}

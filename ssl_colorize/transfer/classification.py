@@ -17,7 +17,7 @@ from ssl_colorize.data.loading import resized_window
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.scoring import Answers, figures, truth_ranks
+from ssl_colorize.evaluate.scoring import Answers, average_precisions, common_mean, figures, truth_ranks
 from ssl_colorize.models.alexnet import AlexNet
 from ssl_colorize.models.trunks import ColorizationTrunk
 from ssl_colorize.transfer.backbone import Backbone
@@ -190,7 +190,7 @@ class Classification(OnPhotos[LabelledPhotos]):
         scores, rows = torch.cat(found), torch.cat(kept).numpy()
         answers = self._answers(scores, np.asarray(part.labels)[rows])
         if indices is not None:
-            return Judged({self.main: answers.figure})
+            return Judged({self.main: answers.figure, **self._common(answers)})
         return Judged(self._figures(answers), details=(rows, self._probabilities(scores).numpy()))
 
     @torch.no_grad()
@@ -206,6 +206,13 @@ class Classification(OnPhotos[LabelledPhotos]):
             return Answers(truth, scores=scores.numpy())
         ranks = truth_ranks(scores[:, None], torch.from_numpy(truth).long())
         return Answers(truth, ranks=ranks[:, 0].numpy())
+
+    @staticmethod
+    def _common(answers: Answers) -> dict[str, float]:
+        """Of several labels, the figure of common classes."""
+        if answers.scores is None:
+            return {}
+        return common_mean("map_common", average_precisions(answers.scores, answers.truth), answers.truth)
 
     def _figures(self, answers: Answers) -> dict[str, Any]:
         """The test photos': with their intervals, and by class."""

@@ -37,10 +37,10 @@ class TransferSettings(Settings):
     scales: tuple[PositiveFloat, PositiveFloat] = Field((1.0, 1.25), description="of a training photo, against size")
 
     # Optimisation
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "muon"] = Field("sgd", description="muon: AdamW for the head")
     learning_rates: tuple[PositiveFloat, ...] = Field((1e-3, 1e-2), min_length=1, description="one is chosen")
     head_factor: PositiveFloat = Field(1.0, description="on the learning rate of the head")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
     weight_decay: NotNegative = Field(5e-4, description="of weights; neither of biases nor of normalisation")
     batch_size: PositiveInt = Field(16, description="of all processes together")
     epochs: PositiveFloat | None = 20

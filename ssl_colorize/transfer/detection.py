@@ -20,8 +20,9 @@ from ssl_colorize.data.proposals import read_proposals
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.scoring import common_mean
 from ssl_colorize.transfer import overlays
-from ssl_colorize.transfer.annotated_task import AnnotatedTask, common_mean, map_layers
+from ssl_colorize.transfer.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.transfer.backbone import Backbone
 from ssl_colorize.transfer.config import Share, TransferSettings
 from ssl_colorize.transfer.detector import Detector
@@ -164,6 +165,7 @@ class Detection(AnnotatedTask):
         matched = match(found, photos.boxes, len(self.classes))
         values = average_precisions(matched)
         figures: dict[str, Any] = {"voc_map": float(np.nanmean(values))}
+        figures |= common_mean("voc_map_common", values, photos.presence)
         if indices is None:
             figures |= self._all_figures(photos, found, matched, values)
         return Judged(figures, Found(photos, found))
@@ -176,7 +178,6 @@ class Detection(AnnotatedTask):
         return {
             "low": low,
             "high": high,
-            **common_mean("voc_map_common", values, photos.presence),
             "voc_ap": by_class,
             **coco_figures(found, photos.boxes),
         }

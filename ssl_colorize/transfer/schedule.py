@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ssl_colorize.pretrain.optimizer import muon
 from ssl_colorize.transfer.backbone import Backbone
 from ssl_colorize.transfer.config import TransferSettings
+
+_BETAS = (0.9, 0.999)  # of AdamW
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,16 @@ def make_optimizer(model: nn.Module, settings: TransferSettings) -> torch.optim.
             "params": parameters,
             "weight_decay": settings.weight_decay if decays else 0.0,
             "factor": 1.0 if body else settings.head_factor,
+            # The last layer of a head has a row a class, which is no direction to keep; and a head is small.
+            **({"use_fallback": not (body and decays)} if settings.optimizer == "muon" else {}),
         }
         for (body, decays), parameters in groups.items()
     ]
     # The rate is set before every step.
+    if settings.optimizer == "muon":
+        return muon(options, learning_rate=0.0, betas=_BETAS, weight_decay=settings.weight_decay, adam_share=1.0)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(options, lr=0.0, betas=(settings.momentum, 0.999))
+        return torch.optim.AdamW(options, lr=0.0, betas=_BETAS)
     return torch.optim.SGD(options, lr=0.0, momentum=settings.momentum)
 
 

@@ -19,9 +19,9 @@ from ssl_colorize.data.joint_batches import judging_samples, training_samples
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.scoring import DRAWS, drawn_interval
+from ssl_colorize.evaluate.scoring import DRAWS, common_mean, drawn_interval
 from ssl_colorize.transfer import overlays
-from ssl_colorize.transfer.annotated_task import AnnotatedTask, common_mean, map_layers
+from ssl_colorize.transfer.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.transfer.backbone import Backbone
 from ssl_colorize.transfer.config import TransferSettings
 from ssl_colorize.transfer.segmenter import fcn_32s, with_context
@@ -136,19 +136,17 @@ class Segmentation(AnnotatedTask):
         each = np.stack(tables)
         values = ious(each.sum(0))
         figures: dict[str, Any] = {"miou": float(np.nanmean(values))}
+        figures |= common_mean("miou_common", values, photos.presence[read])
         if indices is None:
-            figures |= self._all_figures(each, values, photos.presence[read])
+            figures |= self._all_figures(each, values)
         return Judged(figures, details)
 
-    def _all_figures(
-        self, tables: NDArray[np.int64], values: NDArray[np.float64], presence: NDArray[np.int8]
-    ) -> dict[str, Any]:
+    def _all_figures(self, tables: NDArray[np.int64], values: NDArray[np.float64]) -> dict[str, Any]:
         low, high = interval(tables, seed=self.settings.seed)
         whole = tables.sum(0)
         return {
             "low": low,
             "high": high,
-            **common_mean("miou_common", values, presence),
             "iou": {name: float(value) for name, value in zip(self.classes, values, strict=True) if value == value},
             "pixel_accuracy": float(np.trace(whole) / max(1, whole.sum())),
         }

@@ -77,7 +77,8 @@ class Task(Protocol):
         name: as in `ssl-colorize finetune NAME`.
         settings_type: the task's subclass of TransferSettings.
         settings: with whatever `trained` has to know; what follows from the photos alone is filled in.
-        main: the figure that learning rate and length are chosen by; higher is better.
+        main: the figure that learning rate and length are chosen by, or that of the common classes (`choosing_figure`);
+            higher is better.
         classes: their names, as a model's outputs are counted.
         photos: the photos to train on, without labels; preparation looks at a few.
         train_count: how many.
@@ -164,7 +165,8 @@ class Task(Protocol):
     ) -> Judged:
         """Judge a model, which it puts in eval mode, on these training photos (not augmented), or on the test photos.
 
-        The forward pass belongs under `with autocast():`. `figures` hold `main`; on the test photos (None) also what
+        The forward pass belongs under `with autocast():`. `figures` hold `main`, and as "<main>_common" that of the
+        classes with enough photos where there are also others; on the test photos (None) also what
         is costly (intervals) or many (per class), and `details`.
         """
         ...
@@ -246,7 +248,11 @@ def to_model(model: nn.Module, photos: Tensor) -> Tensor:
     return photos.to(next(model.parameters()).device, non_blocking=True)
 
 
-def checked_figure(figures: Mapping[str, Any], main: str) -> float:
-    """The figure to choose by, minus infinity where it does not exist."""
-    value = figures[main]
-    return float(value) if value is not None and value == value else float("-inf")
+def choosing_figure(figures: Mapping[str, Any], main: str) -> tuple[str, float]:
+    """The figure to choose by: its name, and its value or minus infinity where that does not exist.
+
+    It is that of the common classes where a task tells it: a class of a few photos has a figure that is mostly chance.
+    """
+    name = f"{main}_common" if f"{main}_common" in figures else main
+    value = figures[name]
+    return name, float(value) if value is not None and value == value else float("-inf")

@@ -30,7 +30,7 @@ from ssl_colorize.transfer.config import TransferSettings
 from ssl_colorize.transfer.saved import MODEL_NAME, save_finetuned
 from ssl_colorize.transfer.schedule import Length, make_optimizer, rate_factor, seed_step
 from ssl_colorize.transfer.state import Look, State, best_look, restored, stored
-from ssl_colorize.transfer.tasks import Judged, Say, Task, TrainingBatch, checked_figure, task_type
+from ssl_colorize.transfer.tasks import Judged, Say, Task, TrainingBatch, choosing_figure, task_type
 
 
 @dataclass(frozen=True)
@@ -229,10 +229,10 @@ class Run:
         figure = 0.0
         if self.group.first:
             figures = self._judge(self.choose).figures
-            figure = checked_figure(figures, self.task.main)
+            name, figure = choosing_figure(figures, self.task.main)
             numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
             row = {f"holdout_{name}": value for name, value in numbers.items() if math.isfinite(value)}
-            say(f"epoch {epoch:.4g}: {self.task.main} {100 * figure:.1f} % on the photos to choose on")
+            say(f"epoch {epoch:.4g}: {name} {100 * figure:.1f} % on the photos to choose on")
         figure = float(self.group.mean(torch.tensor([figure], device=self.device))) * self.group.world_size
         look = Look(self.state.trial, self.state.step, figure)
         self.state.looks.append(look)

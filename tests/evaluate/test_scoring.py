@@ -5,7 +5,15 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from ssl_colorize.evaluate.scoring import Answers, average_precisions, best_answer, figures, map_interval, truth_ranks
+from ssl_colorize.evaluate.scoring import (
+    Answers,
+    average_precisions,
+    best_answer,
+    common_mean,
+    figures,
+    map_interval,
+    truth_ranks,
+)
 
 
 def test_ranks_by_hand() -> None:
@@ -83,6 +91,15 @@ def test_rare_classes_are_left_out_of_the_mean_beside() -> None:
     # Where all classes are common, or none, it would say nothing new.
     assert "map_common" not in figures([Answers(labels[:, ::2], scores=runs[0].scores[:, ::2])], ("a", "c"), seed=0)
     assert "map_common" not in figures([Answers(labels[:, 1:2], scores=runs[0].scores[:, 1:2])], ("b",), seed=0)
+
+
+def test_common_classes() -> None:
+    presence = np.zeros((40, 4), np.int8)
+    presence[:20, 0] = presence[:19, 1] = presence[:, 2] = 1
+    presence[:, 3] = -1
+    values = np.asarray([0.5, 1.0, 0.25, 1.0])
+    assert common_mean("map_common", values, presence) == {"map_common": 0.375}
+    assert common_mean("map_common", values, presence[:10]) == {}
 
 
 def test_the_interval_holds_the_figure_also_of_rare_classes() -> None:

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from annotated_sets import scenes, voc_boxes
 
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.transfer.annotated_task import common_mean, map_layers
+from ssl_colorize.transfer.annotated_task import map_layers
 from ssl_colorize.transfer.config import TransferSettings
 from ssl_colorize.transfer.detection import Detection, DetectionSettings
 
@@ -60,12 +59,3 @@ def test_findings_are_told(tmp_path: Path) -> None:
     first, second = task(folder).__dict__["said"]
     assert first.startswith("Photos to train on: 1 box reaches out of its photo, clipped: Annotations/a.xml")
     assert second == "Photos to test on: 1 photo without objects, kept: Annotations/c.xml"
-
-
-def test_common_classes() -> None:
-    presence = np.zeros((40, 4), np.int8)
-    presence[:20, 0] = presence[:19, 1] = presence[:, 2] = 1
-    presence[:, 3] = -1
-    values = np.asarray([0.5, 1.0, 0.25, 1.0])
-    assert common_mean("map_common", values, presence) == {"map_common": 0.375}
-    assert common_mean("map_common", values, presence[:10]) == {}

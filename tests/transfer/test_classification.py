@@ -151,7 +151,7 @@ def test_figures_of_several_labels(several: LabelledPhotos) -> None:
     assert judged.figures["map_common"] == pytest.approx(ap["odd"])
     assert judged.figures["low"] <= judged.figures["map"] <= judged.figures["high"]
     few = task.evaluate(Brightness(), np.arange(10, 60), autocast=nullcontext)
-    assert set(few.figures) == {"map"} and few.details is None
+    assert set(few.figures) == {"map", "map_common"} and few.details is None
 
 
 def test_sheets_show_the_surest_and_the_most_mistaken(several: LabelledPhotos) -> None:

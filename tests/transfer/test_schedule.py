@@ -72,6 +72,28 @@ def test_groups_of_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(make_optimizer(model, settings(optimizer="adamw")), torch.optim.AdamW)
 
 
+def test_muon_moves_every_direction_of_the_backbone_and_leaves_the_head_to_adam(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = nn.ModuleDict({"backbone": nn.Linear(4, 4), "head": nn.Linear(4, 4)})
+    monkeypatch.setattr(schedule, "backbone_of", lambda model: model["backbone"])
+    optimizer = make_optimizer(model, settings(optimizer="muon", weight_decay=0.0, head_factor=3))
+    before = [layer.weight.detach().clone() for layer in model.values()]
+    for options in optimizer.param_groups:
+        options["lr"] = 0.1 * options["factor"]
+    for layer in model.values():
+        # Of rank one, with a little of the other directions.
+        layer.weight.grad = torch.outer(torch.ones(4), torch.ones(4)) + 0.01 * torch.eye(4)
+        layer.bias.grad = torch.ones(4)
+    optimizer.step()
+    body, head = (layer.weight.detach() - old for layer, old in zip(model.values(), before, strict=True))
+    sizes = torch.linalg.svdvals(body)
+    assert sizes.min() > 0.5 * sizes.max()
+    # AdamW moves all numbers of a gradient of one sign alike.
+    assert (head < 0).all()
+    torch.testing.assert_close(torch.linalg.svdvals(head)[1], torch.tensor(0.0), rtol=0, atol=1e-5)
+
+
 def test_the_seed_of_a_step() -> None:
     def drawn(*at: int) -> float:
         seed_step(*at)
