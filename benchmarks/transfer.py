@@ -9,8 +9,8 @@ paper's.
 
 Protocol. All networks of a task see the same photos at the same size for the same epochs, and all their layers learn.
 Of the rates in `TASKS` each network's is chosen on a fifth of the training photos, with the first seed, by the mean
-over classes that 20 of them show; it then trains on all of them, three times (seeds of the head, the order and, where there
-is no training before, the network). The test photos are read once by each. Rows: `random` and `kmeans` filters,
+over classes that 20 of them show; it then trains on all of them, three times (seeds of the head, the order and, where
+there is no training before, the network). The test photos are read once by each. Rows: `random` and `kmeans` filters,
 untrained, of the width of the first run; the runs; and `labels`, EfficientNet-Lite0 trained on ImageNet's. The
 colorization networks' heads read conv5, the last layer that the paper's alexnet has before its fully connected ones.
 The optimizer is Muon; the first run is also trained by SGD, as it comes and with BatchNorm folded and layers rescaled
@@ -159,7 +159,7 @@ def tables(folder: Path) -> None:
 
 
 def table(found: dict[str, list[dict[str, Any]]], figure: str) -> str:
-    """A row a network: the test figure over all classes and over common ones, the gaps closed, and how it was chosen."""
+    """A row a network: the test figure over all classes and over common ones, gaps closed, and how it was chosen."""
     rows: list[tuple[str, ...]] = [
         ("", f"{figure}, %", "gap closed", "of common classes", "gap closed", "chosen on", "rate")
     ]
