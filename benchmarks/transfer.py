@@ -80,7 +80,7 @@ def main() -> None:
 @click.option("--run", "runs", multiple=True, required=True, metavar="NAME=RUN")
 @click.option("--task", "tasks", multiple=True, type=click.Choice(list(TASKS)), help="All of them by default.")
 @click.option("--seeds", default=3, help="Trainings of each network.")
-@click.option("--jobs", default=max(1, (os.cpu_count() or 1) // 2), help="Trainings beside each other.")
+@click.option("--jobs", default=os.cpu_count() or 1, help="Trainings beside each other.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/transfer"))
 def measure(data: str, runs: tuple[str, ...], tasks: tuple[str, ...], seeds: int, jobs: int, out: Path) -> None:
     """Fine-tune every network on every task."""

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ssl_colorize.timm_door import open_door
+
 if TYPE_CHECKING:
     from ssl_colorize.colorize import Colorizer
     from ssl_colorize.encoder import Encoder, load_encoder
@@ -19,6 +21,10 @@ _HOMES = {
     "list_models": "ssl_colorize.models",
     "load_encoder": "ssl_colorize.encoder",
 }
+
+
+# timm.create_model("colorize_eccv16") works from here on.
+open_door()
 
 
 def __getattr__(name: str) -> Any:

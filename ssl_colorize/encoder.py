@@ -128,8 +128,9 @@ def load_encoder(source: str | Path, *, device: torch.device | str = "cpu", seed
     Args:
         source: a run folder, a .safetensors file, the authors' released .pth; "random:eccv16" (untrained) or
             "kmeans:eccv16" (data-dependent initialisation on the sample photos), with a width after @ as in
-            "random:eccv16@0.5"; "timm:NAME" (its pretrained weights, on RGB; "timm:NAME@L" on lightness),
-            "timm-random:NAME" (untrained); "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
+            "random:eccv16@0.5"; "random:timm:NAME" (untrained, as `pretrain --model timm:NAME` begins);
+            "timm:NAME" (its pretrained weights, on RGB; "timm:NAME@L" on lightness), "timm-random:NAME" (untrained);
+            "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
         device: where to put it.
         seed: of the untrained ones.
 
@@ -166,7 +167,7 @@ def _unknown(text: str) -> str:
     models = ", ".join(list_models())
     return (
         f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, random:NAME or kmeans:NAME "
-        f"(NAME of {models}; a width after @), timm:NAME, timm:NAME@L, timm-random:NAME, or {LITE0}."
+        f"(NAME of {models}; a width after @), random:timm:NAME, timm:NAME, timm:NAME@L, timm-random:NAME, or {LITE0}."
     )
 
 
@@ -185,6 +186,8 @@ def _untrained(kind: str, rest: str, seed: int) -> Trunk:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = create_model(name, width=factor).eval()
+        if kind == "kmeans" and model.own_init:
+            raise UserError(f"Encoder {kind}:{rest}: timm's networks begin as timm has it; use random:{rest}.")
         if kind == "kmeans":
             batches = training_batches(
                 open_photos(["samples"]), resize=(_INIT_SIDE, 2 * _INIT_SIDE), crop=_INIT_SIDE,

@@ -43,7 +43,8 @@ class AlexNet(ColorizationModel):
         ):  # fmt: skip
             self.add_layer(name, channels, reduction)
 
-    def normalize(self, lightness: Tensor) -> Tensor:
+    @staticmethod
+    def normalize(lightness: Tensor) -> Tensor:
         return centred(lightness)
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -61,7 +61,8 @@ class ECCV16(ColorizationModel):
         )
         self.logits = nn.Conv2d(hidden, outputs, 1)
 
-    def normalize(self, lightness: Tensor) -> Tensor:
+    @staticmethod
+    def normalize(lightness: Tensor) -> Tensor:
         return centred(lightness) / 100.0
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:

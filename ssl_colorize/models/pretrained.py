@@ -12,7 +12,7 @@ from ssl_colorize.color import ab_bins, annealed_mean
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.baselines import dahl, larsson
 from ssl_colorize.models.eccv16 import released_keys
-from ssl_colorize.models.registry import ColorizationModel, create_model, list_models
+from ssl_colorize.models.registry import ColorizationModel, create_model, is_model
 from ssl_colorize.models.weights_file import read_weights, write_weights
 
 WEIGHTS_NAME = "model.safetensors"
@@ -146,7 +146,7 @@ def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -
 
 def _load_own(path: Path) -> Pretrained:
     about, tensors = read_weights(path, format=FORMAT, writer="ssl-colorize")
-    if about["model"] not in list_models():
+    if not is_model(about["model"]):
         raise UserError(f"{path} holds a {about['model']!r}, which this version does not know.")
     if _COLOR_PREFIX + "bins" not in tensors:
         raise UserError(f"{path} is incomplete: it lacks {_COLOR_PREFIX}bins.")

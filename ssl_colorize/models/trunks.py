@@ -1,20 +1,19 @@
 """What an encoder runs: colorization networks, timm's, and a supervised classifier, all behind one face."""
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.color import lab_to_rgb, rgb_to_lab, rgb_to_lightness
-from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.color import lightness_to_grey, rgb_to_lab, rgb_to_lightness
+from ssl_colorize.errors import UserError
 from ssl_colorize.models.registry import ColorizationModel, FeatureInfo
+from ssl_colorize.models.timm_factory import make_timm
 
 LITE0 = "efficientnet_lite0"
 
@@ -98,7 +97,7 @@ class ColourTrunk(Trunk):
         if images.shape[1] == 3 and self.lightness_only:
             images = rgb_to_lightness(images)
         if images.shape[1] == 1:
-            images = _grey(images.float())
+            images = lightness_to_grey(images).repeat(1, 3, 1, 1)
         values = images.float() / 255.0 if images.dtype == torch.uint8 else images.float()
         return (values - self.get_buffer("mean")) / self.get_buffer("std")
 
@@ -107,7 +106,7 @@ class TimmTrunk(ColourTrunk):
     """Any timm model that gives feature maps; its layers are those of `features_only`."""
 
     def __init__(self, name: str, *, pretrained: bool, lightness_only: bool = False) -> None:
-        network = _create_timm(name, pretrained=pretrained)
+        network = make_timm(name, pretrained=pretrained, features_only=True)
         config = network.pretrained_cfg
         super().__init__(f"timm {name}", mean=config["mean"], std=config["std"], lightness_only=lightness_only)
         self.network = network
@@ -166,24 +165,6 @@ class Lite0Trunk(ColourTrunk):
         if "head" in layers:
             found["head"] = network._swish(network._bn1(network._conv_head(x)))
         return {name: value for name, value in found.items() if name in layers}
-
-
-def _grey(lightness: Tensor) -> Tensor:
-    """The sRGB grey of a lightness: (B, 1, H, W) in 0..100 -> (B, 3, H, W) in [0, 1]."""
-    return lab_to_rgb(torch.cat((lightness, torch.zeros_like(lightness), torch.zeros_like(lightness)), dim=1))
-
-
-def _create_timm(name: str, *, pretrained: bool) -> Any:
-    if not timm.is_model(name.split(".")[0]):
-        close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
-        hint = f" Close to it: {', '.join(close)}." if close else ""
-        raise UserError(f"timm has no model {name!r}.{hint} See timm.list_models().")
-    try:
-        return timm.create_model(name, pretrained=pretrained, features_only=True)
-    except Exception as error:
-        # The hub, the network and timm itself fail in many ways; all of them mean that there is no such encoder here.
-        hint = f" Without its weights: timm-random:{name}." if pretrained else ""
-        raise UserError(f"timm cannot make {name!r} as an encoder: {one_line(error)}{hint}") from None
 
 
 def _load_lite0() -> Any:

@@ -1,5 +1,6 @@
 """An encoder's trunk that learns on, from a layer of choice."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -9,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
+from ssl_colorize.models.graph import parameters_behind
 from ssl_colorize.models.registry import FeatureInfo
 from ssl_colorize.models.trunks import ColorizationTrunk, ColourTrunk, Trunk
 
@@ -89,7 +91,7 @@ class Backbone(nn.Module):
 
         Dropout and BatchNorm without scale have no parameters of their own, and follow what is around them.
         """
-        if isinstance(self.trunk, ColorizationTrunk):
+        if is_chain(self.trunk):
             return tuple(f"model.{layer}." for layer in self.trained)
         learning = {name.rpartition(".")[0] for name, owner in owners.items() if owner in self.trained}
         still = {name.rpartition(".")[0] for name, _ in self.trunk.named_parameters()} - learning
@@ -132,10 +134,10 @@ class ColourStem(nn.Module):
     def __init__(self, grey: nn.Conv2d) -> None:
         super().__init__()
         self.grey = grey
-        self.ab = nn.Conv2d(
-            2, grey.out_channels, grey.kernel_size, grey.stride, grey.padding, grey.dilation, bias=False  # type: ignore[arg-type]
-        )  # fmt: skip
-        nn.init.zeros_(self.ab.weight)
+        # A copy, since timm has convolutions of its own kinds.
+        self.ab = copy.deepcopy(grey)
+        self.ab.in_channels, self.ab.bias = 2, None
+        self.ab.weight = nn.Parameter(grey.weight.new_zeros(grey.out_channels, 2, *grey.kernel_size))
 
     def forward(self, lab: Tensor) -> Tensor:
         """Lab (B, 3, H, W), normalised -> (B, C, h, w)."""
@@ -153,6 +155,8 @@ def _choose_colour(trunk: Trunk, colour: bool | None, *, name: str) -> None:
         if colour and not trunk.colour:
             trunk.colour = True
             first, conv = next((name, each) for name, each in trunk.named_modules() if isinstance(each, nn.Conv2d))
+            if conv.in_channels != 1:
+                raise UserError(f"Setting colour: {name} sees light by more than one convolution: leave colour away.")
             stem = ColourStem(conv).to(conv.weight.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             trunk.set_submodule(first, stem)
     elif isinstance(trunk, ColourTrunk) and colour is not None and colour == trunk.lightness_only:
@@ -161,14 +165,19 @@ def _choose_colour(trunk: Trunk, colour: bool | None, *, name: str) -> None:
         raise UserError(f"Setting colour: {name} sees {'lightness alone' if colour else 'colour'}; {wanted}.")
 
 
+def is_chain(trunk: Trunk) -> bool:
+    """Whether the trunk is a colorization network whose layers are modules that run one after the other."""
+    return isinstance(trunk, ColorizationTrunk) and trunk.model.chain
+
+
 def layer_parameters(trunk: Trunk, layers: Sequence[str]) -> dict[str, str]:
     """The layer that each parameter belongs to: the first one, of `layers` in order, that depends on it.
 
-    A colorization network's layers are its modules of that name; of other networks autograd tells. Parameters that no
-    layer depends on are left out.
+    The layers of our chains are their modules of that name; of other networks autograd tells. Parameters that no layer
+    depends on are left out.
     """
     reached = _reached_parameters(trunk, layers)
-    if isinstance(trunk, ColorizationTrunk):
+    if is_chain(trunk):
         return {name: name.split(".")[1] for name in reached}
     return reached
 
@@ -186,16 +195,8 @@ def _reached_parameters(trunk: Trunk, layers: Sequence[str]) -> dict[str, str]:
         with torch.enable_grad():
             maps = trunk.features(photo, list(layers))
         for layer in layers:
-            waiting = [maps[layer].grad_fn]
-            while waiting:
-                node = waiting.pop()
-                if node is None or node in seen:
-                    continue
-                seen.add(node)
-                # A node that gathers a parameter's gradient holds the parameter.
-                if id(getattr(node, "variable", None)) in names:
-                    owners[names[id(node.variable)]] = layer  # type: ignore[attr-defined]
-                waiting += [following for following, _ in node.next_functions]
+            for parameter in parameters_behind(maps[layer], seen):
+                owners[names[id(parameter)]] = layer
     finally:
         for parameter, learns in before.items():
             parameter.requires_grad_(learns)

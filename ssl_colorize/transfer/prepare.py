@@ -37,7 +37,7 @@ def prepare(encoder: Encoder, *, rescale: bool, lightness: Tensor | None = None,
     Raises:
         UserError: the encoder is another network, or a layer is dead on these photos.
     """
-    if not isinstance(encoder.trunk, ColorizationTrunk):
+    if not isinstance(encoder.trunk, ColorizationTrunk) or not encoder.trunk.model.chain:
         raise UserError(
             f"Settings rescale and batchnorm: fold are for our networks, not for {encoder.name}: leave them away."
         )

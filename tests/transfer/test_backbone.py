@@ -9,9 +9,13 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.transfer.backbone import Backbone, ColourStem, layer_parameters
 from ssl_colorize.transfer.prepare import prepare
 
-SOURCES = ("random:eccv16@0.125", "random:alexnet@0.05", "timm-random:resnet10t")
+SOURCES = (
+    "random:eccv16@0.125", "random:alexnet@0.05", "timm-random:resnet10t", "random:timm:test_resnet",
+    "random:timm:test_vit,patch_size=8",
+)  # fmt: skip
 # Layers to start at, in the middle, and the deepest.
 MIDDLE = {SOURCES[0]: ("conv3", "conv5"), SOURCES[1]: ("conv2", "conv4"), SOURCES[2]: ("layer2", "layer3")}
+MIDDLE |= {SOURCES[3]: ("layer2", "layer3"), SOURCES[4]: ("blocks.1", "blocks.3")}
 
 
 def photos(count: int = 2, *, side: int = 72) -> Tensor:
@@ -103,8 +107,10 @@ def test_batchnorm_statistics_move_only_where_asked_and_only_of_layers_that_lear
     assert {name.split(".")[2] for name in changed} == {"conv3", "conv4"}
 
 
-@pytest.mark.parametrize("source", SOURCES[:2])
-@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize(
+    ("source", "fold"),
+    [*((source, fold) for source in SOURCES[:2] for fold in (False, True)), (SOURCES[3], False), (SOURCES[4], False)],
+)
 def test_colour_starts_as_the_grey_network_to_the_bit_and_then_learns(source: str, fold: bool) -> None:
     layers = MIDDLE[source]
     grey, colour = (encoder(source) for _ in range(2))
@@ -144,6 +150,11 @@ def test_colour_of_networks_on_rgb() -> None:
 def test_train_from_a_layer_that_the_head_does_not_depend_on(first: str) -> None:
     with pytest.raises(UserError, match=rf"train_from: no layer '{first}'.*all, conv1, conv2, conv3, head"):
         Backbone(load_encoder(SOURCES[0]), ("conv3",), train_from=first)
+
+
+def test_only_our_chains_can_be_folded() -> None:
+    with pytest.raises(UserError, match="are for our networks, not for random:timm:test_resnet"):
+        prepare(load_encoder(SOURCES[3]), rescale=False)
 
 
 def test_any_size_and_float_images() -> None:

@@ -38,7 +38,7 @@ class ScoreSettings(Settings):
     lpips: LpipsNet | Literal["none"] | None = Field(None, description="alex where it can be had; none for none")
     fid_features: str | None = Field(None, description="inception or an encoder; inception where it can be had")
     limit: int | None = Field(None, ge=1)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(8, ge=1)
     workers: int = Field(2, ge=0)
     device: DeviceName = "auto"
     seed: int = 0
