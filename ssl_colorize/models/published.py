@@ -54,8 +54,9 @@ def _sum_stem(model: TimmColorizer, teacher: Any, stem: str, state: dict[str, Te
     # Several channels of a colour are pixels that were moved there; the colour changes fastest.
     by_colour = weight.unflatten(1, (-1, COLOURS))
     shape = (1, 1, COLOURS, 1, 1)
-    summed = (by_colour * (model.get_buffer("std") / std).view(shape)).sum(2)
-    offset = (by_colour * ((model.get_buffer("mean") - mean) / std).view(shape)).sum((1, 2, 3, 4))
+    own_mean, own_std = (model.get_buffer(key).cpu() for key in ("mean", "std"))
+    summed = (by_colour * (own_std / std).view(shape)).sum(2)
+    offset = (by_colour * ((own_mean - mean) / std).view(shape)).sum((1, 2, 3, 4))
     state[f"{stem}.weight"] = summed
     place = _place_of_offset(model, stem)
     if place is not None:

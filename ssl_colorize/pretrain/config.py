@@ -10,6 +10,8 @@ Positive = PositiveFloat
 
 # Models that are trained by an objective of their own, of the same name, and the number of their outputs.
 OWN_OBJECTIVES = {"dahl": 2, "larsson": 64}
+# What names of timm's models begin with.
+TIMM = "timm:"
 
 
 class Recipe(Settings):
@@ -32,7 +34,8 @@ class Recipe(Settings):
     init: Literal["kmeans", "lsuv", "plain"] = "lsuv"
     start: str | None = Field(None, description="a run or weights file to start from, in place of init")
     trunk: Literal["scratch", "imagenet"] = Field(
-        "scratch", description="of dahl and larsson: imagenet begins from torchvision's VGG-16, which dahl then freezes"
+        "scratch",
+        description="imagenet begins from published weights: timm's, or torchvision's VGG-16, which dahl freezes",
     )
     init_photos: PositiveInt = Field(64, description="photos that the initialisation looks at")
 
@@ -77,10 +80,16 @@ class Recipe(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _own_objective(cls, values: Any) -> Any:
-        """A model with an objective of its own brings it along, without class weights, unless told otherwise."""
-        if isinstance(values, dict) and values.get("model") in OWN_OBJECTIVES:
-            return {"objective": values["model"], "rebalance": False} | values
+    def _own_settings(cls, values: Any) -> Any:
+        """What follows from the model, unless told otherwise.
+
+        One with an objective of its own brings it along, without class weights; timm's come in one width.
+        """
+        model = values.get("model") if isinstance(values, dict) else None
+        if model in OWN_OBJECTIVES:
+            return {"objective": model, "rebalance": False} | values
+        if isinstance(model, str) and model.startswith(TIMM):
+            return {"width": 1.0} | values
         return values
 
     @field_validator("data", mode="before")
@@ -108,8 +117,8 @@ class Recipe(Settings):
             raise ValueError(f"model {self.model} cannot be trained with objective {self.objective}")
         if self.objective != "class" and self.rebalance:
             raise ValueError(f"rebalance belongs to the class objective: set rebalance to false for {self.objective}")
-        if self.trunk == "imagenet" and (own is None or self.width != 1):
-            raise ValueError("trunk imagenet is a VGG-16, for dahl and larsson at width 1")
+        if self.trunk == "imagenet" and (own is None or self.width != 1) and not self.model.startswith(TIMM):
+            raise ValueError("trunk imagenet is for timm's models, and a VGG-16 for dahl and larsson at width 1")
         return self
 
     @property

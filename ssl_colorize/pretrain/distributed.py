@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
 from ssl_colorize.errors import UserError
@@ -110,12 +111,29 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         return normal.to(x.dtype)
 
 
+class GlobalBatchNormAct2d(GlobalBatchNorm2d):
+    """The same of timm's BatchNorm that has the activation with it."""
+
+    act: nn.Module
+    drop: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated: Tensor = self.act(self.drop(super().forward(x)))
+        return activated
+
+
+# What takes the place of which.
+_GLOBAL: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm2d: GlobalBatchNorm2d, BatchNormAct2d: GlobalBatchNormAct2d,
+}  # fmt: skip
+
+
 def synchronized(model: nn.Module, device_type: str) -> nn.Module:
     """The same network, its BatchNorms over all processes; parameters and their names stay."""
     if device_type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        # timm's knows both kinds; torch's would lose the activations.
+        converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = GlobalBatchNorm2d
+        module.__class__ = _GLOBAL.get(type(module), type(module))
     return model

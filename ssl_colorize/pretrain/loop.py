@@ -19,6 +19,7 @@ from ssl_colorize.data.sources import open_photos
 from ssl_colorize.device import choose_autocast, choose_device
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
+from ssl_colorize.models.backbone import TimmColorizer
 from ssl_colorize.models.baselines.vgg import VGG16, imagenet_weights
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
@@ -117,7 +118,9 @@ class Run:
         """Start at step 0: count the colours of the first training crops, initialise the network on a few of them."""
         recipe = self.recipe
         # First, since they may not be to be had.
-        trunk = imagenet_weights() if recipe.trunk == "imagenet" and recipe.start is None else None
+        published = recipe.trunk == "imagenet" and recipe.start is None
+        trunk = imagenet_weights() if published and isinstance(self.model, VGG16) else None
+        ready = self.model.load_imagenet() if published and isinstance(self.model, TimmColorizer) else ()
         self.unreadable = UnreadableLog(self.folder, len(self.photos), rank=self.group.rank)
         # Every process looks at the same photos, so that all have the same prior and the same initial network.
         first = self._read(0, math.ceil(recipe.prior_photos / recipe.batch_size), Processes())
@@ -130,7 +133,7 @@ class Run:
             examples = self.objective.examples(photos, training=True)
             initialize(
                 self.model, *examples.inputs,
-                method=recipe.init, output_bias=self.objective.output_bias, seed=recipe.seed,
+                method=recipe.init, output_bias=self.objective.output_bias, keep=ready, seed=recipe.seed,
             )  # fmt: skip
             if isinstance(self.model, VGG16) and trunk is not None:
                 self.model.load_imagenet(trunk)

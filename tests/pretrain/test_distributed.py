@@ -11,11 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed
+from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from ssl_colorize.pretrain.checkpoint import load_checkpoint, read_log
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.distributed import GlobalBatchNorm2d, Processes, processes, synchronized
+from ssl_colorize.pretrain.distributed import (
+    GlobalBatchNorm2d,
+    GlobalBatchNormAct2d,
+    Processes,
+    processes,
+    synchronized,
+)
 from ssl_colorize.pretrain.loop import train
 
 # So low that rounding stays rounding: Adam's steps are as long for a tiny gradient as for a large one, and a relative
@@ -176,3 +184,19 @@ def test_a_synchronized_network_keeps_its_names_and_evaluates_alike() -> None:
     assert list(changed.state_dict()) == keys
     assert sum(isinstance(module, GlobalBatchNorm2d) for module in changed.modules()) == 2
     assert torch.equal(changed.eval()(x), before)
+
+
+def test_timms_norms_keep_their_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 8, 8)
+    plain, shared = BatchNormAct2d(4), BatchNormAct2d(4)
+    assert isinstance(synchronized(nn.Sequential(shared), "cpu")[0], GlobalBatchNormAct2d)
+    # One process alone.
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda values: None)
+    torch.testing.assert_close(shared(x), plain(x))
+    assert shared(x).min() == 0 and list(shared.state_dict()) == list(plain.state_dict())
+    torch.testing.assert_close(shared.running_var, plain.running_var, rtol=0.2, atol=0)
+    assert torch.equal(shared.eval()(x), shared.act(nn.BatchNorm2d.forward(shared, x)))
+    converted = synchronized(nn.Sequential(BatchNormAct2d(4)), "cuda")[0]
+    assert isinstance(converted, nn.SyncBatchNorm) and isinstance(converted.act, nn.ReLU)
