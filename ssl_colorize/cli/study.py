@@ -228,7 +228,7 @@ def report(
 
         Console().print(rows_table(COLUMNS, study_rows(metrics), title=f"Labelled real, in {run}, %"))
     finish(
-        content, title="Sessions, and photos on the screen", as_json=as_json,
+        content, title="Sessions", as_json=as_json,
         figures={"sessions": metrics["sessions"], "shown": metrics["shown"]},
         next_step=f"look at {folder / 'study.png'}; every answer is a line of {folder / 'answers.csv'}",
     )  # fmt: skip

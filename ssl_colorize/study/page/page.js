@@ -215,7 +215,7 @@ async function pair(state) {
 }
 
 async function tell({ right, real }) {
-  say(right ? "✓ Right" : "✗ Not this time", `The ${real} photo was the real one.`);
+  say(right ? "✓ Right" : "✗ Not this time", `The ${real} one was real.`);
   $(".choices", trial).hidden = true;
   $(".feedback", trial).hidden = false;
   const button = $(".feedback button", trial);
