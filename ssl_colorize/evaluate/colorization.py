@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
-from PIL import Image
-from torch import Tensor
 
 from ssl_colorize.data import UnreadableLog
 from ssl_colorize.device import choose_device
@@ -21,41 +19,25 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.colors.classes import true_classes
 from ssl_colorize.evaluate.colors.classifiers import load_classifier
 from ssl_colorize.evaluate.colors.config import OFF, ScoreSettings
+from ssl_colorize.evaluate.colors.examples import Example, choose_examples
 from ssl_colorize.evaluate.colors.journal import Journal, Line
 from ssl_colorize.evaluate.colors.methods import Method, Random, load_methods
 from ssl_colorize.evaluate.colors.perception import INCEPTION, FrechetDistances, Lpips, LpipsNet, load_extractor
 from ssl_colorize.evaluate.colors.protocol import protocol
-from ssl_colorize.evaluate.colors.scorer import Instruments, Scorer, recolored, scenes
-from ssl_colorize.evaluate.colors.stream import Others, ScoredPhotos, open_others, open_scored, piece_of, pieces
+from ssl_colorize.evaluate.colors.scorer import Instruments, Scorer
+from ssl_colorize.evaluate.colors.stream import Others, ScoredPhotos, open_others, open_scored, pieces
 from ssl_colorize.evaluate.colors.summary import best_temperatures, heaviest_share, summarize
 from ssl_colorize.evaluate.colors.weighting import Weighting, find_weighting, kept_weighting
 from ssl_colorize.models.trunks import LITE0
 from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
 from ssl_colorize.runs import write_atomically
 
-# Files of a run. The last two are what it takes to go on beside the lines: what the run began with, and FID's sums.
-LINES, START, SUMS = "photos.jsonl", "start.json", "fid.pt"
+# Files of a run. To go on takes the lines, what it began with, and FID's sums, of which distances are left at the end.
+LINES, START, SUMS, DISTANCES = "photos.jsonl", "start.json", "fid.pt", "fid.json"
 
 Say = Callable[[str], None]
 Watch = Callable[[str, int, int], None]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Example:
-    """One photo as each method colours it.
-
-    Attributes:
-        name: the photo's.
-        photo: as it was cut.
-        pictures: by method.
-        auc: by method, in 0..1.
-    """
-
-    name: str
-    photo: Image.Image
-    pictures: dict[str, Image.Image]
-    auc: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -116,8 +98,8 @@ def run_score(
         others=None if others is None else ", ".join(settings.random_data) or "the same set",
     )  # fmt: skip
     _remark(lines, settings.size, say)
-    metrics = _metrics(settings, lines, methods, instruments, weighting) | {"protocol": text}
-    examples = _examples(settings, scorer, scored, others, lines)
+    metrics = _metrics(settings, folder, lines, methods, instruments, weighting) | {"protocol": text}
+    examples = choose_examples(scorer, scored, others, lines, size=settings.size, count=settings.show)
     return Scores(metrics, tuple(method.name for method in methods), examples)
 
 
@@ -227,9 +209,19 @@ def _all_lines(
 def _done(settings: ScoreSettings, folder: Path, journal: Journal, fid: FrechetDistances | None, total: int) -> int:
     """How many photos are scored, in whole batches: batches cut otherwise would round otherwise."""
     lines = len(journal.lines())
-    if fid is None:
-        return lines if lines == total else lines - lines % settings.batch_size
-    return fid.load(folder / SUMS)
+    if lines == total and (fid is None or (folder / DISTANCES).is_file()):
+        return lines
+    return lines - lines % settings.batch_size if fid is None else fid.load(folder / SUMS)
+
+
+def _distances(folder: Path, fid: FrechetDistances) -> dict[str, float]:
+    """Each method's FID, once all photos are counted; the sums, which are large, go."""
+    path = folder / DISTANCES
+    if not path.is_file():
+        write_atomically(path, json.dumps(fid.distances()) + "\n")
+    (folder / SUMS).unlink(missing_ok=True)
+    found: dict[str, float] = json.loads(path.read_text("utf-8"))
+    return found
 
 
 # ---- the figures -----------------------------------------------------------------------------------------------------
@@ -237,6 +229,7 @@ def _done(settings: ScoreSettings, folder: Path, journal: Journal, fid: FrechetD
 
 def _metrics(
     settings: ScoreSettings,
+    folder: Path,
     lines: list[Line],
     methods: list[Method],
     instruments: Instruments,
@@ -247,7 +240,7 @@ def _metrics(
         raise UserError(f"None of the {len(lines)} photos could be read. Check what --data points to.")
     figures = summarize(lines, methods, seed=settings.seed)
     if instruments.fid is not None and len(read) > 1:
-        for name, distance in instruments.fid.distances().items():
+        for name, distance in _distances(folder, instruments.fid).items():
             figures[name]["fid"] = distance
     metrics: dict[str, Any] = dict(figures)
     metrics |= {"photos": len(read), "not_measured": instruments.missing}
@@ -272,27 +265,3 @@ def _remark(lines: list[Line], size: int, say: Say) -> None:
     share = heaviest_share(read)
     if share is not None and len(read) > 1 and share > max(0.1, 2 / len(read)):
         say(f"One photo carries {share:.0%} of the rebalanced weight: see the interval of rebalanced AuC.")
-
-
-def _examples(
-    settings: ScoreSettings, scorer: Scorer, scored: ScoredPhotos, others: Others | None, lines: list[Line]
-) -> list[Example]:
-    """Photos at even distances over the set, as every method colours them."""
-    readable = [index for index, line in enumerate(lines) if "methods" in line]
-    count = min(settings.show, len(readable))
-    chosen = [readable[(2 * place + 1) * len(readable) // (2 * count)] for place in range(count)]
-    found = []
-    for index in chosen:
-        piece = piece_of(scored, index, size=settings.size, others=others)
-        for scene in scenes(piece, scorer.device):
-            pictures = {
-                method.name: _image(recolored(scene.lab, method.ab(scene).to(scorer.device)))
-                for method in scorer.methods
-            }
-            auc = {name: row["auc"] for name, row in lines[index]["methods"].items()}
-            found.append(Example(lines[index]["photo"], _image(scene.rgb), pictures, auc))
-    return found
-
-
-def _image(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())

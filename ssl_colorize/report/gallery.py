@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from ssl_colorize.colorize import grey
-from ssl_colorize.evaluate.colorization import Example
+from ssl_colorize.evaluate.colors.examples import Example
 from ssl_colorize.pictures import encode
 from ssl_colorize.report.sheets import photo_sheet
 from ssl_colorize.runs import write_atomically
@@ -31,7 +31,7 @@ table { border-collapse: collapse; margin-bottom: 1.5rem; }
 .photos thead th { position: sticky; top: 0; background: #fff; overflow-wrap: anywhere; }
 .figures th, .figures td { padding: .15rem .7rem; text-align: right; font-variant-numeric: tabular-nums; }
 .figures th:first-child, .figures td:first-child { text-align: left; }
-.figures thead th { border-bottom: 1px solid #aaa; }
+.figures thead th { border-bottom: 1px solid #aaa; white-space: nowrap; }
 dt { font-weight: 600; } dd { margin: 0 0 .4rem; max-width: 60rem; }
 @media (prefers-color-scheme: dark) {
   body, .photos thead th { color: #e8e8ec; background: #18181b; }

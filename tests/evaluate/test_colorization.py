@@ -145,6 +145,7 @@ def test_a_crash_leaves_no_trace_in_the_table(photo_folder: Path, network: Path,
     at.clear()
     once_more = run_score(asked, place, resume=True, watch=lambda what, done, total: at.append(done)).metrics
     assert without_times(once_more) == without_times(whole) and not at
+    assert not (place / "fid.pt").exists(), "sums that nothing needs any more"
 
 
 def test_sigterm_saves_and_says_how_to_go_on(photo_folder: Path, network: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_colorize.evaluate.colorization import Example
+from ssl_colorize.evaluate.colors.examples import Example
 from ssl_colorize.report.gallery import coloring_methods, gallery_page, gallery_sheet
 
 

@@ -116,5 +116,19 @@ def test_mistakes(asked: list[str], said: str) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(("model", "outputs"), [("alexnet", 313), ("dahl", 2), ("larsson", 64)])
+def test_other_networks_are_methods_as_well(model: str, outputs: int, tmp_path: Path, photos: Tensor) -> None:
+    objective = "class" if model == "alexnet" else model
+    network = create_model(model, width=0.0625, outputs=outputs)
+    pretrained = Pretrained(model=network, input_size=64, objective=objective)  # type: ignore[arg-type]
+    save_pretrained(pretrained, tmp_path / "model.safetensors")
+    methods = load_methods([f"it={tmp_path}"], temperatures=[0, 1], device="cpu")
+    # Only a distribution over colours has a temperature.
+    assert [method.name for method in methods] == (["it@0", "it@1"] if model == "alexnet" else ["it"])
+    assert methods[0].parameters and methods[0].features
+    ab = methods[0].ab(scene(photos[0]))
+    assert ab.shape == (2, 64, 64) and bool(ab.isfinite().all())
+
+
 def test_any_method_takes_a_name(tmp_path: Path) -> None:
     assert [method.name for method in load_methods(["a=random", "b=random", "truth"])] == ["a", "b", "truth"]
