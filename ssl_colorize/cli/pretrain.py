@@ -25,7 +25,7 @@ FROM_OUT = "from --out"
 @options.data
 @options.out
 @options.config
-@click.option("--model", metavar="NAME", help="eccv16, alexnet or timm:NAME. [default: eccv16]")
+@click.option("--model", metavar="NAME", help="eccv16, alexnet, dahl, larsson or timm:NAME. [default: eccv16]")
 @click.option("--width", type=float, metavar="FACTOR", help="Factor on the width of every layer. [default: 0.25]")
 @click.option("--steps", type=click.IntRange(min=1), metavar="N", help="Optimizer steps. [default: 250]")
 @click.option("--epochs", type=float, metavar="N", help="Passes over the photos, in place of --steps.")

@@ -86,6 +86,13 @@ def test_milestones_apply_after_the_warm_up_too() -> None:
         ({"schedule": "steps", "milestones": ((5, 1e-4), (5, 1e-5))}, "ascend"),
         ({"objective": "l2"}, "rebalance"),
         ({"objective": "huber"}, "objective"),
+        ({"model": "dahl", "objective": "l2"}, "model dahl cannot be trained with objective l2"),
+        ({"objective": "larsson", "rebalance": False}, "model eccv16 cannot be trained with objective larsson"),
+        ({"model": "larsson", "objective": "dahl"}, "model larsson cannot be trained with objective dahl"),
+        ({"model": "dahl", "rebalance": True}, "rebalance"),
+        ({"model": "dahl", "trunk": "imagenet", "width": 0.5}, "width 1"),
+        ({"trunk": "imagenet", "width": 1.0}, "dahl and larsson"),
+        ({"momentum": 1.0}, "momentum"),
         ({"init": "xavier"}, "init"),
         ({"neighbors": 0}, "neighbors"),
         ({"ema": 1.0}, "ema"),
@@ -107,3 +114,17 @@ def test_short_forms_and_derived_values() -> None:
     assert Recipe(resize=(96, 193)).evaluation_size in (144, 145)
     assert (Recipe().outputs, Recipe(objective="l2", rebalance=False).outputs) == (313, 2)
     assert Recipe.checked({"epochs": 0.5, "steps": None}).epochs == 0.5
+
+
+@pytest.mark.parametrize(("model", "outputs"), [("dahl", 2), ("larsson", 64)])
+def test_the_baselines_bring_their_objective_along(model: str, outputs: int) -> None:
+    recipe = Recipe.checked({"model": model})
+    assert (recipe.objective, recipe.rebalance, recipe.outputs) == (model, False, outputs)
+    assert Recipe.checked(recipe.model_dump(mode="json")) == recipe
+
+
+def test_larssons_recipe() -> None:
+    recipe = Recipe.resolve(file="larsson_imagenet")
+    assert (recipe.optimizer, recipe.crop, recipe.batch_size, recipe.weight_decay) == ("sgd", 352, 8, 5e-4)
+    rates = [learning_rate(recipe, step, 2_000_000) for step in (0, 999_999, 1_000_000, 1_500_000, 1_750_000)]
+    assert recipe.steps == 2_000_000 and rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5, 1e-6])
