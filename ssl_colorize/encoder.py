@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data import open_photos, training_batches
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import create_model, list_models, load_pretrained
@@ -193,7 +192,7 @@ def _untrained(kind: str, rest: str, seed: int) -> Trunk:
                 open_photos(["samples"]), resize=(_INIT_SIDE, 2 * _INIT_SIDE), crop=_INIT_SIDE,
                 batch_size=_INIT_PHOTOS, seed=seed, start=0, steps=1, workers=0,
             )  # fmt: skip
-            initialize(model, rgb_to_lightness(next(iter(batches)).photos), method="kmeans", seed=seed)
+            initialize(model, model.light(next(iter(batches)).photos), method="kmeans", seed=seed)
     return ColorizationTrunk(model, input_size=RELEASED_INPUT_SIZE)
 
 

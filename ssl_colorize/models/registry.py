@@ -64,6 +64,10 @@ class ColorizationModel(nn.Module, ABC):
         """
         return rgb_to_lightness(rgb)
 
+    def light_of(self, lightness: Tensor) -> Tensor:
+        """The same of greys that are known by their CIELAB lightness: (B, 1, H, W) in 0..100, both."""
+        return lightness
+
     @abstractmethod
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Run the network on (B, 1, H, W) in 0..100, giving each layer's map by name, "logits" last."""

@@ -73,9 +73,9 @@ class ColorizationTrunk(Trunk):
         self.input_size = input_size
 
     def prepare(self, images: Tensor) -> Tensor:
-        lightness = images.float() if images.shape[1] == 1 else rgb_to_lightness(images)
         if not self.colour:
-            return lightness
+            return self.model.light_of(images.float()) if images.shape[1] == 1 else self.model.light(images)
+        lightness = images.float() if images.shape[1] == 1 else rgb_to_lightness(images)
         ab = rgb_to_lab(images)[:, 1:] if images.shape[1] == 3 else torch.zeros_like(lightness).repeat(1, 2, 1, 1)
         return torch.cat((lightness, ab), dim=1)
 

@@ -13,7 +13,8 @@ from torchvision.models import vgg
 
 from ssl_colorize.color import rgb_to_lightness, rgb_to_luma, rgb_to_mean
 from ssl_colorize.colorize import Colorizer
-from ssl_colorize.models import ColorizationModel, create_model, load_pretrained
+from ssl_colorize.encoder import load_encoder
+from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
 from ssl_colorize.models.init import initialize
 from ssl_colorize.pretrain import loop
 from ssl_colorize.pretrain.checkpoint import read_log
@@ -112,6 +113,21 @@ def test_the_colours_of_a_photo_are_not_looked_at(recipe: Recipe, model: str) ->
     neutral = torch.full((3, 1, 1), value, dtype=torch.uint8)
     assert network.light(neutral).item() == pytest.approx(100 * value / 255, abs=1e-4)
     assert abs(rgb_to_lightness(red).item() - rgb_to_lightness(neutral).item()) > 1, "it has a grey of its own"
+
+
+@pytest.mark.parametrize("model", BASELINES)
+@torch.inference_mode()
+def test_encoders_see_what_the_network_was_trained_on(tmp_path: Path, photos: Tensor, model: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(model, width=0.0625).eval()
+    save_pretrained(Pretrained(model=network, objective=model), tmp_path / "model.safetensors")  # type: ignore[arg-type]
+    encoder = load_encoder(tmp_path)
+    maps = encoder(photos[:2], ("conv2",))["conv2"]
+    assert torch.allclose(maps, network.forward_features(network.light(photos[:2]), ("conv2",))["conv2"], atol=1e-5)
+    # Greys are the same by their lightness.
+    greys = photos[:2, :1].expand(-1, 3, -1, -1)
+    by_lightness = encoder(rgb_to_lightness(greys), ("conv2",))["conv2"]
+    assert torch.allclose(encoder(greys, ("conv2",))["conv2"], by_lightness, atol=1e-3)
 
 
 def test_the_prior_is_counted_as_for_other_networks(recipe: Recipe, tmp_path: Path) -> None:

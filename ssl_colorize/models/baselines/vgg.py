@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_colorize.color import lightness_to_grey
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.registry import ColorizationModel
 
@@ -37,6 +38,10 @@ class VGG16(ColorizationModel):
                 inputs = channels
             self.add_module(name, nn.Sequential(*layers))
             self.add_layer(name, channels, 2**number)
+
+    def light_of(self, lightness: Tensor) -> Tensor:
+        # Both baselines define grey on gamma-encoded values, and then a grey is as light as its value.
+        return 100.0 * lightness_to_grey(lightness)
 
     def convolved(self, x: Tensor) -> Iterator[tuple[str, list[Tensor]]]:
         """Run the blocks on the input (B, inputs, H, W): each one's name, and its maps after every ReLU."""
