@@ -30,6 +30,7 @@ from ssl_colorize.pretrain.holdout import evaluate
 from ssl_colorize.pretrain.objectives import best_constant, make_objective
 from ssl_colorize.pretrain.optimizer import make_optimizer
 from ssl_colorize.pretrain.progress import RunLog, TrainingProgress
+from ssl_colorize.pretrain.start import start_from
 from ssl_colorize.pretrain.statistics import TrainingStatistics, count_statistics
 from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
 from ssl_colorize.runs import write_config, write_metrics
@@ -128,18 +129,18 @@ class Run:
         # The rest is counted as it comes: all of it may be gigabytes.
         best = best_constant(recipe)
         self._ask(count_statistics(chain(kept, first), recipe, stride=self.model.target_stride, best=best))
+        photos = torch.cat(kept)[: recipe.init_photos].to(self.device)
+        inputs = self.objective.examples(photos, training=True).inputs
         if recipe.start is None:
-            photos = torch.cat(kept)[: recipe.init_photos].to(self.device)
-            examples = self.objective.examples(photos, training=True)
             initialize(
-                self.model, *examples.inputs,
+                self.model, *inputs,
                 method=recipe.init, output_bias=self.objective.output_bias, keep=ready, seed=recipe.seed,
             )  # fmt: skip
             if isinstance(self.model, VGG16) and trunk is not None:
                 self.model.load_imagenet(trunk)
         else:
             trained = load_pretrained(recipe.start, device=self.device)
-            self.notes += start_from(self.model, trained, output_bias=self.objective.output_bias)
+            self.notes.append(start_from(self.model, trained, *inputs, output_bias=self.objective.output_bias))
         self._equip()
         if self.group.first:
             write_config(self.folder, recipe)
@@ -300,33 +301,6 @@ class Run:
             self.folder, command="pretrain", metrics=metrics, config=self.recipe.model_dump(mode="json"),
             seed=self.recipe.seed, seconds=self.seconds(),
         )  # fmt: skip
-
-
-def start_from(model: ColorizationModel, trained: Pretrained, *, output_bias: Tensor | None) -> list[str]:
-    """Give a network the weights of a trained one; its last layer starts anew where it predicts something else.
-
-    Args:
-        output_bias: (outputs,) of a last layer that starts anew.
-
-    Returns:
-        What to tell the user: whence the weights are, and which were left.
-
-    Raises:
-        UserError: the two are not the same network.
-    """
-    other = trained.model
-    if (other.name, other.width) != (model.name, model.width):
-        raise UserError(
-            f"Setting start: {trained.source} holds {other.name} x {other.width:g}, not {model.name} x {model.width:g}."
-        )
-    weights, left = other.state_dict(), ""
-    if other.outputs != model.outputs:
-        weights |= {"logits.weight": model.state_dict()["logits.weight"]}
-        if output_bias is not None:
-            weights |= {"logits.bias": output_bias}
-        left = f" but for logits.weight and logits.bias: it has {other.outputs} outputs, this run {model.outputs}"
-    model.load_state_dict(weights)
-    return [f"Started from the weights of {trained.source}{left}."]
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
