@@ -116,7 +116,10 @@ def train(task: str, row: Row, *, data: str, seed: int, out: Path, jobs: int) ->
         protocol = TASKS[task]
         rates = row.rates or protocol.rates
         if seed > 0:
-            rates = (read(place(out, task, row.name, 0))["learning_rate"],)
+            first = place(out, task, row.name, 0)
+            if not (first / "metrics.json").is_file():
+                return f"{task}, {row.name}, seed {seed}: waits for seed 0"
+            rates = (read(first)["learning_rate"],)
         command = [sys.executable, "-m", "ssl_colorize", "finetune", task]
         if (folder / "checkpoint.pt").is_file():
             command += ["--resume", str(folder)]
@@ -127,7 +130,10 @@ def train(task: str, row: Row, *, data: str, seed: int, out: Path, jobs: int) ->
             command += [part for rate in rates for part in ("--learning-rate", f"{rate:g}")]
         command += ["--workers", "1", "--json"]
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": threads})
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": threads})
+        if done.returncode:
+            # The others go on; what went wrong stands above.
+            return f"{task}, {row.name}, seed {seed}: stopped with exit code {done.returncode}"
     found = read(folder)
     return f"{task}, {row.name}, seed {seed}: {percent(found[TASKS[task].figure])} at rate {found['learning_rate']:g}"
 
