@@ -39,14 +39,14 @@ class Protocol:
 
     figure: str
     flags: str
-    rates: tuple[float, ...] = (3e-4, 1e-3)
+    rates: tuple[float, ...]
 
 
 # Small photos, since the runs were trained on small ones, and for 2 cores.
 TASKS = {
-    "classification": Protocol("map", "--size 72 --crop 64 --epochs 10 --set head_factor=3"),
-    "segmentation": Protocol("miou", "--size 96 --epochs 8 --set head_factor=10"),
-    "detection": Protocol("voc_map", "--size 96 --epochs 6 --set head_factor=3"),
+    "classification": Protocol("map", "--size 72 --crop 64 --epochs 10 --set head_factor=3", (1e-4, 3e-4, 1e-3)),
+    "segmentation": Protocol("miou", "--size 96 --epochs 8 --set head_factor=10", (3e-4, 1e-3)),
+    "detection": Protocol("voc_map", "--size 96 --epochs 6 --set head_factor=3", (3e-4, 1e-3)),
 }
 MUON = "--set optimizer=muon --set weight_decay=0.01"
 SGD_RATES = (1e-3, 3e-3, 1e-2)
