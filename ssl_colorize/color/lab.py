@@ -14,6 +14,11 @@ _RGB_TO_XYZ = (
     (0.019334, 0.119193, 0.950227),
 )
 _WHITE = (0.95047, 1.0, 1.08883)
+# Rows R, G, B in linear light over columns X, Y, Z, each of these relative to white. Numbers, not tensors: exported
+# graphs cannot invert a matrix.
+_RELATIVE_XYZ_TO_RGB = (
+    torch.linalg.inv(torch.tensor(_RGB_TO_XYZ, dtype=torch.float64)) * torch.tensor(_WHITE, dtype=torch.float64)
+).tolist()
 # Below this, CIELAB's cube root is replaced by a line; the two meet within 1e-7.
 _CUBE_ROOT_FROM = 0.008856
 _LINE_SLOPE = 7.787
@@ -95,7 +100,8 @@ def into_gamut(lab: Tensor, *, steps: int = 12) -> Tensor:
     high = torch.ones_like(light)
     inside = _in_gamut(lab.float())
     for _ in range(steps):
-        if inside.all():
+        # An exported graph takes every step: it cannot end early.
+        if not torch.compiler.is_exporting() and inside.all():
             break
         middle = (low + high) / 2
         fits = _in_gamut(torch.cat((light, ab * middle), dim=-3))
@@ -184,5 +190,4 @@ def _lab_to_linear(lab: Tensor) -> Tensor:
     # Impossible colours may ask for negative light; scikit-image clips z there as well.
     f = torch.stack((fy + a / 500.0, fy, (fy - b / 200.0).clamp(min=0.0)), dim=-3)
     relative = _f_inverse(f)
-    to_xyz, white = (torch.tensor(numbers, dtype=torch.float64) for numbers in (_RGB_TO_XYZ, _WHITE))
-    return torch.einsum("cx,...xhw->...chw", (torch.linalg.inv(to_xyz) * white).to(relative), relative)
+    return torch.einsum("cx,...xhw->...chw", relative.new_tensor(_RELATIVE_XYZ_TO_RGB), relative)
