@@ -15,6 +15,7 @@ from ssl_colorize.models import create_model, list_models, load_pretrained
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import RELEASED_INPUT_SIZE
 from ssl_colorize.models.registry import FeatureInfo
+from ssl_colorize.models.released import RELEASES, is_release
 from ssl_colorize.models.trunks import LITE0, ColorizationTrunk, Lite0Trunk, TimmTrunk, Trunk
 
 Pooling = Literal["adaptive", "average", "bilinear"]
@@ -125,11 +126,11 @@ def load_encoder(source: str | Path, *, device: torch.device | str = "cpu", seed
     """An encoder from what `--encoder` says.
 
     Args:
-        source: a run folder, a .safetensors file, the authors' released .pth; "random:eccv16" (untrained) or
-            "kmeans:eccv16" (data-dependent initialisation on the sample photos), with a width after @ as in
-            "random:eccv16@0.5"; "random:timm:NAME" (untrained, as `pretrain --model timm:NAME` begins);
-            "timm:NAME" (its pretrained weights, on RGB; "timm:NAME@L" on lightness), "timm-random:NAME" (untrained);
-            "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
+        source: a run folder, a .safetensors file, the authors' released .pth, or "eccv16-release" (that file, fetched
+            if need be); "random:eccv16" (untrained) or "kmeans:eccv16" (data-dependent initialisation on the sample
+            photos), with a width after @ as in "random:eccv16@0.5"; "random:timm:NAME" (untrained, as `pretrain --model
+            timm:NAME` begins); "timm:NAME" (its pretrained weights, on RGB; "timm:NAME@L" on lightness),
+            "timm-random:NAME" (untrained); "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
         device: where to put it.
         seed: of the untrained ones.
 
@@ -147,7 +148,7 @@ def load_encoder(source: str | Path, *, device: torch.device | str = "cpu", seed
     elif text.partition("@")[0] == LITE0:
         _, at, space = text.partition("@")
         trunk = Lite0Trunk(lightness_only=_only_lightness(at, space, text))
-    elif Path(text).exists():
+    elif is_release(text) or Path(text).exists():
         pretrained = load_pretrained(source)
         trunk = ColorizationTrunk(pretrained.model, input_size=pretrained.input_size)
     else:
@@ -165,8 +166,9 @@ def _check(images: Tensor) -> None:
 def _unknown(text: str) -> str:
     models = ", ".join(list_models())
     return (
-        f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, random:NAME or kmeans:NAME "
-        f"(NAME of {models}; a width after @), random:timm:NAME, timm:NAME, timm:NAME@L, timm-random:NAME, or {LITE0}."
+        f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, {', '.join(RELEASES)}, "
+        f"random:NAME or kmeans:NAME (NAME of {models}; a width after @), random:timm:NAME, timm:NAME, timm:NAME@L, "
+        f"timm-random:NAME, or {LITE0}."
     )
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.option(
     "--checkpoint",
     metavar="RUN",
-    help="A run folder, a .safetensors file or the released .pth file. [default: the newest run under runs/]",
+    help="A run folder, a .safetensors file, the released .pth file, or eccv16-release, which is fetched. [default: "
+    "the newest run under runs/]",
 )
 @click.option(
     "--temperature",

@@ -240,4 +240,6 @@ def _read_layers(info: Sequence[FeatureInfo]) -> tuple[int, ...]:
 
 def _cells(images: Tensor, stride: int) -> tuple[int, int]:
     """Cells of a map of images (B, C, H, W), down and across."""
-    return -(-images.shape[2] // stride), -(-images.shape[3] // stride)
+    # Rounded up without negative numbers, whose division ONNX rounds the other way.
+    height, width = ((side + stride - 1) // stride for side in images.shape[2:])
+    return height, width

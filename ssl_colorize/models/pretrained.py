@@ -13,6 +13,7 @@ from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.baselines import dahl, larsson
 from ssl_colorize.models.eccv16 import released_keys
 from ssl_colorize.models.registry import ColorizationModel, create_model, is_model
+from ssl_colorize.models.released import is_release, released_file
 from ssl_colorize.models.weights_file import read_weights, write_weights
 
 WEIGHTS_NAME = "model.safetensors"
@@ -126,18 +127,22 @@ def save_pretrained(pretrained: Pretrained, path: Path) -> None:
 def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -> Pretrained:
     """Load a run folder, a weights file that `save_pretrained` wrote, or the authors' released eccv16 file.
 
-    Every key must be there and no other: a file that fits only in part is refused.
+    "eccv16-release" is that file from PyTorch's cache, or fetched (`models.released`). Every key must be there and no
+    other: a file that fits only in part is refused.
 
     Raises:
         UserError: nothing is there, or it is not a file of these kinds, or its keys or shapes do not fit.
     """
-    path = Path(source)
+    path = released_file(str(source)) if is_release(source) else Path(source)
     if path.is_dir():
         if not (path / WEIGHTS_NAME).is_file():
             raise UserError(f"{path} holds no {WEIGHTS_NAME}: give the folder of a `ssl-colorize pretrain` run.")
         path = path / WEIGHTS_NAME
     if not path.is_file():
-        raise UserError(f"No checkpoint at {source}: give a run folder, a .safetensors file or the released .pth file.")
+        raise UserError(
+            f"No checkpoint at {source}: give a run folder, a .safetensors file, the released .pth file, or "
+            "eccv16-release."
+        )
     pretrained = _load_released(path) if path.suffix in {".pth", ".pt"} else _load_own(path)
     pretrained.source = str(source)
     pretrained.model.eval()

@@ -3,9 +3,11 @@
 import ast
 import difflib
 import re
+from pathlib import Path
 from typing import Any
 
 from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.models.released import checkpoints_folder
 
 # What is decided here, not by whoever names a model.
 _RESERVED = frozenset({"in_chans", "num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir"})
@@ -49,6 +51,8 @@ def make_timm(name: str, *, pretrained: bool = False, **options: Any) -> Any:
     import timm
 
     known = name.partition(".")[0]
+    if pretrained:
+        options = local_copy(name) | options
     if not timm.is_model(known):
         close = difflib.get_close_matches(known, timm.list_models(), n=3)
         hint = f" Close to it: {', '.join(close)}." if close else ""
@@ -59,5 +63,33 @@ def make_timm(name: str, *, pretrained: bool = False, **options: Any) -> Any:
         raise
     except Exception as error:
         # The hub, the network and timm itself fail in many ways; all of them mean that there is no such model here.
-        hint = f" Without its weights: timm-random:{name}." if pretrained else ""
+        hint = f"{where_to_put(name)} Without its weights: timm-random:{name}." if pretrained else ""
         raise UserError(f"timm cannot make {name!r}: {one_line(error)}{hint}") from None
+
+
+def local_copy(name: str) -> dict[str, Any]:
+    """Options of `timm.create_model` for weights from a copy beside PyTorch's others, if one is there."""
+    place = _published(name)
+    return {"pretrained_cfg_overlay": {"file": str(place[1])}} if place and place[1].is_file() else {}
+
+
+def where_to_put(name: str) -> str:
+    """A sentence with the address of a model's weights and where a copy is looked for; empty if it has none."""
+    place = _published(name)
+    return f" Put {place[0]} at {place[1]}." if place else ""
+
+
+def _published(name: str) -> tuple[str, Path] | None:
+    """The address of a model's weights, and where a copy is looked for."""
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name, allow_unregistered=True)
+    if config is None or not (config.hf_hub_id or config.url):
+        return None
+    if not config.hf_hub_id:
+        url = str(config.url)
+        return url, checkpoints_folder() / url.rpartition("/")[2]
+    file = config.hf_hub_filename or "model.safetensors"
+    known = ".".join(filter(None, (config.architecture or name.partition(".")[0], config.tag)))
+    url = f"https://huggingface.co/{config.hf_hub_id}/resolve/main/{file}"
+    return url, checkpoints_folder() / f"{known}{Path(file).suffix}"

@@ -5,7 +5,8 @@ They are the encoders alone, without the decoder, and end in timm's classifier h
 range is [0, 1], and lightness is computed inside. With `in_chans=1` they take lightness itself, in 0..100.
 
 Weights: `checkpoint_path=` or `pretrained=True, pretrained_cfg_overlay=dict(file=...)` take a `model.safetensors` of
-`ssl-colorize pretrain`, the authors' released file, or what timm saved of these models.
+`ssl-colorize pretrain`, the authors' released file, or what timm saved of these models. `pretrained=True` alone takes
+the authors' weights of `colorize_eccv16`, fetched if need be.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.models.alexnet import AlexNet
 from ssl_colorize.models.eccv16 import ECCV16, released_keys
 from ssl_colorize.models.registry import ColorizationModel
+from ssl_colorize.models.released import RELEASES, released_file
 
 NETWORKS: dict[str, type[ECCV16] | type[AlexNet]] = {"eccv16": ECCV16, "alexnet": AlexNet}
 # Both have as many.
@@ -257,11 +259,20 @@ default_cfgs = generate_default_cfgs(
 
 
 def _make(variant: str, network: str, pretrained: bool, **options: Any) -> nn.Module:
+    if pretrained and not any(options.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay", "width")):
+        # Not as an address for timm to fetch: it would not compare the hash.
+        options["pretrained_cfg_overlay"] = _released(variant)
     made: nn.Module = build_model_with_cfg(
         ColorizeNet, variant, pretrained, network=network,
         feature_cfg={"feature_cls": ColorizeFeatures, "out_indices": tuple(range(LAYERS))}, **options,
     )  # fmt: skip
     return made
+
+
+def _released(variant: str) -> dict[str, str]:
+    """Where the released weights of a model lie, fetched and verified; empty if there are none."""
+    release = next((name for name, each in RELEASES.items() if each.architecture == variant), None)
+    return {"file": str(released_file(release))} if release else {}
 
 
 @register_model

@@ -12,6 +12,7 @@ from ssl_colorize.color import into_gamut, rgb_to_lab, to_uint8_keeping_lightnes
 from ssl_colorize.colorize import Colorizer, grey
 from ssl_colorize.data.images import find_photos, photo_size, read_photo
 from ssl_colorize.errors import UserError
+from ssl_colorize.models.released import is_release
 from ssl_colorize.study.files import as_tensor, picture_path, square
 
 # How far the aspects of a photo and its coloured version may be apart, from rounding their sizes.
@@ -151,6 +152,8 @@ def named_source(given: str) -> tuple[str, str]:
 
 
 def _holds_weights(path: Path) -> bool:
+    if is_release(path):
+        return True
     if not path.exists():
         raise UserError(f"No network or folder at {path}: give --method NAME=RUN or NAME=FOLDER, gray, or random.")
     return path.is_file() or (path / "model.safetensors").is_file()

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.models.released import checkpoints_folder
+from ssl_colorize.models.timm_factory import local_copy, where_to_put
 from ssl_colorize.models.trunks import LITE0, Lite0Trunk
 
 # What timm and others crop to in testing, where a model does not say it.
@@ -116,10 +118,10 @@ def _timm(source: str, name: str, device: torch.device) -> Classifier:
     if not timm.is_model(name.split(".")[0]):
         raise UserError(f"timm has no model {name!r}: see timm.list_models().")
     try:
-        network: Any = timm.create_model(name, pretrained=True)
+        network: Any = timm.create_model(name, pretrained=True, **local_copy(name))
     except Exception as error:
         # The hub, the network and timm itself fail in many ways; all of them mean that it cannot be had here.
-        raise UserError(f"timm cannot load {name!r}: {one_line(error)}") from None
+        raise UserError(f"timm cannot load {name!r}: {one_line(error)}{where_to_put(name)}") from None
     config: dict[str, Any] = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
     _check_classes(source, network.num_classes)
     size = int(config["input_size"][-1])
@@ -141,7 +143,9 @@ def _torchvision(source: str, name: str, device: torch.device) -> Classifier:
     try:
         network = models.get_model(name, weights=weights)
     except (OSError, RuntimeError, ValueError) as error:
-        raise UserError(f"torchvision cannot load {name!r}: {one_line(error)}") from None
+        raise UserError(
+            f"torchvision cannot load {name!r}: {one_line(error)}. Put {weights.url} into {checkpoints_folder()}."
+        ) from None
     _check_classes(source, len(weights.meta["categories"]))
     prepare = weights.transforms()
     about = f"torchvision's {type(prepare).__name__}, resized to {prepare.resize_size[0]}, crop {prepare.crop_size[0]}"

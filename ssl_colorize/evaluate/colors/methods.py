@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssl_colorize.color import rgb_to_lab
 from ssl_colorize.colorize import Colorizer
 from ssl_colorize.errors import UserError
+from ssl_colorize.models.released import is_release
 
 # What a metrics.json holds beside the methods.
 RESERVED = frozenset({"protocol", "photos", "not_measured", "best_temperature", "rebalancing"})
@@ -151,7 +152,7 @@ def _load(name: str, source: str, temperatures: Sequence[float], device: str) ->
     try:
         colorizer = Colorizer.load(source, device=device)
     except UserError as error:
-        if not Path(source).exists():
+        if not Path(source).exists() and not is_release(source):
             raise UserError(
                 f"No method {source!r}: --method takes truth, gray, random, or NAME=RUN with a run folder or a file."
             ) from None
