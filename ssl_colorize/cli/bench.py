@@ -49,7 +49,7 @@ def bench(
     # The profiler that counts memory writes its own messages to standard error unless told before torch is imported.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from ssl_colorize.bench import BenchSettings, measure, targets_of
-    from ssl_colorize.cli.output import command_line, finish, note
+    from ssl_colorize.cli.output import command_line, finish, note, results
     from ssl_colorize.report.tables import rows_table
     from ssl_colorize.runs import run_folder, write_config, write_metrics
 
@@ -68,9 +68,7 @@ def bench(
         seconds=perf_counter() - started,
     )
     if not as_json:
-        from rich.console import Console
-
-        Console().print(rows_table(("what", "measured", "wanted", "holds"), targets_of(metrics)))
+        results().print(rows_table(("what", "measured", "wanted", "holds"), targets_of(metrics)))
     finish(
         content,
         title=f"eccv16 x {settings.width:g}, in {folder}",

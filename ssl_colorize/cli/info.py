@@ -31,11 +31,10 @@ def info(source: str, as_json: bool) -> None:
 
 
 def _show(about: dict[str, Any]) -> None:
-    from rich.console import Console
-
+    from ssl_colorize.cli.output import results
     from ssl_colorize.report.tables import figures_table, rows_table
 
-    console = Console()
+    console = results()
     head = {name: value for name, value in about.items() if name not in ("source", "layers", "training")}
     units = {"megabytes": "MB", "prior_entropy": "prior entropy, nats", "input_size": "input size, px"}
     console.print(figures_table({units.get(name, name): value for name, value in head.items()}, title=about["source"]))

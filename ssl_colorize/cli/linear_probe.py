@@ -135,9 +135,8 @@ def _report(settings: ProbeSettings, folder: Path, metrics: dict[str, Any], seco
 
 def _print(metrics: dict[str, Any], *, title: str) -> None:
     """One row a layer, in percent."""
-    from rich.console import Console
-
     from ssl_colorize.cli.measuring import interval, percent
+    from ssl_colorize.cli.output import results
     from ssl_colorize.report.probe_plot import layers_of
     from ssl_colorize.report.tables import rows_table
 
@@ -160,4 +159,4 @@ def _print(metrics: dict[str, Any], *, title: str) -> None:
             cells["random"] = percent(metrics["random"][layer][main])
         rows.append((layer, *(cells[key] for key in titles if key in cells)))
     shown = [text for key, text in titles.items() if key in cells]
-    Console().print(rows_table(("layer", *shown), rows, title=title))
+    results().print(rows_table(("layer", *shown), rows, title=title))

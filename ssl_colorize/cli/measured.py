@@ -87,23 +87,17 @@ def title_of(settings: ExtractionSettings, folder: Path, seconds: float) -> str:
     return f"{settings.encoder} on {', '.join(settings.data)}, in {folder}, after {duration(seconds)}"
 
 
-def end(
-    content: Mapping[str, Any], tables: Sequence[Table], *, next_step: str, as_json: bool, width: int | None = None
-) -> None:
-    """Print the tables, or metrics.json as JSON, and what comes next.
-
-    Args:
-        width: in characters, of what is printed; by default the terminal's.
-    """
+def end(content: Mapping[str, Any], tables: Sequence[Table], *, next_step: str, as_json: bool) -> None:
+    """Print the tables, or metrics.json as JSON, and what comes next."""
     import json
 
-    from rich.console import Console
+    from ssl_colorize.cli.output import results
 
     if as_json:
         click.echo(json.dumps(content, indent=2))
     else:
         for table in tables:
-            Console(width=width).print(table)
+            results().print(table)
     click.echo(f"Next: {next_step}", err=as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,11 @@ import click
 from ssl_colorize.cli import COMMAND
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
+
+# Characters of a line that nothing is too long for.
+WHOLE = 1000
 
 
 def command_line() -> str:
@@ -24,6 +29,13 @@ def command_line() -> str:
 def note(text: str) -> None:
     """Chatter: goes to standard error, so that results can be piped."""
     click.echo(text, err=True)
+
+
+def results() -> Console:
+    """Where results are printed: as wide as the terminal; into a file or a pipe, as wide as they are."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WHOLE)
 
 
 def finish(
@@ -41,11 +53,9 @@ def finish(
     if as_json:
         click.echo(json.dumps(content, indent=2))
     else:
-        from rich.console import Console
-
         from ssl_colorize.report.tables import figures_table
 
-        Console().print(figures_table(content["metrics"] if figures is None else figures, title=title))
+        results().print(figures_table(content["metrics"] if figures is None else figures, title=title))
     click.echo(f"Next: {next_step}", err=as_json)
 
 

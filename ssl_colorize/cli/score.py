@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # What a resumed run may do otherwise without becoming another run.
 FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "show"})
-# Characters a line, more than any table has.
-_WHOLE = 1000
 METHOD = (
     "truth, gray, random, a run folder, a weights file, or NAME=RUN; may be given again. [default: the first three, "
     "and the newest run]"
@@ -116,12 +114,8 @@ def score(
 
 def _report(settings: ScoreSettings, folder: Path, scores: Scores, content: dict[str, Any], *, as_json: bool) -> None:
     """The table on the terminal and as Markdown, the gallery, and what could not be measured."""
-    import sys
-
-    from rich.console import Console
-
     from ssl_colorize.cli.measured import end
-    from ssl_colorize.cli.output import note
+    from ssl_colorize.cli.output import note, results
     from ssl_colorize.report.scores import best_table, markdown, score_tables
     from ssl_colorize.report.tables import duration
     from ssl_colorize.runs import write_atomically
@@ -131,9 +125,8 @@ def _report(settings: ScoreSettings, folder: Path, scores: Scores, content: dict
     title = f"{metrics['photos']} photos of {', '.join(settings.data)}, in {folder}"
     drawn = _draw(settings, folder, scores, title)
     # A file takes the table whole; a terminal gets it in two halves where it is narrow.
-    width = Console().width if sys.stdout.isatty() else _WHOLE
     whole_title = f"{title}, after {duration(content['seconds'])}"
-    tables = score_tables(metrics, scores.methods, title=whole_title, width=width)
+    tables = score_tables(metrics, scores.methods, title=whole_title, width=results().width)
     tables += [best_table(metrics["best_temperature"])] if "best_temperature" in metrics else []
     for name, text in metrics["protocol"].items():
         note(f"{name.replace('_', ' ')}: {text}.")
@@ -146,7 +139,6 @@ def _report(settings: ScoreSettings, folder: Path, scores: Scores, content: dict
         tables,
         next_step=f"look at {drawn}; the table is also in {folder / 'table.md'}",
         as_json=as_json,
-        width=width,
     )
 
 

@@ -191,7 +191,7 @@ def report(
     """
     from time import perf_counter
 
-    from ssl_colorize.cli.output import command_line, finish
+    from ssl_colorize.cli.output import command_line, finish, results
     from ssl_colorize.report.study import COLUMNS, study_plot, study_rows
     from ssl_colorize.report.tables import rows_table
     from ssl_colorize.runs import run_folder, write_atomically, write_config, write_metrics
@@ -224,9 +224,7 @@ def report(
         seconds=perf_counter() - started,
     )
     if not as_json:
-        from rich.console import Console
-
-        Console().print(rows_table(COLUMNS, study_rows(metrics), title=f"Labelled real, in {run}, %"))
+        results().print(rows_table(COLUMNS, study_rows(metrics), title=f"Labelled real, in {run}, %"))
     finish(
         content, title="Sessions", as_json=as_json,
         figures={"sessions": metrics["sessions"], "shown": metrics["shown"]},

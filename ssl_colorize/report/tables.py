@@ -57,7 +57,8 @@ def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
     table = Table(title=title, box=box.SIMPLE, header_style="bold", title_justify="left", title_style="bold")
     for place, column in enumerate(columns):
         figures = all(isinstance(row[place], int | float) for row in rows)
-        table.add_column(column, justify="right" if figures else "left", no_wrap=True)
+        # On a narrow terminal a line is broken, never cut.
+        table.add_column(column, justify="right" if figures else "left", overflow="fold")
     for row in rows:
         table.add_row(*(number(value) for value in row))
     return table

@@ -193,3 +193,12 @@ def test_tables_show_nested_figures_and_every_row() -> None:
     text = console.export_text()
     for word in ("Figures", "loss", "2.5", "holdout kl", "1.25", "conv1", "64", "conv2", "128"):
         assert word in text
+
+
+def test_a_table_on_a_narrow_terminal_breaks_lines_and_cuts_nothing() -> None:
+    console = Console(width=56, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    columns = ("layer", "mean average precision", "95 % interval", "of common classes")
+    console.print(rows_table(columns, [("conv4", "20.1", "15.8 to 25.0", "32.9")]))
+    text = console.export_text()
+    assert "…" not in text
+    assert set(" ".join(columns).split()) | {"conv4", "20.1", "15.8", "25.0", "32.9"} <= set(text.split())
