@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.functional import ten_crop
@@ -47,7 +47,6 @@ _PREDICTED, _NAMED, _LISTED = 480, 3, 20
 class ClassificationSettings(TransferSettings):
     """Settings of `ssl-colorize finetune classification`."""
 
-    learning_rates: tuple[PositiveFloat, ...] = Field((1e-3, 3e-3, 1e-2), min_length=1, description="one is chosen")
     crop: PositiveInt | None = Field(None, description="side of the window; 7/8 of size if not given")
     paper_layout: bool = Field(True, description="alexnet without padding, so that fc6 and fc7 see the whole window")
     normalise: bool = Field(True, description="bring the pooled features to mean 0 and variance 1 (but in that layout)")

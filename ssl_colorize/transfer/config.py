@@ -1,7 +1,7 @@
 """Settings that fine-tuning shares between its tasks; each task adds its own beside it, in its own file."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -15,9 +15,13 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class TransferSettings(Settings):
     """What decides a fine-tuning run, whatever the task. Lengths are in pixels.
 
-    A task's subclass adds fields and may give others another default, e.g.
-    `learning_rates: tuple[PositiveFloat, ...] = (1e-3, 1e-2)`.
+    A task's subclass adds fields and may give others another default. Those of the optimisation are for Muon;
+    `with_sgd` says which others go with plain SGD, where they are not given.
     """
+
+    with_sgd: ClassVar[Mapping[str, Any]] = {
+        "learning_rates": (1e-3, 3e-3, 1e-2), "head_factor": 1.0, "weight_decay": 5e-4,
+    }  # fmt: skip
 
     # What learns
     encoder: str = Field(description="what load_encoder takes")
@@ -37,11 +41,11 @@ class TransferSettings(Settings):
     scales: tuple[PositiveFloat, PositiveFloat] = Field((1.0, 1.25), description="of a training photo, against size")
 
     # Optimisation
-    optimizer: Literal["sgd", "adamw", "muon"] = Field("sgd", description="muon: AdamW for the head")
-    learning_rates: tuple[PositiveFloat, ...] = Field((1e-3, 1e-2), min_length=1, description="one is chosen")
-    head_factor: PositiveFloat = Field(1.0, description="on the learning rate of the head")
+    optimizer: Literal["muon", "adamw", "sgd"] = Field("muon", description="muon: AdamW for the head")
+    learning_rates: tuple[PositiveFloat, ...] = Field((1e-4, 3e-4, 1e-3), min_length=1, description="one is chosen")
+    head_factor: PositiveFloat = Field(3.0, description="on the learning rate of the head")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
-    weight_decay: NotNegative = Field(5e-4, description="of weights; neither of biases nor of normalisation")
+    weight_decay: NotNegative = Field(0.01, description="of weights; neither of biases nor of normalisation")
     batch_size: PositiveInt = Field(16, description="of all processes together")
     epochs: PositiveFloat | None = 20
     steps: PositiveInt | None = Field(None, description="in place of epochs")
@@ -85,6 +89,8 @@ class TransferSettings(Settings):
         if not isinstance(values, Mapping):
             return values
         filled = dict(values)
+        if filled.get("optimizer") == "sgd":
+            filled = dict(cls.with_sgd) | filled
         if filled.get("rescale") and "batchnorm" not in filled:
             filled["batchnorm"] = "fold"
         # Steps and epochs replace each other.

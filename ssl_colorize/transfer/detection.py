@@ -1,7 +1,7 @@
 """Detection: Faster R-CNN or Fast R-CNN, scored by VOC's 11-point mAP and COCO's AP."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes
@@ -54,7 +54,9 @@ _LOSSES = {
 class DetectionSettings(TransferSettings):
     """Settings of fine-tuning on detection."""
 
-    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((3e-3, 1e-2), min_length=1)
+    with_sgd: ClassVar[Mapping[str, Any]] = {**TransferSettings.with_sgd, "learning_rates": (3e-3, 1e-2)}
+
+    learning_rates: tuple[PositiveFloat, ...] = Field((3e-4, 1e-3), min_length=1, description="one is chosen")
     batch_size: PositiveInt = 8
     warmup: Annotated[int, Field(ge=0)] = 100
     clip: Annotated[float, Field(gt=0)] | None = 10.0

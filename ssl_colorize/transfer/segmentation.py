@@ -1,6 +1,6 @@
 """Segmentation: every pixel's class, scored by the mean IoU over classes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,7 +33,11 @@ _PICTURES = 8
 class SegmentationSettings(TransferSettings):
     """Settings of fine-tuning on segmentation."""
 
-    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-2, 3e-2), min_length=1)
+    with_sgd: ClassVar[Mapping[str, Any]] = {**TransferSettings.with_sgd, "learning_rates": (1e-2, 3e-2)}
+
+    learning_rates: tuple[PositiveFloat, ...] = Field((3e-4, 1e-3), min_length=1, description="one is chosen")
+    # Little of a photo is anything but background, and a head that learns slowly never says so.
+    head_factor: PositiveFloat = Field(10.0, description="on the learning rate of the head")
     batch_size: PositiveInt = 8
     clip: Annotated[float, Field(gt=0)] | None = 10.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -43,7 +43,7 @@ def test_two_processes_are_as_one(classes: Path, tmp_path: Path) -> None:
     settings = ClassificationSettings(
         encoder="random:eccv16@0.125", layers=("conv2",), data=(str(classes),), size=24, crop=16, batch_size=8,
         epochs=1, learning_rates=(1e-4, 1e-3), choosing=0.3, warmup=0, workers=0, device="cpu", precision="fp32",
-        batchnorm="train",
+        batchnorm="train", optimizer="sgd",
     )  # fmt: skip
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):

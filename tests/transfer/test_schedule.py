@@ -66,7 +66,8 @@ def test_groups_of_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.ModuleDict({"body": nn.Conv2d(1, 2, 3), "head": nn.Linear(2, 2), "still": nn.Linear(1, 1)})
     model["still"].requires_grad_(False)
     monkeypatch.setattr(schedule, "backbone_of", lambda whole: whole["body"])
-    optimizer = make_optimizer(model, settings(head_factor=10, weight_decay=0.1))
+    optimizer = make_optimizer(model, settings(optimizer="sgd", head_factor=10, weight_decay=0.1))
+    assert isinstance(optimizer, torch.optim.SGD)
     found = [(g["factor"], g["weight_decay"], [tuple(p.shape) for p in g["params"]]) for g in optimizer.param_groups]
     assert found == [(1, 0.1, [(2, 1, 3, 3)]), (1, 0, [(2,)]), (10, 0.1, [(2, 2)]), (10, 0, [(2,)])]
     assert isinstance(make_optimizer(model, settings(optimizer="adamw")), torch.optim.AdamW)
@@ -129,6 +130,11 @@ def test_every_recipe_of_the_package_loads(file: Path) -> None:
 def test_settings_that_follow_from_others() -> None:
     assert settings(rescale=True).batchnorm == "fold"
     assert settings(learning_rates=0.1).learning_rates == (0.1,)
+    # Plain SGD takes larger steps than Muon and Adam.
+    assert min(settings(optimizer="sgd").learning_rates) == max(settings().learning_rates) == 1e-3
+    assert settings(optimizer="sgd", learning_rates=0.1).learning_rates == (0.1,)
+    detection = task_type("detection").settings_type
+    assert detection.checked({"encoder": "x", "data": "y", "optimizer": "sgd"}).learning_rates == (3e-3, 1e-2)
     assert TransferSettings.checked({"encoder": "x", "data": "y", "steps": 5}).epochs is None
     assert not settings(choose_length=False, learning_rates=(0.1,)).chooses
     assert settings(choose_length=False, learning_rates=(0.1, 0.2)).chooses

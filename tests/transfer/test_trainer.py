@@ -27,7 +27,7 @@ def settings(classes: Path) -> ClassificationSettings:
     return ClassificationSettings(
         encoder="random:eccv16@0.125", layers=("conv2",), data=(str(classes),), size=24, crop=16, batch_size=8,
         epochs=2, learning_rates=(1e-3, 0.03), choosing=0.3, warmup=0, workers=0, device="cpu", precision="fp32",
-        dropout=0.2, checkpoint_every=100,
+        optimizer="sgd", dropout=0.2, checkpoint_every=100,
     )  # fmt: skip
 
 
@@ -180,8 +180,9 @@ def test_all_rates_blow_up(settings: ClassificationSettings, tmp_path: Path, mon
         (5, {"optimizer": "adamw", "batchnorm": "train", "colour": True}),  # in the second
         (9, {"rescale": True, "batchnorm": "fold"}),  # in the final training
         (6, {"refit": False}),
+        (6, {"optimizer": "muon", "head_factor": 2.0}),
     ],
-    ids=["first", "second", "final", "kept"],
+    ids=["first", "second", "final", "kept", "muon"],
 )
 def test_a_stopped_run_goes_on_to_the_bit(
     settings: ClassificationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, values: dict[str, Any]
