@@ -13,8 +13,8 @@ over classes that 20 of them show; it then trains on all of them, three times (s
 there is no training before, the network). The test photos are read once by each. Rows: `random` and `kmeans` filters,
 untrained, of the width of the first run; the runs; and `labels`, EfficientNet-Lite0 trained on ImageNet's. The
 colorization networks' heads read conv5, the last layer that the paper's alexnet has before its fully connected ones.
-The optimizer is Muon, the default; the first run is also trained by SGD, as it comes and with BatchNorm folded and layers rescaled
-(Kraehenbuehl et al. 2016), to see what rescaling does.
+The optimizer is Muon, the default; the first run is also trained by SGD, as it comes and with BatchNorm folded and
+layers rescaled (Kraehenbuehl et al. 2016), to see what rescaling does.
 """
 
 import json
