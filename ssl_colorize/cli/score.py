@@ -13,8 +13,8 @@ from ssl_colorize.cli.resuming import refuse_taken, resumed_settings
 from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_colorize.evaluate.colorization import Scores
-    from ssl_colorize.evaluate.colors.config import ScoreSettings
+    from ssl_colorize.score.config import ScoreSettings
+    from ssl_colorize.score.run import Scores
 
 # What a resumed run may do otherwise without becoming another run.
 FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "show"})
@@ -83,10 +83,10 @@ def score(
     from time import perf_counter
 
     from ssl_colorize.cli.output import command_line, note
-    from ssl_colorize.evaluate.colorization import LINES, run_score
-    from ssl_colorize.evaluate.colors.config import ScoreSettings
     from ssl_colorize.pretrain.stopping import Interrupted
     from ssl_colorize.runs import write_metrics
+    from ssl_colorize.score.config import ScoreSettings
+    from ssl_colorize.score.run import LINES, run_score
 
     def ask(file: Path | None) -> ScoreSettings:
         return resolve(ScoreSettings, file=file, assignments=assignments, flags=flags)

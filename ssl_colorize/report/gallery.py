@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image
 
 from ssl_colorize.colorize import grey
-from ssl_colorize.evaluate.colors.examples import Example
 from ssl_colorize.pictures import encode
 from ssl_colorize.report.sheets import photo_sheet
 from ssl_colorize.runs import write_atomically
+from ssl_colorize.score.examples import Example
 
 # These two stand at the ends of every row anyway.
 GREY, TRUTH = "gray", "truth"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_colorize.evaluate.colors.examples import Example
 from ssl_colorize.report.gallery import coloring_methods, gallery_page, gallery_sheet
+from ssl_colorize.score.examples import Example
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_colorize.evaluate.colors.journal import Line
-from ssl_colorize.evaluate.colors.methods import Method, Trained
 from ssl_colorize.evaluate.features import bootstrap_interval
+from ssl_colorize.score.journal import Line
+from ssl_colorize.score.methods import Method, Trained
 
 DRAWS = 1000
 # Which way each measure is better; colorfulness is best where it is the true photos'.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from ssl_colorize.evaluate.colors.journal import Line
-from ssl_colorize.evaluate.colors.scorer import Scorer, recolored, scenes
-from ssl_colorize.evaluate.colors.stream import Others, ScoredPhotos, piece_of
+from ssl_colorize.score.journal import Line
+from ssl_colorize.score.scorer import Scorer, recolored, scenes
+from ssl_colorize.score.stream import Others, ScoredPhotos, piece_of
 
 
 @dataclass(frozen=True)

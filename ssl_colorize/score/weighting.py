@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from ssl_colorize.data import open_photos
-from ssl_colorize.evaluate.colors.measures import rarity_weights
-from ssl_colorize.evaluate.colors.methods import Method, Trained
 from ssl_colorize.pretrain.measure import PriorSettings, measure_prior
 from ssl_colorize.pretrain.statistics import read_prior
 from ssl_colorize.runs import write_atomically
+from ssl_colorize.score.measures import rarity_weights
+from ssl_colorize.score.methods import Method, Trained
 
 PRIOR_FILE = "prior.npy"
 

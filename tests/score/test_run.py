@@ -16,10 +16,11 @@ from skimage.color import rgb2lab
 from skimage.transform import resize
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colorization import run_score
-from ssl_colorize.evaluate.colors.config import ScoreSettings
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 from ssl_colorize.pretrain.stopping import Interrupted
+from ssl_colorize.score import run as score_run
+from ssl_colorize.score.config import ScoreSettings
+from ssl_colorize.score.run import run_score
 
 OFF = {"classifier": "none", "lpips": "none", "fid_features": "none", "workers": 0, "device": "cpu", "show": 0}
 
@@ -176,13 +177,12 @@ def test_changed_photos_are_not_gone_on_with(photo_folder: Path, tmp_path: Path)
 def test_a_missing_instrument_is_a_line_unless_it_was_asked_for(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ssl_colorize.evaluate import colorization
 
     def missing(*_: Any, **__: Any) -> None:
         raise UserError("the weights cannot be had")
 
     for name in ("load_classifier", "load_extractor", "Lpips"):
-        monkeypatch.setattr(colorization, name, missing)
+        monkeypatch.setattr(score_run, name, missing)
     usual: dict[str, Any] = {"classifier": None, "lpips": None, "fid_features": None}
     metrics = run_score(settings(photo_folder, "gray", **usual), folder(tmp_path)).metrics
     assert {metrics["not_measured"][name] for name in ("classifier", "lpips", "fid")} == {"the weights cannot be had"}

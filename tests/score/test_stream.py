@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colors.stream import cut, open_others, open_scored, pieces
+from ssl_colorize.score.stream import cut, open_others, open_scored, pieces
 
 
 def write(path: Path, level: int, size: tuple[int, int] = (48, 40)) -> None:

@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
 from ssl_colorize.color import ab_bins, nearest_bin, rgb_to_lab
-from ssl_colorize.evaluate.colors.measures import (
+from ssl_colorize.score.measures import (
     PSNR_MOST,
     RAREST,
     closeness,

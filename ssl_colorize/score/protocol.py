@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from ssl_colorize.evaluate.colors.measures import LARGEST, PSNR_MOST, RAREST
-from ssl_colorize.evaluate.colors.scorer import Instruments
-from ssl_colorize.evaluate.colors.weighting import Weighting
+from ssl_colorize.score.measures import LARGEST, PSNR_MOST, RAREST
+from ssl_colorize.score.scorer import Instruments
+from ssl_colorize.score.weighting import Weighting
 
 
 def protocol(

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ssl_colorize.color import into_gamut, rgb_to_lab, to_uint8_keeping_lightness
-from ssl_colorize.evaluate.colors.classifiers import Classifier
-from ssl_colorize.evaluate.colors.journal import Line
-from ssl_colorize.evaluate.colors.measures import closeness, colorfulness, pixel_weights, psnr, ssim
-from ssl_colorize.evaluate.colors.methods import Method, Scene
-from ssl_colorize.evaluate.colors.perception import FrechetDistances, Lpips
-from ssl_colorize.evaluate.colors.stream import Piece
+from ssl_colorize.score.classifiers import Classifier
+from ssl_colorize.score.journal import Line
+from ssl_colorize.score.measures import closeness, colorfulness, pixel_weights, psnr, ssim
+from ssl_colorize.score.methods import Method, Scene
+from ssl_colorize.score.perception import FrechetDistances, Lpips
+from ssl_colorize.score.stream import Piece
 
 
 @dataclass

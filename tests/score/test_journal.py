@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colors.journal import Journal
+from ssl_colorize.score.journal import Journal
 
 NAMES = ["a", "b", "c"]
 

@@ -8,8 +8,8 @@ from ssl_colorize.album import newest_run
 from ssl_colorize.config import Settings
 from ssl_colorize.device import DeviceName
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colors.methods import BUILT_IN
-from ssl_colorize.evaluate.colors.perception import LpipsNet
+from ssl_colorize.score.methods import BUILT_IN
+from ssl_colorize.score.perception import LpipsNet
 
 # What switches a measure off.
 OFF = "none"

@@ -14,6 +14,7 @@ from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.released import checkpoints_folder
 from ssl_colorize.models.timm_factory import local_copy, where_to_put
 from ssl_colorize.models.trunks import LITE0, Lite0Trunk
+from ssl_colorize.transfer.saved import load_finetuned
 
 # What timm and others crop to in testing, where a model does not say it.
 _CROP_SHARE = 0.875
@@ -61,8 +62,6 @@ class FinetunedClassifier:
     """A model of `ssl-colorize finetune classification`, which has classes of its own."""
 
     def __init__(self, source: str, *, device: torch.device) -> None:
-        from ssl_colorize.transfer.saved import load_finetuned
-
         self.finetuned = load_finetuned(source, device=device)
         task = self.finetuned.task
         if task.name != "classification" or getattr(task.settings, "multilabel", None):

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ssl_colorize.cli import main
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colors.classes import true_classes
-from ssl_colorize.evaluate.colors.classifiers import ImageNetClassifier, load_classifier
-from ssl_colorize.evaluate.colors.stream import cut, open_scored
+from ssl_colorize.score.classes import true_classes
+from ssl_colorize.score.classifiers import ImageNetClassifier, load_classifier
+from ssl_colorize.score.stream import cut, open_scored
 from ssl_colorize.transfer.saved import load_finetuned
 
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ssl_colorize.color import rgb_to_lab
 from ssl_colorize.colorize import Colorizer
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colors.methods import (
+from ssl_colorize.models import Pretrained, create_model, save_pretrained
+from ssl_colorize.score.methods import (
     Gray,
     Random,
     Scene,
@@ -21,8 +22,7 @@ from ssl_colorize.evaluate.colors.methods import (
     feature_bytes,
     load_methods,
 )
-from ssl_colorize.evaluate.colors.scorer import recolored
-from ssl_colorize.models import Pretrained, create_model, save_pretrained
+from ssl_colorize.score.scorer import recolored
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colors.classifiers import Classifier
-from ssl_colorize.evaluate.colors.stream import ScoredPhotos
+from ssl_colorize.score.classifiers import Classifier
+from ssl_colorize.score.stream import ScoredPhotos
 
 
 def true_classes(scored: ScoredPhotos, classifier: Classifier, *, file: str | None = None) -> list[int | None]:

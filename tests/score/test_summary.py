@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_colorize.evaluate.colors.methods import Gray
-from ssl_colorize.evaluate.colors.summary import best_temperatures, heaviest_share, ratio_interval, summarize
+from ssl_colorize.score.methods import Gray
+from ssl_colorize.score.summary import best_temperatures, heaviest_share, ratio_interval, summarize
 
 
 def line(auc: float, weighted: float | None, weight: float | None, **more: Any) -> dict[str, Any]:

@@ -16,21 +16,21 @@ import torch
 from ssl_colorize.data import UnreadableLog
 from ssl_colorize.device import choose_device
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.colors.classes import true_classes
-from ssl_colorize.evaluate.colors.classifiers import load_classifier
-from ssl_colorize.evaluate.colors.config import OFF, ScoreSettings
-from ssl_colorize.evaluate.colors.examples import Example, choose_examples
-from ssl_colorize.evaluate.colors.journal import Journal, Line
-from ssl_colorize.evaluate.colors.methods import Method, Random, load_methods
-from ssl_colorize.evaluate.colors.perception import INCEPTION, FrechetDistances, Lpips, LpipsNet, load_extractor
-from ssl_colorize.evaluate.colors.protocol import protocol
-from ssl_colorize.evaluate.colors.scorer import Instruments, Scorer
-from ssl_colorize.evaluate.colors.stream import Others, ScoredPhotos, open_others, open_scored, pieces
-from ssl_colorize.evaluate.colors.summary import best_temperatures, heaviest_share, summarize
-from ssl_colorize.evaluate.colors.weighting import Weighting, find_weighting, kept_weighting
 from ssl_colorize.models.trunks import LITE0
 from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
 from ssl_colorize.runs import write_atomically
+from ssl_colorize.score.classes import true_classes
+from ssl_colorize.score.classifiers import load_classifier
+from ssl_colorize.score.config import OFF, ScoreSettings
+from ssl_colorize.score.examples import Example, choose_examples
+from ssl_colorize.score.journal import Journal, Line
+from ssl_colorize.score.methods import Method, Random, load_methods
+from ssl_colorize.score.perception import INCEPTION, FrechetDistances, Lpips, LpipsNet, load_extractor
+from ssl_colorize.score.protocol import protocol
+from ssl_colorize.score.scorer import Instruments, Scorer
+from ssl_colorize.score.stream import Others, ScoredPhotos, open_others, open_scored, pieces
+from ssl_colorize.score.summary import best_temperatures, heaviest_share, summarize
+from ssl_colorize.score.weighting import Weighting, find_weighting, kept_weighting
 
 # Files of a run. To go on takes the lines, what it began with, and FID's sums, of which distances are left at the end.
 LINES, START, SUMS, DISTANCES = "photos.jsonl", "start.json", "fid.pt", "fid.json"
