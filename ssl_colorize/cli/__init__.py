@@ -29,6 +29,7 @@ VERBS = {
     "predict": "Run a fine-tuned model on photos.",
     "score": "Score any colours by one protocol, in one table.",
     "study": "Ask people which photo is real, in a web page.",
+    "export": "Write a network for ONNX, torch.export, timm or a hub.",
     "info": "Say what a checkpoint is.",
     "bench": "Measure speed and memory against the usual way to do it.",
 }

@@ -10,6 +10,8 @@ _RGB_TO_YUV = (
     (0.499, -0.418, -0.0813),
 )
 _MIDDLE = 0.5
+# Numbers, not a tensor: exported graphs cannot invert a matrix.
+_YUV_TO_RGB = torch.linalg.inv(torch.tensor(_RGB_TO_YUV, dtype=torch.float64)).tolist()
 
 
 def rgb_to_yuv(rgb: Tensor) -> Tensor:
@@ -34,8 +36,7 @@ def yuv_to_rgb(yuv: Tensor) -> Tensor:
     """The inverse of `rgb_to_yuv`, clipped to [0, 1]: (..., 3, H, W) floats -> (..., 3, H, W) float32."""
     yuv = yuv.float()
     centred = torch.cat((yuv[..., :1, :, :], yuv[..., 1:, :, :] - _MIDDLE), dim=-3)
-    inverse = torch.linalg.inv(torch.tensor(_RGB_TO_YUV, dtype=torch.float64)).to(yuv)
-    return torch.einsum("cy,...yhw->...chw", inverse, centred).clamp(0.0, 1.0)
+    return torch.einsum("cy,...yhw->...chw", yuv.new_tensor(_YUV_TO_RGB), centred).clamp(0.0, 1.0)
 
 
 def unit_range(rgb: Tensor) -> Tensor:

@@ -131,7 +131,9 @@ class Larsson(VGG16):
         The hidden layer is linear in the hypercolumn, so it is applied to the maps, which are small, and its sums are
         interpolated: a fortieth of the multiplications, and no hypercolumn anywhere.
         """
-        rows_at_once = max(1, STRIP_NUMBERS // (len(maps[0]) * self.logits.in_channels * width))
+        numbers = self.logits.in_channels * width
+        # An exported graph does not know how many photos there are.
+        rows_at_once = height if torch.compiler.is_exporting() else max(1, STRIP_NUMBERS // (len(maps[0]) * numbers))
         strips = []
         for top in range(0, height, rows_at_once):
             rows = range(top, min(top + rows_at_once, height))
@@ -153,7 +155,7 @@ def _strip(maps: Tensor, layer: nn.Module, rows: range, size: tuple[int, int]) -
     bottom = min(maps.shape[2], math.ceil((rows.stop - 0.5) * scales[0] - 0.5) + 1)
     projected = layer(maps[:, :, top:bottom])
     places = torch.meshgrid(down.clamp(0, maps.shape[2] - 1) - top, across, indexing="ij")
-    return interpolate(projected, *(place.expand(len(maps), -1, -1) for place in places))
+    return interpolate(projected, *(place.expand(maps.shape[0], -1, -1) for place in places))
 
 
 def interpolate(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -111,6 +111,9 @@ class Conv2d(nn.Conv2d):
     """A convolution that keeps the size, and leaves out the taps that meet nothing but padding: fc6's on small maps."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            # An exported graph knows no sizes.
+            return super().forward(x)
         reach = [min(side - 1, kernel // 2) for side, kernel in zip(x.shape[2:], self.kernel_size, strict=True)]
         taps = [slice(kernel // 2 - r, kernel // 2 + r + 1) for r, kernel in zip(reach, self.kernel_size, strict=True)]
         return functional.conv2d(x, self.weight[:, :, taps[0], taps[1]], self.bias, padding=reach)

@@ -1,0 +1,94 @@
+"""A network as the file or folder that was asked for."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_colorize import __version__
+from ssl_colorize.encoder import load_encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.export.config import GRAPHS, ExportSettings
+from ssl_colorize.export.graphs import PhotoColorizer, PhotoEncoder
+from ssl_colorize.models import load_pretrained, save_pretrained
+from ssl_colorize.models.pretrained import WEIGHTS_NAME
+
+_SUFFIXES = {"safetensors": ".safetensors", "timm": ".timm.safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
+HUB_FILES = ("config.json", WEIGHTS_NAME, "README.md")
+
+
+def file_names(settings: ExportSettings) -> tuple[str, ...]:
+    """The files that an export writes into its folder."""
+    if settings.to == "hub-folder":
+        return HUB_FILES
+    if settings.to == "safetensors":
+        return (WEIGHTS_NAME,)
+    return (f"{settings.what}{_SUFFIXES[settings.to]}",)
+
+
+def export(settings: ExportSettings, folder: Path) -> dict[str, Any]:
+    """Write an export into a folder that is there.
+
+    Returns:
+        Figures: `megabytes`, and of graphs `difference`, the largest one from PyTorch's numbers as a share of each
+        output's largest; of timm's files `model` and `options`, what `timm.create_model` takes.
+
+    Raises:
+        UserError: something is there already, the source is unknown, it has no such form, or a package is missing.
+    """
+    settings.check()
+    paths = [folder / name for name in file_names(settings)]
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} is there already: choose another --out, or move it away.")
+    figures = _write_graph(settings, paths[0]) if settings.to in GRAPHS else _write_weights(settings, folder, paths[0])
+    return {"megabytes": sum(path.stat().st_size for path in paths) / 1e6, **figures}
+
+
+def _write_weights(settings: ExportSettings, folder: Path, path: Path) -> dict[str, Any]:
+    pretrained = load_pretrained(settings.source)
+    if settings.to == "safetensors":
+        save_pretrained(pretrained, path)
+        return {}
+    # timm takes a second to import.
+    from ssl_colorize.export.timm_files import timm_arguments, write_hub_folder, write_timm
+
+    name, options = timm_arguments(pretrained, channels=settings.channels)
+    if settings.to == "timm":
+        write_timm(pretrained, path, channels=settings.channels)
+    else:
+        write_hub_folder(pretrained, folder, channels=settings.channels)
+    return {"model": name, "options": options}
+
+
+def _write_graph(settings: ExportSettings, path: Path) -> dict[str, Any]:
+    from ssl_colorize.export.graph_files import write_onnx, write_program
+
+    graph, about = build_graph(settings)
+    write = write_onnx if settings.to == "onnx" else write_program
+    side = settings.size if settings.what == "encoder" else None
+    return {"difference": write(graph, path, side=side, about=about), "outputs": ", ".join(graph.outputs)}
+
+
+def build_graph(settings: ExportSettings) -> tuple[PhotoEncoder | PhotoColorizer, dict[str, Any]]:
+    """The graph to export, in eval mode and without gradients, and what the file says of itself."""
+    graph, about = _graph(settings)
+    # In memory as PyTorch has it by default: files of other layouts are read with warnings.
+    return graph.eval().requires_grad_(False).to(memory_format=torch.contiguous_format), about
+
+
+def _graph(settings: ExportSettings) -> tuple[PhotoEncoder | PhotoColorizer, dict[str, Any]]:
+    takes = "RGB in [0, 1]" if settings.rgb else "CIELAB's L in 0..100"
+    about: dict[str, Any] = {"ssl_colorize": __version__, "what": settings.what, "input": takes}
+    if settings.what == "encoder":
+        encoder = load_encoder(settings.source)
+        chosen = encoder.choose(settings.layers)
+        layers = [info for info in encoder.feature_info if info["module"] in chosen]
+        graph: PhotoEncoder | PhotoColorizer = PhotoEncoder(encoder.trunk, chosen, channels=settings.channels)
+        return graph, about | {"feature_info": layers, "input_size": encoder.input_size}
+    pretrained = load_pretrained(settings.source)
+    graph = PhotoColorizer(pretrained, size=settings.size, temperature=settings.temperature, channels=settings.channels)
+    return graph, about | {
+        "size": graph.size, "temperature": graph.temperature, "model": pretrained.model.name,
+        "output": "RGB in [0, 1] of the input's size and lightness",
+    }  # fmt: skip
