@@ -25,10 +25,13 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(timm_door, "_TIMM", NAMES[0])
     monkeypatch.setattr(timm_door, "_MODELS", NAMES[1])
+    before = list(sys.meta_path)
+    sys.meta_path[:] = [finder for finder in before if not waiting(finder)]
     yield
     for name in [name for name in sys.modules if name.startswith("stand_in")]:
         del sys.modules[name]
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not waiting(finder)]
+    # The one that waits for timm itself waits on.
+    sys.meta_path[:] = before
 
 
 def waiting(finder: object) -> bool:
