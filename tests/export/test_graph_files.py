@@ -109,6 +109,22 @@ def test_long_photos_are_squeezed_and_temperature_and_size_are_taken(saved: Save
     assert graph(photo(20, 200))[0].shape == (1, 3, 20, 200)
 
 
+@pytest.mark.parametrize(
+    ("name", "objective", "outputs"),
+    [("alexnet", "class", 313), ("eccv16", "l2", 2), ("dahl", "dahl", 2), ("larsson", "larsson", 64)],
+)
+def test_every_network_colours_in_its_graph_as_the_colorizer_does(
+    saved: Save, name: str, objective: str, outputs: int
+) -> None:
+    source = str(saved(name, objective=objective, outputs=outputs))
+    graph, _ = build_graph(ExportSettings(source=source, to="onnx", what="colorizer"))
+    photos = photo(70, 60)
+    expected = Colorizer.load(source, device="cpu").colorize(photos[0].permute(1, 2, 0).numpy())
+    levels = torch.from_numpy(np.array(expected)).permute(2, 0, 1).float()
+    assert (graph(photos)[0][0] * 255 - levels).abs().max() < 1.05
+    assert levels.std(0).max() > 1
+
+
 def test_lightness_comes_in_instead_of_photos(saved: Save) -> None:
     source = str(saved())
     by_rgb, _ = build_graph(ExportSettings(source=source, to="onnx", what="colorizer"))

@@ -198,7 +198,7 @@ def circular_mean(probability: Tensor) -> tuple[Tensor, Tensor]:
     """Mean direction of distributions over hue: (B, 32, H, W) -> its hue in [-1/2, 1/2] and its length in [0, 1]."""
     centres = (torch.arange(BINS, device=probability.device) + 0.5) * (2 * math.pi / BINS)
     x, y = (torch.einsum("q,bqhw->bhw", part, probability) for part in (centres.cos(), centres.sin()))
-    return torch.atan2(y, x) / (2 * math.pi), torch.hypot(x, y)
+    return torch.atan2(y, x) / (2 * math.pi), (x.square() + y.square()).sqrt()
 
 
 def median(probability: Tensor) -> Tensor:
