@@ -114,9 +114,13 @@ def trace(graph: Graph, *, side: int | None) -> ExportedProgram:
             return torch.export.export(graph, (example,), dynamic_shapes=(dict.fromkeys(_free(side), Dim.DYNAMIC),))
     except Exception as error:
         # torch.export's errors are of many kinds, and long.
-        free = isinstance(graph, PhotoEncoder) and side is None
-        hint = " for photos of any height and width: fix them with --size" if free else ""
-        raise UserError(f"This network cannot be exported{hint} ({one_line(error)}).") from None
+        raise UserError(_impossible(graph, side, error)) from None
+
+
+def _impossible(graph: Graph, side: int | None, error: Exception) -> str:
+    free = isinstance(graph, PhotoEncoder) and side is None
+    hint = " for photos of any height and width: fix them with --size" if free else ""
+    return f"This network cannot be exported{hint} ({one_line(error)})."
 
 
 def _free(side: int | None) -> tuple[int, ...]:
@@ -139,7 +143,12 @@ def _difference(graph: Graph, read: Reader, *, side: int | None) -> float:
     for batch, height, width in _COMPARED:
         shape = (batch, graph.channels, side or height, side or width)
         photos = torch.rand(shape, generator=chance) * _top(graph)
-        for name, wanted, found in zip(graph.outputs, graph(photos), read(photos), strict=True):
+        try:
+            answers = read(photos)
+        except Exception as error:
+            # A graph that was traced at one size may hold only there, and says so in many ways.
+            raise UserError(_impossible(graph, side, error)) from None
+        for name, wanted, found in zip(graph.outputs, graph(photos), answers, strict=True):
             if wanted.shape != found.shape:
                 raise UserError(f"The exported {name} is of shape {tuple(found.shape)}, not {tuple(wanted.shape)}.")
             worst = max(worst, float((wanted - found).abs().max() / wanted.abs().max().clamp(min=1e-6)))

@@ -196,6 +196,23 @@ def test_a_graph_that_differs_is_not_kept(saved: Save, tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_graph_that_holds_at_one_size_only_is_not_kept(
+    saved: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def guarded(path: Path) -> graph_files.Reader:
+        def read(photos: Tensor) -> tuple[Tensor, ...]:
+            raise AssertionError("Guard failed: photos.size()[2] != 64")
+
+        return read
+
+    monkeypatch.setattr(graph_files, "read_program", guarded)
+    monkeypatch.setattr(graph_files, "trace", lambda graph, side: None)
+    monkeypatch.setattr(torch.export, "save", lambda program, path, extra_files: None)
+    with pytest.raises(UserError, match=r"fix them with --size \(Guard failed"):
+        export(ExportSettings(source=str(saved()), to="torch-export"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_the_exporters_cannot_do_is_a_line(saved: Save, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fails(*arguments: object, **options: object) -> None:
         raise ValueError("a guard\nand a page about it")
