@@ -34,7 +34,7 @@ class MadePhotos(Photos):
         return Image.new("RGB", self.size, (index, 0, 0))
 
     def take(self, indices: Iterable[int]) -> Photos:
-        raise NotImplementedError
+        raise AssertionError("batches take photos one by one, never a part of the set")
 
 
 class SlopePhotos(MadePhotos):

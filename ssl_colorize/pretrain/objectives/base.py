@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.statistics import TrainingStatistics
+from ssl_colorize.pretrain.targets import Targets, make_targets
 
 
 class Examples(Protocol):
@@ -65,3 +66,13 @@ class Objective(ABC):
     @abstractmethod
     def colours(self, output: Tensor, examples: Any) -> tuple[Tensor, Tensor]:
         """Predicted and true ab, both (B, 2, h, w), at all of the examples' pixels or at an even share of them."""
+
+
+class OnTargets(Objective):
+    """An objective of the paper's: lightness in, and ab, soft-encoded and weighted, at the network's stride out."""
+
+    def examples(self, photos: Tensor, *, training: bool) -> Targets:
+        return make_targets(
+            photos, self.statistics.class_weights,
+            stride=self.stride, neighbors=self.recipe.neighbors, sigma=self.recipe.sigma,
+        )  # fmt: skip

@@ -4,22 +4,16 @@ from torch import Tensor
 
 from ssl_colorize.color import annealed_mean
 from ssl_colorize.pretrain.loss import constant_cross_entropy, entropy, soft_cross_entropy
-from ssl_colorize.pretrain.objectives.base import Objective
-from ssl_colorize.pretrain.targets import Targets, make_targets
+from ssl_colorize.pretrain.objectives.base import OnTargets
+from ssl_colorize.pretrain.targets import Targets
 
 
-class Classification(Objective):
+class Classification(OnTargets):
     """The paper's; without rebalancing its row "class"."""
 
     @property
     def output_bias(self) -> Tensor:
         return self.statistics.constant.log()
-
-    def examples(self, photos: Tensor, *, training: bool) -> Targets:
-        return make_targets(
-            photos, self.statistics.class_weights,
-            stride=self.stride, neighbors=self.recipe.neighbors, sigma=self.recipe.sigma,
-        )  # fmt: skip
 
     def losses(self, output: Tensor, examples: Targets) -> dict[str, Tensor]:
         loss, cross_entropy = _cross_entropy(output, examples)

@@ -4,22 +4,16 @@ from torch import Tensor
 
 from ssl_colorize.models.pretrained import AB_SCALE
 from ssl_colorize.pretrain.loss import squared_error
-from ssl_colorize.pretrain.objectives.base import Objective
-from ssl_colorize.pretrain.targets import Targets, make_targets
+from ssl_colorize.pretrain.objectives.base import OnTargets
+from ssl_colorize.pretrain.targets import Targets
 
 
-class Regression(Objective):
+class Regression(OnTargets):
     """Half the squared distance, in units of `AB_SCALE`."""
 
     @property
     def output_bias(self) -> Tensor:
         return self.statistics.mean_ab / AB_SCALE
-
-    def examples(self, photos: Tensor, *, training: bool) -> Targets:
-        return make_targets(
-            photos, self.statistics.class_weights,
-            stride=self.stride, neighbors=self.recipe.neighbors, sigma=self.recipe.sigma,
-        )  # fmt: skip
 
     def losses(self, output: Tensor, examples: Targets) -> dict[str, Tensor]:
         return {"loss": squared_error(output, examples.ab / AB_SCALE, examples.pixel_weights)}
