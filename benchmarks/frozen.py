@@ -11,7 +11,8 @@ photos; the ceiling, ImageNet's labels, gets its own 224.
 Protocol. Photos are resized to the short side and their centre is cropped; each layer's map is averaged to at most
 1,024 numbers. Probe: ridge regression whose strength is chosen on a fifth of the training photos, fitted on the other
 four. kNN: the mean over the map, cosine, k 20, T 0.07, no choice. The test photos are read once. Layers are chosen by
-the figure on the fifth of the training photos, never by the test figure. Untrained networks are drawn with three seeds.
+the figure on the fifth of the training photos, never by the test figure. Untrained networks are drawn with three seeds,
+those of every body that the runs have; a table a body.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import Any
 
 import click
 import torch
-from studies import CEILING, UNTRAINED, closed, markdown, named, percent, run_study, spread, untrained_twin
+from studies import CEILING, UNTRAINED, closed, markdown, named, percent, run_study, spread, untrained_twins
 
 from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
 from ssl_colorize.encoder import Encoder, load_encoder
@@ -39,6 +40,8 @@ DRAWS = 3
 K, TEMPERATURE = 20, 0.07
 MEMORY = 1 << 28
 MEASURES = ("probe", "knn")
+# What measure wrote of one network.
+Draw = dict[str, Any]
 # Top-1 on ImageNet, AlexNet, conv1 to conv5 (Zhang, Isola, Efros, CVPR 2017, table 2).
 PUBLISHED = {
     "random": (11.6, 17.1, 16.9, 16.3, 14.1),
@@ -88,9 +91,14 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, out: Path)
 
 def networks(trained: dict[str, str]) -> list[tuple[str, str, int]]:
     """Name, source and seed of every network: the trained ones' untrained twins, themselves, and the ceiling."""
-    twin = untrained_twin(next(iter(trained.values())))
-    untrained = [(kind, f"{kind}:{twin}", seed) for kind in UNTRAINED for seed in range(DRAWS)]
-    return [*untrained, *((name, source, 0) for name, source in trained.items()), ("labels", CEILING, 0)]
+    untrained: dict[str, str] = {}
+    for name, run in trained.items():
+        for kind, source in untrained_twins(run).items():
+            if source not in untrained.values():
+                # Those of the first body are called by their kind alone.
+                untrained[kind if kind not in untrained else f"{kind} {name}"] = source
+    rows = [(name, source, seed) for name, source in untrained.items() for seed in range(DRAWS)]
+    return [*rows, *((name, source, 0) for name, source in trained.items()), ("labels", CEILING, 0)]
 
 
 def _stratified(photos: LabelledPhotos, limit: int) -> list[int]:
@@ -144,19 +152,33 @@ def neighbours(bank: Features, labels: Any, queries: Features, truth: Any, class
 def tables(folder: Path) -> None:
     """Print what was measured as Markdown."""
     for data in sorted(path for path in folder.iterdir() if path.is_dir()):
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[Draw]] = {}
         for path in sorted(data.glob("*.json")):
             found.setdefault(path.stem.rpartition("-")[0], []).append(json.loads(path.read_text()))
-        order = [*UNTRAINED, *(name for name in found if name not in (*UNTRAINED, "labels")), "labels"]
         one = found["random"][0]
         title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
         for measure in MEASURES:
-            click.echo(f"\n**{data.name}**, {measure}, top-1 %, {title}\n")
-            click.echo(table({name: found[name] for name in order if name in found}, measure))
+            for body in bodies(found):
+                click.echo(f"\n**{data.name}**, {measure}, top-1 %, {title}\n")
+                click.echo(table(body, measure))
     click.echo("\n**The paper's**, probe, ImageNet, AlexNet\n")
     rows = [("", *(f"conv{number}" for number in range(1, 6)), "gap closed")]
     rows += [(name, *map(str, values), percent(gap(name, max(values)))) for name, values in PUBLISHED.items()]
     click.echo(markdown(rows))
+
+
+def bodies(found: dict[str, list[Draw]]) -> list[dict[str, list[Draw]]]:
+    """Networks that have the same layers, untrained ones first, each time with the ceiling last."""
+    groups: dict[tuple[str, ...], dict[str, list[Draw]]] = {}
+    for name in sorted(found, key=lambda name: (kind_of(name) not in UNTRAINED, UNTRAINED[0] != kind_of(name), name)):
+        if name != "labels":
+            groups.setdefault(tuple(found[name][0]["layers"]), {})[name] = found[name]
+    return [group | {"labels": found["labels"]} for group in groups.values()]
+
+
+def kind_of(name: str) -> str:
+    """What a row is, without the body that it belongs to: "random resnet18" is a "random"."""
+    return name.partition(" ")[0]
 
 
 def gap(name: str, best: float) -> float | None:
@@ -165,15 +187,16 @@ def gap(name: str, best: float) -> float | None:
     return None if name in ("random", "labels") else closed(best, low, high)
 
 
-def table(found: dict[str, list[dict[str, Any]]], measure: str) -> str:
+def table(found: dict[str, list[Draw]], measure: str) -> str:
     """A row a network: every layer, the layer chosen, and the gap closed."""
-    layers = list(found["random"][0]["layers"])
+    layers = list(next(iter(found.values()))[0]["layers"])
     chosen = {name: [best(draw["layers"], measure) for draw in draws] for name, draws in found.items()}
-    low, high = (statistics.mean(value for _, value in chosen[name]) for name in ("random", "labels"))
+    untrained = next(name for name in found if kind_of(name) == "random")
+    low, high = (statistics.mean(value for _, value in chosen[name]) for name in (untrained, "labels"))
     rows = [("", *layers, "chosen layer", "gap closed")]
     for name, draws in found.items():
         at, values = zip(*chosen[name], strict=True)
-        share = None if name in ("random", "labels") else closed(statistics.mean(values), low, high)
+        share = None if name in (untrained, "labels") else closed(statistics.mean(values), low, high)
         # The ceiling is another network, whose layers have other names.
         each = [
             spread([draw["layers"][layer][measure]["top1"] for draw in draws]) if name != "labels" else ""

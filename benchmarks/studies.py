@@ -34,8 +34,8 @@ def named(runs: Sequence[str]) -> dict[str, str]:
     return {name: source for name, _, source in pairs}
 
 
-def untrained_twin(run: str) -> str:
-    """What `random:` and `kmeans:` take to have a run's network without its training.
+def untrained_twins(run: str) -> dict[str, str]:
+    """Sources of a run's network without its training, by their kind: one of `UNTRAINED`.
 
     Raises:
         UserError: it is no run of ours.
@@ -43,7 +43,9 @@ def untrained_twin(run: str) -> str:
     trunk = load_encoder(run).trunk
     if not isinstance(trunk, ColorizationTrunk):
         raise UserError(f"{run} is no colorization network: give a run of `ssl-colorize pretrain`.")
-    return f"{trunk.model.name}@{trunk.model.width:g}"
+    # timm's networks begin as timm has it.
+    kinds = UNTRAINED[:1] if trunk.model.own_init else UNTRAINED
+    return {kind: f"{kind}:{trunk.model.name}@{trunk.model.width:g}" for kind in kinds}
 
 
 def spread(values: Sequence[float]) -> str:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from studies import CEILING, UNTRAINED, closed, markdown, named, percent, run_study, spread, untrained_twin
+from studies import CEILING, UNTRAINED, closed, markdown, named, percent, run_study, spread, untrained_twins
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,9 @@ def measure(data: str, runs: tuple[str, ...], tasks: tuple[str, ...], seeds: int
 def networks(task: str, runs: tuple[str, ...]) -> Iterator[Row]:
     """The rows of a task's table."""
     trained = named(runs)
-    twin = untrained_twin(next(iter(trained.values())))
     ours, sgd = "--layer conv5", "--set optimizer=sgd"
-    for kind in UNTRAINED:
-        yield Row(kind, f"{kind}:{twin}", ours)
+    for kind, twin in untrained_twins(next(iter(trained.values()))).items():
+        yield Row(kind, twin, ours)
     for name, source in trained.items():
         yield Row(name, source, ours)
     yield Row("labels", CEILING)

@@ -83,9 +83,7 @@ def _make_block(inputs: int, channels: int, block: Block) -> nn.Sequential:
     layers: list[nn.Module] = []
     for index in range(block.convs):
         stride = block.stride if index == block.convs - 1 else 1
-        layers.append(
-            nn.Conv2d(inputs, channels, 3, stride=stride, padding=block.dilation, dilation=block.dilation)
-        )
+        layers.append(nn.Conv2d(inputs, channels, 3, stride=stride, padding=block.dilation, dilation=block.dilation))
         layers.append(nn.ReLU())
         inputs = channels
     return nn.Sequential(*layers, nn.BatchNorm2d(channels))

@@ -27,9 +27,9 @@ def loss_of(scores: Tensor, targets: Tensor, *, multilabel: bool) -> Tensor:
     if not multilabel:
         return functional.cross_entropy(scores, targets)
     judged = targets >= 0
-    return functional.binary_cross_entropy_with_logits(
-        scores[judged], targets[judged].double(), reduction="sum"
-    ) / len(scores)
+    return functional.binary_cross_entropy_with_logits(scores[judged], targets[judged].double(), reduction="sum") / len(
+        scores
+    )
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
