@@ -1,16 +1,17 @@
-"""The README's picture: photos that a network never saw, grey | coloured | true.
+"""The README's pictures: photos that no network of them saw, grey | coloured by each | true.
 
     python benchmarks/unseen.py RUN [-o benchmarks/results/unseen.png]
+    python benchmarks/unseen.py dahl=RUN l2=RUN full=RUN -o benchmarks/results/methods.png
 
 The rule: of the sample photos that scikit-image and scikit-learn carry, all that are free to show (public domain, CC0
-or CC BY), in the order of their names, at the network's own temperature. RUN must not have trained on `samples`.
+or CC BY), in the order of their names, at each network's own temperature. No RUN may have trained on `samples`.
 """
 
 from pathlib import Path
 
 import click
 from PIL import Image
-from studies import run_study
+from studies import named, run_study
 
 import ssl_colorize as sc
 from ssl_colorize.colorize import grey
@@ -23,22 +24,26 @@ FREE = ("astronaut", "chelsea", "china", "coffee", "flower", "rocket")
 
 
 @click.command()
-@click.argument("run")
+@click.argument("runs", nargs=-1, required=True, metavar="[NAME=]RUN...")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("benchmarks/results/unseen.png"))
 @click.option("--size", type=int, help="Short side of what the network sees.")
 @click.option("--cell", default=176)
-def main(run: str, out: Path, size: int | None, cell: int) -> None:
+def main(runs: tuple[str, ...], out: Path, size: int | None, cell: int) -> None:
     """Colour the sample photos and draw the sheet."""
-    colorizer = sc.Colorizer.load(run)
-    if "samples" in colorizer.pretrained.training.get("recipe", {}).get("data", ()):
-        raise click.UsageError(f"{run} trained on the sample photos: give a run that did not.")
+    sources = named(runs) if len(runs) > 1 else {"coloured": runs[0].partition("=")[2] or runs[0]}
+    colorizers = {name: sc.Colorizer.load(source) for name, source in sources.items()}
+    for name, colorizer in colorizers.items():
+        if "samples" in colorizer.pretrained.training.get("recipe", {}).get("data", ()):
+            raise click.UsageError(f"{sources[name]} trained on the sample photos: give a run that did not.")
     photos = open_photos(["samples"], split="all")
     chosen = {photos.name(index).split(".")[0]: photos[index] for index in range(len(photos))}
     rows: list[tuple[Image.Image, ...]] = []
     for name in FREE:
-        rows.append((grey(chosen[name]), colorizer.colorize(chosen[name], size=size), chosen[name]))
+        coloured = [colorizer.colorize(chosen[name], size=size) for colorizer in colorizers.values()]
+        rows.append((grey(chosen[name]), *coloured, chosen[name]))
     out.parent.mkdir(parents=True, exist_ok=True)
-    photo_sheet(rows, ("grey", "coloured", "true"), out, cell=cell, groups=2)
+    # One network's three columns leave room for two photos in a row.
+    photo_sheet(rows, ("grey", *colorizers, "true"), out, cell=cell, groups=2 if len(colorizers) == 1 else 1)
     print(f"Wrote {out}.")
 
 
