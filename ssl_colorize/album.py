@@ -18,22 +18,15 @@ from ssl_colorize.colorize import Colorizer
 from ssl_colorize.config import Settings
 from ssl_colorize.data import UnreadablePhoto, find_photos, read_photo
 from ssl_colorize.errors import UserError
+from ssl_colorize.models.released import STARTER
 from ssl_colorize.pictures import PictureFormat, encode, made_here
 from ssl_colorize.runs import write_atomically
 
 
-def newest_run(runs: Path = Path("runs")) -> Path:
-    """The run folder under `runs` whose weights were written last.
-
-    Raises:
-        UserError: there is none.
-    """
+def usual_checkpoint(runs: Path = Path("runs")) -> str:
+    """The run folder under `runs` whose weights were written last; where there is none, the network of the package."""
     found = sorted(runs.glob("*/model.safetensors"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        raise UserError(
-            f"No checkpoint under {runs}/: run `ssl-colorize pretrain` first, or name one with --checkpoint."
-        )
-    return found[-1].parent
+    return str(found[-1].parent) if found else STARTER
 
 
 class ColorizeSettings(Settings):
@@ -41,7 +34,8 @@ class ColorizeSettings(Settings):
 
     Attributes:
         photos: files, and folders that are searched to any depth.
-        checkpoint: a run folder, a .safetensors file or the released .pth file; by default the newest run.
+        checkpoint: a run folder, a .safetensors file, the released .pth file, or a name of `models.released`; by
+            default the newest run, or what comes with the package.
         temperature: of the annealed mean; None is the checkpoint's own.
         size: short side of what the network sees, in pixels; None is what it was trained at.
         compare: also write a sheet grey | colour | original beside every photo.
@@ -51,7 +45,7 @@ class ColorizeSettings(Settings):
     """
 
     photos: tuple[str, ...] = ()
-    checkpoint: str = Field(default_factory=lambda: str(newest_run()))
+    checkpoint: str = Field(default_factory=usual_checkpoint)
     temperature: float | None = Field(default=None, ge=0)
     size: int | None = Field(default=None, ge=8)
     compare: bool = False

@@ -15,7 +15,7 @@ from ssl_colorize.models import create_model, list_models, load_pretrained
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import RELEASED_INPUT_SIZE
 from ssl_colorize.models.registry import FeatureInfo
-from ssl_colorize.models.released import RELEASES, is_release
+from ssl_colorize.models.released import NAMES, is_release
 from ssl_colorize.models.trunks import LITE0, ColorizationTrunk, Lite0Trunk, TimmTrunk, Trunk
 
 Pooling = Literal["adaptive", "average", "bilinear"]
@@ -126,11 +126,12 @@ def load_encoder(source: str | Path, *, device: torch.device | str = "cpu", seed
     """An encoder from what `--encoder` says.
 
     Args:
-        source: a run folder, a .safetensors file, the authors' released .pth, or "eccv16-release" (that file, fetched
-            if need be); "random:eccv16" (untrained) or "kmeans:eccv16" (data-dependent initialisation on the sample
-            photos), with a width after @ as in "random:eccv16@0.5"; "random:timm:NAME" (untrained, as `pretrain --model
-            timm:NAME` begins); "timm:NAME" (its pretrained weights, on RGB; "timm:NAME@L" on lightness),
-            "timm-random:NAME" (untrained); "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
+        source: a run folder, a .safetensors file, the authors' released .pth, "eccv16-release" (that file, fetched if
+            need be), or "eccv16_starter" (which comes with this package); "random:eccv16" (untrained) or
+            "kmeans:eccv16" (data-dependent initialisation on the sample photos), with a width after @ as in
+            "random:eccv16@0.5"; "random:timm:NAME" (untrained, as `pretrain --model timm:NAME` begins); "timm:NAME"
+            (its pretrained weights, on RGB; "timm:NAME@L" on lightness), "timm-random:NAME" (untrained);
+            "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
         device: where to put it.
         seed: of the untrained ones.
 
@@ -166,7 +167,7 @@ def _check(images: Tensor) -> None:
 def _unknown(text: str) -> str:
     models = ", ".join(list_models())
     return (
-        f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, {', '.join(RELEASES)}, "
+        f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, {', '.join(NAMES)}, "
         f"random:NAME or kmeans:NAME (NAME of {models}; a width after @), random:timm:NAME, timm:NAME, timm:NAME@L, "
         f"timm-random:NAME, or {LITE0}."
     )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_colorize.album import colorize_all, find_inputs, newest_run, plan, sheet_path
+from ssl_colorize.album import colorize_all, find_inputs, plan, sheet_path, usual_checkpoint
 from ssl_colorize.colorize import Colorizer
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import Pretrained, create_model
@@ -109,7 +109,7 @@ def test_pictures_are_written_beside_the_reason_for_those_that_are_not(tmp_path:
         assert np.array_equal(np.asarray(written), np.asarray(second.picture))
 
 
-def test_the_newest_run_is_the_one_written_last(tmp_path: Path) -> None:
+def test_the_usual_checkpoint_is_the_one_written_last(tmp_path: Path) -> None:
     import os
 
     for age, name in enumerate(["b", "c", "a"]):
@@ -117,9 +117,9 @@ def test_the_newest_run_is_the_one_written_last(tmp_path: Path) -> None:
         (tmp_path / name / "model.safetensors").touch()
         os.utime(tmp_path / name / "model.safetensors", (1000 - age, 1000 - age))
     (tmp_path / "unfinished").mkdir()
-    assert newest_run(tmp_path) == tmp_path / "b"
-    with pytest.raises(UserError, match="ssl-colorize pretrain"):
-        newest_run(tmp_path / "unfinished")
+    assert usual_checkpoint(tmp_path) == str(tmp_path / "b")
+    # Without one there is the network of the package.
+    assert usual_checkpoint(tmp_path / "unfinished") == "eccv16_starter"
 
 
 def test_the_sheet_lies_beside_the_picture() -> None:

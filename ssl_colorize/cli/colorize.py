@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @click.option(
     "--checkpoint",
     metavar="RUN",
-    help="A run folder, a .safetensors file, the released .pth file, or eccv16-release, which is fetched. [default: "
-    "the newest run under runs/]",
+    help="A run folder, a .safetensors file, the released .pth file, eccv16-release, which is fetched, or "
+    "eccv16_starter, which is here. [default: the newest run under runs/, or eccv16_starter]",
 )
 @click.option(
     "--temperature",

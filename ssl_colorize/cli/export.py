@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--temperature", type=click.FloatRange(min=0), metavar="T", help="Of a colorizer. [default: the checkpoint's]"
 )
+@click.option("--half", is_flag=True, default=None, help="Of safetensors: weights of 16 bits, a file half as large.")
 @options.out
 @options.config
 @options.assignments
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 def export(
     source: str, out: Path | None, config: Path | None, assignments: tuple[str, ...], as_json: bool, **flags: Any
 ) -> None:
-    """Export the network of RUN: a run folder, a weights file, or eccv16-release.
+    """Export the network of RUN: a run folder, a weights file, eccv16_starter or eccv16-release.
 
     Graphs take photos of any number, height and width, and are compared with the network before they are kept. Nothing
     is overwritten.

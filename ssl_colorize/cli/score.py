@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "show"})
 METHOD = (
     "truth, gray, random, a run folder, a weights file, or NAME=RUN; may be given again. [default: the first three, "
-    "and the newest run]"
+    "and the newest run or eccv16_starter]"
 )
 
 

@@ -25,6 +25,7 @@ class ExportSettings(Settings):
             encoder, the only height and width of its photos, by default any.
         temperature: of the annealed mean of a colorizer; by default the checkpoint's own.
         layers: of an encoder's graph, its outputs; all by default.
+        half: of a safetensors file, whether its weights are 16-bit floats.
     """
 
     source: str
@@ -34,6 +35,7 @@ class ExportSettings(Settings):
     size: int | None = Field(default=None, ge=8)
     temperature: float | None = Field(default=None, ge=0)
     layers: tuple[str, ...] = ()
+    half: bool = False
 
     @property
     def channels(self) -> int:
@@ -53,6 +55,7 @@ class ExportSettings(Settings):
         for flag, given, fits in (
             ("--size", self.size is not None, graph),
             ("--temperature", self.temperature is not None, graph and self.what == "colorizer"),
+            ("--half", self.half, self.to == "safetensors"),
             ("--layer", bool(self.layers), graph and self.what == "encoder"),
         ):
             if given and not fits:

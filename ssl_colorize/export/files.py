@@ -1,5 +1,7 @@
 """A network as the file or folder that was asked for."""
 
+import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,10 @@ import torch
 from ssl_colorize import __version__
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
+from ssl_colorize.export.card import publishable
 from ssl_colorize.export.config import GRAPHS, ExportSettings
 from ssl_colorize.export.graphs import PhotoColorizer, PhotoEncoder
-from ssl_colorize.models import load_pretrained, save_pretrained
+from ssl_colorize.models import Pretrained, load_pretrained, save_pretrained
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 
 _SUFFIXES = {"safetensors": ".safetensors", "timm": ".timm.safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
@@ -48,7 +51,8 @@ def export(settings: ExportSettings, folder: Path) -> dict[str, Any]:
 def _write_weights(settings: ExportSettings, folder: Path, path: Path) -> dict[str, Any]:
     pretrained = load_pretrained(settings.source)
     if settings.to == "safetensors":
-        save_pretrained(pretrained, path)
+        public = publishable(pretrained)
+        save_pretrained(halved(public) if settings.half else public, path)
         return {}
     # timm takes a second to import.
     from ssl_colorize.export.timm_files import timm_arguments, write_hub_folder, write_timm
@@ -59,6 +63,14 @@ def _write_weights(settings: ExportSettings, folder: Path, path: Path) -> dict[s
     else:
         write_hub_folder(pretrained, folder, channels=settings.channels)
     return {"model": name, "options": options}
+
+
+def halved(pretrained: Pretrained) -> Pretrained:
+    """A network whose weights are 16-bit floats. BatchNorm's statistics span more orders than those have, and stay."""
+    model = copy.deepcopy(pretrained.model)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.half()
+    return dataclasses.replace(pretrained, model=model)
 
 
 def _write_graph(settings: ExportSettings, path: Path) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Published weights by name: from PyTorch's cache, or fetched once where there is internet, and always verified."""
+"""Weights that have a name: those that come with this package, and published ones.
+
+Published ones are taken from PyTorch's cache, or fetched once where there is internet, and always verified.
+"""
 
 import hashlib
 import sys
@@ -35,6 +38,26 @@ class Release:
         return Path(self.name).stem.rpartition("-")[2]
 
 
+@dataclass(frozen=True)
+class Shipped:
+    """A file that comes with this package, beside the card that says what it is.
+
+    Attributes:
+        architecture: what timm calls its network.
+        file: its name in the package's folder of weights.
+    """
+
+    architecture: str
+    file: str
+
+    @property
+    def path(self) -> Path:
+        return Path(__file__).parents[1] / "weights" / self.file
+
+
+# What colours photos where nothing else was trained or named.
+STARTER = "eccv16_starter"
+SHIPPED = {STARTER: Shipped(architecture="colorize_eccv16_starter", file="eccv16_starter.safetensors")}
 RELEASES = {
     "eccv16-release": Release(
         url="https://colorizers.s3.us-east-2.amazonaws.com/colorization_release_v2-9b330a0b.pth",
@@ -44,9 +67,12 @@ RELEASES = {
 }
 
 
+NAMES = (*SHIPPED, *RELEASES)
+
+
 def is_release(source: str | Path) -> bool:
-    """Whether a source is the name of a release. A file or folder of that name goes first."""
-    return str(source) in RELEASES and not Path(source).exists()
+    """Whether a source is one of `NAMES`. A file or folder of that name goes first."""
+    return str(source) in NAMES and not Path(source).exists()
 
 
 def checkpoints_folder() -> Path:
@@ -55,11 +81,13 @@ def checkpoints_folder() -> Path:
 
 
 def released_file(name: str) -> Path:
-    """The file of a release, where PyTorch keeps its weights ($TORCH_HOME); fetched if it is not there.
+    """The file of one of `NAMES`: in this package, or where PyTorch keeps its weights ($TORCH_HOME); maybe fetched.
 
     Raises:
         UserError: it is not there and cannot be fetched, or it is not the published file.
     """
+    if name in SHIPPED:
+        return SHIPPED[name].path
     release = RELEASES[name]
     path = checkpoints_folder() / release.name
     if not path.is_file():

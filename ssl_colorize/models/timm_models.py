@@ -6,7 +6,7 @@ range is [0, 1], and lightness is computed inside. With `in_chans=1` they take l
 
 Weights: `checkpoint_path=` or `pretrained=True, pretrained_cfg_overlay=dict(file=...)` take a `model.safetensors` of
 `ssl-colorize pretrain`, the authors' released file, or what timm saved of these models. `pretrained=True` alone takes
-the authors' weights of `colorize_eccv16`, fetched if need be.
+the authors' weights of `colorize_eccv16`, fetched if need be, and those of `colorize_eccv16_starter`, which come along.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.models.alexnet import AlexNet
 from ssl_colorize.models.eccv16 import ECCV16, released_keys
 from ssl_colorize.models.registry import ColorizationModel
-from ssl_colorize.models.released import RELEASES, released_file
+from ssl_colorize.models.released import RELEASES, SHIPPED, released_file
 
 NETWORKS: dict[str, type[ECCV16] | type[AlexNet]] = {"eccv16": ECCV16, "alexnet": AlexNet}
 # Both have as many.
@@ -251,6 +251,7 @@ default_cfgs = generate_default_cfgs(
     {
         "colorize_eccv16": _configuration("conv1.0", 28),
         "colorize_eccv16_half": _configuration("conv1.0", 28),
+        "colorize_eccv16_starter": _configuration("conv1.0", 28),
         "colorize_eccv16_quarter": _configuration("conv1.0", 28),
         "colorize_alexnet": _configuration("conv1.0", 14),
         "colorize_alexnet_half": _configuration("conv1.0", 14),
@@ -258,8 +259,10 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _make(variant: str, network: str, pretrained: bool, **options: Any) -> nn.Module:
-    if pretrained and not any(options.get(key) for key in ("pretrained_cfg", "pretrained_cfg_overlay", "width")):
+def _make(variant: str, network: str, pretrained: bool, *, own_width: float = 1.0, **options: Any) -> nn.Module:
+    width = options.setdefault("width", own_width)
+    told = options.get("pretrained_cfg") or options.get("pretrained_cfg_overlay")
+    if pretrained and not told and width == own_width:
         # Not as an address for timm to fetch: it would not compare the hash.
         options["pretrained_cfg_overlay"] = _released(variant)
     made: nn.Module = build_model_with_cfg(
@@ -270,9 +273,10 @@ def _make(variant: str, network: str, pretrained: bool, **options: Any) -> nn.Mo
 
 
 def _released(variant: str) -> dict[str, str]:
-    """Where the released weights of a model lie, fetched and verified; empty if there are none."""
-    release = next((name for name, each in RELEASES.items() if each.architecture == variant), None)
-    return {"file": str(released_file(release))} if release else {}
+    """Where the weights of a model lie, published ones fetched and verified; empty if there are none."""
+    known = {each.architecture: name for name, each in RELEASES.items()}
+    known |= {each.architecture: name for name, each in SHIPPED.items()}
+    return {"file": str(released_file(known[variant]))} if variant in known else {}
 
 
 @register_model
@@ -284,13 +288,19 @@ def colorize_eccv16(pretrained: bool = False, **options: Any) -> nn.Module:
 @register_model
 def colorize_eccv16_half(pretrained: bool = False, **options: Any) -> nn.Module:
     """`colorize_eccv16` of half the width."""
-    return _make("colorize_eccv16_half", "eccv16", pretrained, **{"width": 0.5, **options})
+    return _make("colorize_eccv16_half", "eccv16", pretrained, own_width=0.5, **options)
+
+
+@register_model
+def colorize_eccv16_starter(pretrained: bool = False, **options: Any) -> nn.Module:
+    """`colorize_eccv16_half` with the weights that come with this package."""
+    return _make("colorize_eccv16_starter", "eccv16", pretrained, own_width=0.5, **options)
 
 
 @register_model
 def colorize_eccv16_quarter(pretrained: bool = False, **options: Any) -> nn.Module:
     """`colorize_eccv16` of a quarter of the width, as the quickstart trains it."""
-    return _make("colorize_eccv16_quarter", "eccv16", pretrained, **{"width": 0.25, **options})
+    return _make("colorize_eccv16_quarter", "eccv16", pretrained, own_width=0.25, **options)
 
 
 @register_model
@@ -302,4 +312,4 @@ def colorize_alexnet(pretrained: bool = False, **options: Any) -> nn.Module:
 @register_model
 def colorize_alexnet_half(pretrained: bool = False, **options: Any) -> nn.Module:
     """`colorize_alexnet` of half the width."""
-    return _make("colorize_alexnet_half", "alexnet", pretrained, **{"width": 0.5, **options})
+    return _make("colorize_alexnet_half", "alexnet", pretrained, own_width=0.5, **options)

@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 
-from ssl_colorize.album import newest_run
+from ssl_colorize.album import usual_checkpoint
 from ssl_colorize.config import Settings
 from ssl_colorize.device import DeviceName
-from ssl_colorize.errors import UserError
 from ssl_colorize.score.methods import BUILT_IN
 from ssl_colorize.score.perception import LpipsNet
 
@@ -16,11 +15,8 @@ OFF = "none"
 
 
 def _usual_methods() -> tuple[str, ...]:
-    """Those that need no network, and the newest run where there is one."""
-    try:
-        return (*BUILT_IN, str(newest_run()))
-    except UserError:
-        return tuple(BUILT_IN)
+    """Those that need no network, and the one that `colorize` would take."""
+    return (*BUILT_IN, usual_checkpoint())
 
 
 class ScoreSettings(Settings):

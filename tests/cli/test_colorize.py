@@ -98,11 +98,11 @@ def test_mistakes_are_one_line_and_leave_no_folder(photos: Path, arguments: tupl
     assert [folder.name for folder in Path("runs").iterdir()] == ["tiny"]
 
 
-def test_no_checkpoint_says_how_to_get_one(photos: Path) -> None:
+def test_without_a_run_the_network_of_the_package_colours(photos: Path) -> None:
     Path("runs/tiny/model.safetensors").unlink()
-    result = run("photos")
-    assert result.exit_code == 2
-    assert "ssl-colorize pretrain" in result.stderr
+    result = run("photos", "-o", "out")
+    assert result.exit_code == 0 and "eccv16_starter" in result.stderr
+    assert yaml.safe_load(Path("out/config.yaml").read_text())["checkpoint"] == "eccv16_starter"
 
 
 def test_flags_win_over_set_which_wins_over_the_file(photos: Path) -> None:

@@ -20,6 +20,7 @@ from ssl_colorize.models.timm_models import ColorizeNet, chained
 NAMES = {
     "colorize_eccv16": ("eccv16", 1.0),
     "colorize_eccv16_half": ("eccv16", 0.5),
+    "colorize_eccv16_starter": ("eccv16", 0.5),
     "colorize_eccv16_quarter": ("eccv16", 0.25),
     "colorize_alexnet": ("alexnet", 1.0),
     "colorize_alexnet_half": ("alexnet", 0.5),
