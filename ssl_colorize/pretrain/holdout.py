@@ -1,6 +1,7 @@
 """How well a network colours photos that it does not train on, beside the best constant prediction."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,13 +17,13 @@ SEPIA_SHARE = 0.25
 
 @torch.no_grad()
 def evaluate(
-    network: torch.nn.Module, batches: Iterable[Tensor], objective: Objective, *, autocast: Autocast
+    network: torch.nn.Module, examples: Iterable[Any], objective: Objective, *, autocast: Autocast
 ) -> dict[str, float | None]:
     """Figures on held-out photos, averaged over all of their pixels.
 
     Args:
         network: the examples' inputs -> output; put into eval mode, and left there.
-        batches: (B, 3, H, W) uint8, on the network's device.
+        examples: batches of them, as the objective makes them, on the network's device.
         objective: the run's.
         autocast: makes the context that the network runs in.
 
@@ -30,28 +31,31 @@ def evaluate(
         "loss" (the trained objective), "loss_constant" (the same for the best constant), "cross_entropy" (unweighted,
         nats), "kl" (that less the targets' entropy; comparable with the paper's 1.8835), "chroma" and "chroma_true"
         (mean over pixels, ab units), "spread" and "spread_true" (root mean square distance from the mean colour), and
-        what figures the objective has of its own. Those that it does not have are None.
+        what figures the objective has of its own. Those that it does not have are None; the spreads are not there if it
+        asks for no colours.
     """
     network.eval()
     sums: dict[str, float] = {}
-    for photos in batches:
-        examples = objective.examples(photos, training=False)
+    for batch in examples:
         with autocast():
-            output = network(*examples.inputs)
-        found = objective.sums(output, examples)
-        for name, value in (found | _colour_sums(*objective.colours(output, examples))).items():
+            output = network(*batch.inputs)
+        found = objective.sums(output, batch)
+        colours = objective.colours(output, batch)
+        if colours is not None:
+            found |= _colour_sums(*colours)
+        for name, value in found.items():
             sums[name] = sums.get(name, 0.0) + float(value)
-    pixels = sums.pop("pixels")
-    means = {name: value / pixels for name, value in sums.items()}
+    count = sums.pop("count")
+    means = {name: value / count for name, value in sums.items()}
     figures: dict[str, float | None] = {name: means.get(name) for name in FIGURES}
-    for suffix in ("", "_true"):
+    for suffix in ("", "_true") if figures["chroma"] is not None else ():
         centre = means.pop(f"a{suffix}") ** 2 + means.pop(f"b{suffix}") ** 2
         figures[f"spread{suffix}"] = max(0.0, means.pop(f"square{suffix}") - centre) ** 0.5
     return figures | means
 
 
 def _colour_sums(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
-    sums = {"pixels": torch.tensor(float(true[:, 0].numel()))}
+    sums = {}
     for suffix, ab in (("", predicted), ("_true", true)):
         sums[f"chroma{suffix}"] = ab.norm(dim=1).sum()
         sums[f"square{suffix}"] = ab.square().sum()

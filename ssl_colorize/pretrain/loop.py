@@ -14,7 +14,7 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from ssl_colorize.data.loading import UnreadableLog, holdout_batches, training_batches
+from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.sources import open_photos
 from ssl_colorize.device import choose_autocast, choose_device
 from ssl_colorize.errors import UserError
@@ -27,7 +27,7 @@ from ssl_colorize.pretrain.checkpoint import Checkpoint, load_checkpoint, rewind
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.distributed import Processes, processes, synchronized
 from ssl_colorize.pretrain.holdout import evaluate
-from ssl_colorize.pretrain.objectives import best_constant, make_objective
+from ssl_colorize.pretrain.objectives import BestConstant, Objective, best_constant, make_objective
 from ssl_colorize.pretrain.optimizer import make_optimizer
 from ssl_colorize.pretrain.progress import RunLog, TrainingProgress
 from ssl_colorize.pretrain.start import start_from
@@ -39,13 +39,14 @@ from ssl_colorize.runs import write_config, write_metrics
 LOG_ROWS = 1000
 
 
-def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, Any]:
+def train(recipe: Recipe, folder: Path, *, resume: bool = False, kind: "type[Run] | None" = None) -> dict[str, Any]:
     """Pretrain by a recipe into a run folder, on the CPU, a GPU, or several processes under torchrun.
 
     Args:
         recipe: what to do.
         folder: gets config.yaml, metrics.jsonl, TensorBoard events, checkpoint.pt, model.safetensors, metrics.json.
         resume: go on from the folder's checkpoint, exactly as if the run had never stopped.
+        kind: of run, if the network is to learn something else than colours (benchmarks/pretexts.py).
 
     Returns:
         The content of metrics.json, whose "metrics" are those of the held-out photos; empty but in the first process.
@@ -58,16 +59,17 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
     with ExitStack() as stack:
         group = stack.enter_context(processes(device.type))
         stop = stack.enter_context(stop_signals())
-        run = Run(recipe, folder, group, torch.device("cuda", group.local_rank) if device.type == "cuda" else device)
+        device = torch.device("cuda", group.local_rank) if device.type == "cuda" else device
+        run = (kind or Run)(recipe, folder, group, device)
         run.resume() if resume else run.begin()
         log = stack.enter_context(RunLog(folder, run.step, quiet=not group.first))
         progress = stack.enter_context(TrainingProgress(run.step, run.steps, recipe.batch_size, quiet=not group.first))
         for words in run.notes:
             progress.say(words)
 
-        for photos in run.batches(run.step, run.steps):
+        for batch in run.batches(run.step, run.steps):
             rate = learning_rate(recipe, run.step, run.steps)
-            losses = run.train_on(photos, rate)
+            losses = run.train_on(batch, rate)
             stopped = group.any(stop.number is not None)
             last = run.step == run.steps
             looks = run.step % recipe.evaluate_every == 0 or last
@@ -91,7 +93,15 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, An
 
 
 class Run:
-    """A run in one process: its photos, its network, and one step of it."""
+    """A run in one process: its photos, its network, and one step of it.
+
+    Other pretexts differ in `make_model`, `best_constant`, `make_objective`, `examples` and `pretrained` only.
+
+    Attributes:
+        command: what metrics.json says that its figures were made by.
+    """
+
+    command = "pretrain"
 
     def __init__(self, recipe: Recipe, folder: Path, group: Processes, device: torch.device) -> None:
         self.recipe, self.folder, self.group, self.device = recipe, folder, group, device
@@ -105,7 +115,7 @@ class Run:
         self.log_every = 1 if self.steps < LOG_ROWS else max(1, self.steps // LOG_ROWS)
         self.autocast = choose_autocast(recipe.precision, device)
         torch.manual_seed(recipe.seed)
-        self.model = create_model(recipe.model, width=recipe.width, outputs=recipe.outputs)
+        self.model = self.make_model()
         if recipe.crop % self.model.multiple:
             raise UserError(f"crop must be a multiple of {self.model.multiple} for {recipe.model}, not {recipe.crop}.")
         if recipe.trunk == "imagenet" and isinstance(self.model, VGG16):
@@ -114,6 +124,22 @@ class Run:
         self.notes: list[str] = []
         self.figures: dict[str, Any] = {}
         self.seconds_before, self.began = 0.0, time.monotonic()
+
+    def make_model(self) -> ColorizationModel:
+        """The network to train."""
+        return create_model(self.recipe.model, width=self.recipe.width, outputs=self.recipe.outputs)
+
+    def best_constant(self) -> BestConstant | None:
+        """What finds the best constant in the first training photos."""
+        return best_constant(self.recipe)
+
+    def make_objective(self) -> Objective:
+        """What the network is asked, which depends on how common colours are."""
+        return make_objective(self.recipe, self.statistics, stride=self.model.target_stride)
+
+    def examples(self, batch: Batch, *, training: bool) -> Any:
+        """What a batch of photos asks the network, on the device."""
+        return self.objective.examples(batch.photos.to(self.device, non_blocking=True), training=training)
 
     def begin(self) -> None:
         """Start at step 0: count the colours of the first training crops, initialise the network on a few of them."""
@@ -127,9 +153,10 @@ class Run:
         first = self._read(0, math.ceil(recipe.prior_photos / recipe.batch_size), Processes())
         kept = list(islice(first, math.ceil(recipe.init_photos / recipe.batch_size)))
         # The rest is counted as it comes: all of it may be gigabytes.
-        best = best_constant(recipe)
-        self._ask(count_statistics(chain(kept, first), recipe, stride=self.model.target_stride, best=best))
-        photos = torch.cat(kept)[: recipe.init_photos].to(self.device)
+        looked_at = (batch.photos for batch in chain(kept, first))
+        best = self.best_constant()
+        self._ask(count_statistics(looked_at, recipe, stride=self.model.target_stride, best=best))
+        photos = torch.cat([batch.photos for batch in kept])[: recipe.init_photos].to(self.device)
         inputs = self.objective.examples(photos, training=True).inputs
         if recipe.start is None:
             initialize(
@@ -162,9 +189,8 @@ class Run:
             rewind_log(self.folder, self.step)
 
     def _ask(self, statistics: TrainingStatistics) -> None:
-        """What the network is asked, which depends on how common colours are."""
         self.statistics = statistics.to(self.device)
-        self.objective = make_objective(self.recipe, self.statistics, stride=self.model.target_stride)
+        self.objective = self.make_objective()
 
     def _equip(self) -> None:
         """What works on the initialised network: its average, the other processes, the optimizer."""
@@ -180,11 +206,11 @@ class Run:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
         self.optimizer = make_optimizer(self.model, recipe)
 
-    def batches(self, start: int, stop: int) -> Iterator[Tensor]:
-        """This process's photos (B, 3, crop, crop) uint8 of the steps from `start` to before `stop`."""
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """This process's photos, (B, 3, crop, crop) uint8 each time, of the steps from `start` to before `stop`."""
         return self._read(start, stop, self.group)
 
-    def _read(self, start: int, stop: int, group: Processes) -> Iterator[Tensor]:
+    def _read(self, start: int, stop: int, group: Processes) -> Iterator[Batch]:
         recipe = self.recipe
         batches = training_batches(
             self.photos, resize=recipe.resize, crop=recipe.crop, batch_size=recipe.batch_size, seed=recipe.seed,
@@ -192,14 +218,14 @@ class Run:
         )  # fmt: skip
         for batch in batches:
             self.unreadable.add(batch.unreadable, read=len(batch.photos))
-            yield batch.photos
+            yield batch
 
-    def train_on(self, photos: Tensor, rate: float) -> dict[str, Tensor]:
+    def train_on(self, batch: Batch, rate: float) -> dict[str, Tensor]:
         """One step of the optimizer at a learning rate; returns the losses, on the device."""
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         torch.manual_seed(step_seed(self.recipe.seed, self.step, self.group.rank))
-        examples = self.objective.examples(photos.to(self.device, non_blocking=True), training=True)
+        examples = self.examples(batch, training=True)
         light, *more = examples.inputs
         self.network.train()
         with self.autocast():
@@ -247,8 +273,8 @@ class Run:
             self.held_out, resize=recipe.evaluation_size, crop=recipe.crop, batch_size=recipe.batch_size,
             workers=recipe.workers,
         )  # fmt: skip
-        photos = (batch.photos.to(self.device) for batch in batches)
-        self.figures = evaluate(self.judged, photos, self.objective, autocast=self.autocast)
+        examples = (self.examples(batch, training=False) for batch in batches)
+        self.figures = evaluate(self.judged, examples, self.objective, autocast=self.autocast)
 
     def seconds(self) -> float:
         """Time spent on the run so far, earlier sittings included."""
@@ -272,8 +298,12 @@ class Run:
             self.figures,
         )  # fmt: skip
         save_checkpoint(checkpoint, self.folder)
+        save_pretrained(self.pretrained(), self.folder / WEIGHTS_NAME)
+
+    def pretrained(self) -> Pretrained:
+        """The network as it is shipped, with the record of its training."""
         recipe = self.recipe
-        pretrained = Pretrained(
+        return Pretrained(
             model=self.judged,
             prior=self.statistics.prior,
             mix=recipe.mix if recipe.rebalance else None,
@@ -289,7 +319,6 @@ class Run:
                 "recipe": recipe.model_dump(mode="json"),
             },
         )
-        save_pretrained(pretrained, self.folder / WEIGHTS_NAME)
 
     def finish(self) -> dict[str, Any]:
         """Write metrics.json; in the first process."""
@@ -298,7 +327,7 @@ class Run:
         seen = self.step * self.recipe.batch_size
         metrics = self.figures | {"photos_per_second": round(seen / self.seconds(), 2), "photos_seen": seen}
         return write_metrics(
-            self.folder, command="pretrain", metrics=metrics, config=self.recipe.model_dump(mode="json"),
+            self.folder, command=self.command, metrics=metrics, config=self.recipe.model_dump(mode="json"),
             seed=self.recipe.seed, seconds=self.seconds(),
         )  # fmt: skip
 

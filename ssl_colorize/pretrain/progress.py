@@ -64,12 +64,19 @@ class TrainingProgress:
     def look(self, step: int, figures: dict[str, Any]) -> None:
         """Show the figures on held-out photos; time spent on them does not count as training."""
         if figures:
-            parts = [f"loss {figures['loss']:.4f} (best constant {figures['loss_constant']:.4f})"]
+            beside = {name: figures.get(f"{name}_constant") for name in figures}
+            parts = [
+                f"{name} {figures[name]:.4f} (best constant {constant:.4f})"
+                for name, constant in beside.items()
+                if constant is not None
+            ]
             if figures.get("kl") is not None:
                 parts.append(f"KL {figures['kl']:.3f} nats")
-            parts.append(f"chroma {figures['chroma']:.1f} (true {figures['chroma_true']:.1f})")
+            colours = figures.get("chroma") is not None
+            if colours:
+                parts.append(f"chroma {figures['chroma']:.1f} (true {figures['chroma_true']:.1f})")
             self.say(f"held out at step {step}: " + ", ".join(parts))
-            if warning := sepia_warning(figures):
+            if colours and (warning := sepia_warning(figures)):
                 self.say(warning)
         self.rest()
 

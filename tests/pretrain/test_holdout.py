@@ -63,7 +63,9 @@ def pixels(photos: Tensor) -> list[tuple[np.ndarray, np.ndarray, bool]]:
 
 def run(network: nn.Module, photos: Tensor, recipe: Recipe, statistics: TrainingStatistics) -> dict[str, Any]:
     # The last batch is smaller: means are over pixels and not over batches.
-    return evaluate(network, photos.split(4), make_objective(recipe, statistics, stride=4), autocast=nullcontext)
+    objective = make_objective(recipe, statistics, stride=4)
+    examples = (objective.examples(each, training=False) for each in photos.split(4))
+    return evaluate(network, examples, objective, autocast=nullcontext)
 
 
 def spread(ab: np.ndarray) -> float:

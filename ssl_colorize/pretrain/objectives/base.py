@@ -60,12 +60,18 @@ class Objective(ABC):
         """The trained objective as "loss", a scalar, and the scalars that are logged beside it."""
 
     @abstractmethod
-    def sums(self, output: Tensor, examples: Any) -> dict[str, Tensor]:
-        """Sums over the pixels: of "loss", of "loss_constant" (the best constant's), and of figures of its own."""
+    def sums(self, output: Tensor, examples: Any) -> dict[str, Tensor | int]:
+        """Sums over the pixels: of "loss", of "loss_constant" (the best constant's), and of figures of its own.
 
-    @abstractmethod
-    def colours(self, output: Tensor, examples: Any) -> tuple[Tensor, Tensor]:
-        """Predicted and true ab, both (B, 2, h, w), at all of the examples' pixels or at an even share of them."""
+        "count" says over how many; over as many as `colours` gives, where it gives some.
+        """
+
+    def colours(self, output: Tensor, examples: Any) -> tuple[Tensor, Tensor] | None:
+        """Predicted and true ab, both (B, 2, h, w), at all of the examples' pixels or at an even share of them.
+
+        None if the objective asks for something else.
+        """
+        return None
 
 
 class OnTargets(Objective):

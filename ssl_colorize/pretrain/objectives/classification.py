@@ -20,11 +20,12 @@ class Classification(OnTargets):
         unweighted = cross_entropy.mean()
         return {"loss": loss, "cross_entropy": unweighted, "kl": unweighted - entropy(examples.weights).mean()}
 
-    def sums(self, output: Tensor, examples: Targets) -> dict[str, Tensor]:
+    def sums(self, output: Tensor, examples: Targets) -> dict[str, Tensor | int]:
         loss, cross_entropy = _cross_entropy(output, examples)
         constant = constant_cross_entropy(self.statistics.constant, examples.indices, examples.weights)
         return {
-            "loss": loss * examples.pixel_weights.numel(),
+            "count": cross_entropy.numel(),
+            "loss": loss * cross_entropy.numel(),
             "loss_constant": (constant * examples.pixel_weights).sum(),
             "cross_entropy": cross_entropy.sum(),
             "kl": (cross_entropy - entropy(examples.weights)).sum(),

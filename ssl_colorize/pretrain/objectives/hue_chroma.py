@@ -62,11 +62,12 @@ class HueChroma(Objective):
         loss = HUE_WEIGHT * hue.mean() + chroma.mean()
         return {"loss": loss, "hue_kl": hue.mean().detach(), "chroma_kl": chroma.mean().detach()}
 
-    def sums(self, output: Tensor, examples: HueChromaExamples) -> dict[str, Tensor]:
+    def sums(self, output: Tensor, examples: HueChromaExamples) -> dict[str, Tensor | int]:
         hue, chroma = divergences(log_probabilities(output), examples)
         constant = self.statistics.constant.log().view(1, -1, 1, 1).expand_as(output).split(BINS, dim=1)
         flat_hue, flat_chroma = divergences(constant, examples)
         return {
+            "count": hue.numel(),
             "loss": (HUE_WEIGHT * hue + chroma).sum(),
             "loss_constant": (HUE_WEIGHT * flat_hue + flat_chroma).sum(),
             "hue_kl": hue.sum(),

@@ -18,10 +18,11 @@ class Regression(OnTargets):
     def losses(self, output: Tensor, examples: Targets) -> dict[str, Tensor]:
         return {"loss": squared_error(output, examples.ab / AB_SCALE, examples.pixel_weights)}
 
-    def sums(self, output: Tensor, examples: Targets) -> dict[str, Tensor]:
+    def sums(self, output: Tensor, examples: Targets) -> dict[str, Tensor | int]:
         scaled, weights = examples.ab / AB_SCALE, examples.pixel_weights
         flat = self.output_bias.view(1, 2, 1, 1).expand_as(scaled)
         return {
+            "count": weights.numel(),
             "loss": squared_error(output, scaled, weights) * weights.numel(),
             "loss_constant": squared_error(flat, scaled, weights) * weights.numel(),
         }

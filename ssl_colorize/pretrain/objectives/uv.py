@@ -54,11 +54,12 @@ class UV(Objective):
     def losses(self, output: Tensor, examples: UVExamples) -> dict[str, Tensor]:
         return {"loss": blurred_distance(output, examples.uv)}
 
-    def sums(self, output: Tensor, examples: UVExamples) -> dict[str, Tensor]:
+    def sums(self, output: Tensor, examples: UVExamples) -> dict[str, Tensor | int]:
         flat = self.statistics.constant.view(1, 2, 1, 1).expand_as(examples.uv)
         # In pixels of the figures, which the colours are summed over as well.
         pixels = subsampled(examples.luma).numel()
         return {
+            "count": pixels,
             "loss": blurred_distance(output, examples.uv) * pixels,
             "loss_constant": blurred_distance(flat, examples.uv) * pixels,
         }
