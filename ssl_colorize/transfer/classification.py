@@ -23,6 +23,7 @@ from ssl_colorize.models.trunks import ColorizationTrunk
 from ssl_colorize.transfer.backbone import Backbone
 from ssl_colorize.transfer.captions import captioned
 from ssl_colorize.transfer.config import TransferSettings
+from ssl_colorize.transfer.norm import ChannelNorm
 from ssl_colorize.transfer.tasks import (
     Judged,
     OnPhotos,
@@ -36,8 +37,6 @@ from ssl_colorize.transfer.tasks import (
 
 # The short side of photos and the window that the paper's layout of alexnet is for.
 PAPER_SIZE, PAPER_CROP = 256, 227
-# What a batch adds to the statistics of the head's normalisation, once they have settled.
-_MOMENTUM = 0.1
 # Photos on a sheet, in columns, and the side of one in pixels.
 _SHOWN, _COLUMNS, _CELL = 12, 4, 240
 # Of a photo to predict: the side of its picture, classes that its caption names, classes that are listed with scores.
@@ -49,7 +48,6 @@ class ClassificationSettings(TransferSettings):
 
     crop: PositiveInt | None = Field(None, description="side of the window; 7/8 of size if not given")
     paper_layout: bool = Field(True, description="alexnet without padding, so that fc6 and fc7 see the whole window")
-    normalise: bool = Field(True, description="bring the pooled features to mean 0 and variance 1 (but in that layout)")
     ten_crops: bool = Field(False, description="judge by ten windows of a photo, not one")
     multilabel: bool | None = Field(None, description="several labels a photo; as the photos are if not given")
 
@@ -61,8 +59,7 @@ class PooledHead(nn.Module):
         super().__init__()
         self.backbone = backbone
         channels = sum(info["num_chs"] for info in backbone.feature_info)
-        # Untrained networks' features may be tiny, and a larger epsilon would keep them so.
-        self.norm = nn.BatchNorm2d(channels, affine=False, eps=1e-8) if normalise else nn.Identity()
+        self.norm = ChannelNorm(channels) if normalise else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
@@ -70,10 +67,6 @@ class PooledHead(nn.Module):
 
     def forward(self, photos: Tensor) -> Tensor:
         """(B, 3, H, W) -> scores (B, C)."""
-        if self.training and isinstance(self.norm, nn.BatchNorm2d):
-            # The first batches count alike: with a tenth each, the statistics would take dozens of steps to settle.
-            assert self.norm.num_batches_tracked is not None
-            self.norm.momentum = max(_MOMENTUM, 1 / (1 + int(self.norm.num_batches_tracked)))
         pooled = torch.cat([x.mean((2, 3), keepdim=True) for x in self.backbone(photos).values()], dim=1)
         scores: Tensor = self.classifier(self.dropout(self.norm(pooled).flatten(1)))
         return scores

@@ -33,6 +33,10 @@ class TransferSettings(Settings):
     )
     rescale: bool = Field(False, description="fold BatchNorm, then bring the layers to learn at similar rates")
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    normalise: bool = Field(
+        True,
+        description="new heads read maps of mean 0 and variance 1 by channel (but of the paper's alexnet)",
+    )
 
     # Photos
     data: tuple[str, ...] = Field(min_length=1)

@@ -110,6 +110,7 @@ class Detection(AnnotatedTask):
             size=self.size,
             given_proposals=settings.proposals is not None,
             reuse_fc=settings.reuse_fc,
+            normalise=settings.normalise,
             hidden=settings.hidden,
             regions=settings.regions,
             dropout=settings.dropout,

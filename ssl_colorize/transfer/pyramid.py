@@ -8,22 +8,27 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from ssl_colorize.transfer.annotated_task import strides
 from ssl_colorize.transfer.backbone import Backbone
+from ssl_colorize.transfer.norm import ChannelNorm
 
 CHANNELS = 256  # of a pyramid's maps (Lin et al. 2017)
 
 
 class Pyramid(nn.Module):
-    """A backbone's maps, finest first; of several a feature pyramid.
+    """A backbone's maps, normalised by channel, finest first; of several a feature pyramid.
 
     Attributes:
         out_channels: of every map.
         strides: of each map in pixels.
     """
 
-    def __init__(self, backbone: Backbone, *, coarser: bool = False) -> None:
-        """`coarser` adds a map at twice the stride of the coarsest to a pyramid."""
+    def __init__(self, backbone: Backbone, *, normalise: bool, coarser: bool = False) -> None:
+        """`normalise` as in `ChannelNorm`; `coarser` adds a map at twice the stride of the coarsest to a pyramid."""
         super().__init__()
         self.backbone = backbone
+        # In a list, since names of layers may hold dots.
+        self.norms = nn.ModuleList(
+            ChannelNorm(info["num_chs"]) if normalise else nn.Identity() for info in backbone.feature_info
+        )
         self.strides = strides(backbone.feature_info)
         channels = [info["num_chs"] for info in backbone.feature_info]
         self.out_channels = channels[0]
@@ -40,7 +45,10 @@ class Pyramid(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """RGB (B, 3, H, W) as the backbone takes it -> maps (B, out_channels, h, w) float32 by name."""
-        maps: dict[str, Tensor] = OrderedDict(self.backbone(images))
+        found = self.backbone(images).items()
+        maps: dict[str, Tensor] = OrderedDict(
+            (name, norm(x)) for norm, (name, x) in zip(self.norms, found, strict=True)
+        )
         if self.fuse is not None:
             maps = self.fuse(maps)
         # Boxes need more digits than bfloat16 has.

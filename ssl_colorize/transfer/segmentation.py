@@ -85,7 +85,10 @@ class Segmentation(AnnotatedTask):
         self.note_size(backbone)
         if self.settings.head == "fcn32s":
             return fcn_32s(backbone, len(self.classes), dropout=self.settings.dropout)
-        return with_context(backbone, len(self.classes), hidden=self.settings.hidden, dropout=self.settings.dropout)
+        return with_context(
+            backbone, len(self.classes),
+            hidden=self.settings.hidden, dropout=self.settings.dropout, normalise=self.settings.normalise,
+        )  # fmt: skip
 
     def batches(
         self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1

@@ -35,9 +35,9 @@ class Segmenter(nn.Module):
 class FinestMap(nn.Module):
     """A backbone's map, or the finest of its pyramid, to which the coarser ones have been added."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, normalise: bool) -> None:
         super().__init__()
-        self.pyramid = Pyramid(backbone)
+        self.pyramid = Pyramid(backbone, normalise=normalise)
         self.out_channels = self.pyramid.out_channels
 
     def forward(self, photos: Tensor) -> Tensor:
@@ -81,15 +81,15 @@ class TopMap(nn.Module):
         return self.backbone(photos)[self.backbone.layers[-1]]  # type: ignore[no-any-return]
 
 
-def with_context(backbone: Backbone, classes: int, *, hidden: int, dropout: float) -> Segmenter:
-    """A segmenter at the backbone's stride.
+def with_context(backbone: Backbone, classes: int, *, hidden: int, dropout: float, normalise: bool = True) -> Segmenter:
+    """A segmenter at the backbone's stride, whose head reads maps normalised by channel or as they are.
 
     Raises:
         UserError: `hidden` is no multiple of 8.
     """
     if hidden % _GROUPS:
         raise UserError(f"Setting hidden: {hidden} is no multiple of {_GROUPS}.")
-    features = FinestMap(backbone)
+    features = FinestMap(backbone, normalise=normalise)
     return Segmenter(features, ContextHead(features.out_channels, classes, hidden=hidden, dropout=dropout))
 
 
