@@ -46,7 +46,12 @@ class Colorizer:
     """
 
     def __init__(self, pretrained: Pretrained, *, device: str | torch.device = "cpu") -> None:
-        """Take a loaded network, and move it to `device`."""
+        """Take a loaded network, and move it to `device`.
+
+        Raises:
+            UserError: it predicts no colours.
+        """
+        pretrained.require_colours()
         self.device = torch.device(device)
         self.pretrained = pretrained.to(self.device)
         self.pretrained.model.eval()
@@ -56,7 +61,8 @@ class Colorizer:
         """Load a run folder, a .safetensors file or a released .pth file.
 
         Raises:
-            UserError: the source holds no network that is known, or the device is not there.
+            UserError: the source holds no network that is known, or one that predicts no colours, or the device is
+                not there.
         """
         where = choose_device(device)
         return cls(load_pretrained(source, device=where), device=where)

@@ -27,7 +27,9 @@ def info(source: str, as_json: bool) -> None:
         click.echo(json.dumps(about, indent=2))
     else:
         _show(about)
-    click.echo(f"Next: ssl-colorize colorize PHOTO.jpg -o out/ --checkpoint {source}", err=as_json)
+    colours = about["objective"] != "features"
+    use = f"colorize PHOTO.jpg -o out/ --checkpoint {source}" if colours else f"knn --encoder {source} --data FOLDER"
+    click.echo(f"Next: ssl-colorize {use}", err=as_json)
 
 
 def _show(about: dict[str, Any]) -> None:
@@ -53,7 +55,8 @@ def _training(training: dict[str, Any]) -> dict[str, Any]:
     from ssl_colorize.report.tables import duration
 
     recipe = training.get("recipe", {})
-    shown = {name: recipe[name] for name in ("crop", "batch_size", "learning_rate", "seed") if name in recipe}
+    told = ("pretext", "crop", "batch_size", "learning_rate", "seed")
+    shown = {name: recipe[name] for name in told if name in recipe}
     if "data" in recipe:
         shown = {"data": ", ".join(recipe["data"])} | shown
     figures = {name: value for name, value in training.items() if name not in ("recipe", "seconds")}

@@ -85,8 +85,12 @@ class PhotoColorizer(nn.Module):
             size: side in pixels of what it sees; by default what it was trained at.
             temperature: of the annealed mean; by default the checkpoint's own.
             channels: of the photos.
+
+        Raises:
+            UserError: the network predicts no colours.
         """
         super().__init__()
+        pretrained.require_colours()
         self.model = pretrained.model
         self.register_buffer("bins", pretrained.bins)
         self.objective = pretrained.objective

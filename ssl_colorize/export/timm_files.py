@@ -69,8 +69,10 @@ def write_hub_folder(pretrained: Pretrained, folder: Path, *, channels: int) -> 
     the weights are the self-contained file, colours and all, less the paths of the machine that it was trained on.
 
     Raises:
-        UserError: timm has no such network, or a file cannot be written.
+        UserError: timm has no such network, it predicts no colours, or a file cannot be written.
     """
+    # The card speaks of colours.
+    pretrained.require_colours()
     public = publishable(pretrained)
     name, options = timm_arguments(public, channels=channels)
     config = hub_config(public, channels=channels)

@@ -23,9 +23,9 @@ AB_SCALE = 110.0
 RELEASED_INPUT_SIZE = 256
 _COLOR_PREFIX = "color."
 # Output channels where they are not the bins.
-_OUTPUTS = {"l2": 2, "dahl": dahl.OUTPUTS, "larsson": larsson.OUTPUTS}
+_OUTPUTS = {"l2": 2, "dahl": dahl.OUTPUTS, "larsson": larsson.OUTPUTS, "features": 1}
 
-Objective = Literal["class", "l2", "dahl", "larsson"]
+Objective = Literal["class", "l2", "dahl", "larsson", "features"]
 
 
 @dataclass
@@ -40,7 +40,8 @@ class Pretrained:
         temperature: of the annealed mean that it decodes with unless told otherwise.
         input_size: short side in pixels of the photos as it saw them in training (before cropping).
         objective: what the outputs are: "class" (logits over the bins), "l2" (ab itself, in units of `AB_SCALE`),
-            "dahl" (UV), "larsson" (logits over hue and chroma).
+            "dahl" (UV), "larsson" (logits over hue and chroma), "features" (no colours: the network learned something
+            else, and its layers are what it is for).
         training: figures of its training, free in form.
         source: where it came from.
     """
@@ -54,6 +55,18 @@ class Pretrained:
     objective: Objective = "class"
     training: dict[str, Any] = field(default_factory=dict)
     source: str = ""
+
+    def require_colours(self) -> None:
+        """Refuse a network that was trained for something else.
+
+        Raises:
+            UserError: its outputs are no colours.
+        """
+        if self.objective == "features":
+            raise UserError(
+                f"{self.source or 'This network'} was not trained to colour photos: it is an encoder only, for "
+                "linear-probe, knn, svm and finetune. Give a network that `ssl-colorize pretrain` trained."
+            )
 
     def to(self, device: torch.device | str) -> "Pretrained":
         self.model.to(device)
@@ -71,7 +84,11 @@ def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | No
 
     Returns:
         ab (B, 2, h, w) float32 at 1/target_stride of the input.
+
+    Raises:
+        UserError: it predicts no colours.
     """
+    pretrained.require_colours()
     if temperature is None:
         temperature = pretrained.temperature
     return decode(pretrained.objective, pretrained.model(light), light, temperature=temperature, bins=pretrained.bins)
