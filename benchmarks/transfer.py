@@ -46,7 +46,7 @@ class Protocol:
 TASKS = {
     "classification": Protocol("map", "--size 72 --crop 64 --epochs 10 --set head_factor=3", (1e-4, 3e-4, 1e-3)),
     "segmentation": Protocol("miou", "--size 96 --epochs 8 --set head_factor=10", (3e-4, 1e-3)),
-    "detection": Protocol("voc_map", "--size 96 --epochs 6 --set head_factor=3", (3e-4, 1e-3)),
+    "detection": Protocol("voc_map", "--size 96 --epochs 4 --set head_factor=3", (3e-4, 1e-3)),
 }
 SGD_RATES = (1e-3, 3e-3, 1e-2)
 # All layers trained, on VOC 2007 (segmentation: 2012), AlexNet (Zhang, Isola, Efros, CVPR 2017, table 3).
