@@ -5,8 +5,9 @@
     python benchmarks/pretexts.py supervised  --like RUN -o runs/supervised
     python benchmarks/pretexts.py rotation    --resume runs/rotation
 
-RUN is a run of `ssl-colorize pretrain`. Its config.yaml says everything: photos, crops and their order, network, start,
-optimizer, steps, seed; `--set key=value` changes any of it. All pretexts see lightness only, as colorization does.
+RUN is a run of `ssl-colorize pretrain`. Its config.yaml says everything: photos, crops and their order, network,
+initialisation, optimizer, steps, seed; `--set key=value` changes any of it. All see lightness only, as
+colorization does.
 
 - rotation (Gidaris et al. 2018): by how many quarter turns was the crop turned? Each crop is turned once, at random,
   where Gidaris shows all four of each: photos seen and compute then are those of the colorization run.
