@@ -5,8 +5,8 @@
     python benchmarks/frozen.py tables
 
 `measure` writes one JSON for each data set and network into the folder of --out, and skips those that are there;
-`tables` prints them as Markdown, beside the paper's. The number after a data set's colon is the short side of its
-photos; the ceiling, ImageNet's labels, gets its own 224.
+`tables` prints them as Markdown, beside the paper's, as `report.py` has them in RESULTS.md. The number after a data
+set's colon is the short side of its photos; the ceiling, ImageNet's labels, gets its own 224.
 
 Protocol. Photos are resized to the short side and their centre is cropped; each layer's map is averaged to at most
 1,024 numbers. Probe: ridge regression whose strength is chosen on a fifth of the training photos, fitted on the other
@@ -15,14 +15,27 @@ the figure on the fifth of the training photos, never by the test figure. Untrai
 those of every body that the runs have; a table a body.
 """
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from studies import CEILING, UNTRAINED, closed, markdown, named, percent, run_study, spread, untrained_twins
+from studies import (
+    CEILING,
+    RESULTS,
+    UNTRAINED,
+    closed,
+    markdown,
+    named,
+    origin,
+    percent,
+    record,
+    recorded,
+    run_study,
+    spread,
+    untrained_twins,
+)
 
 from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
 from ssl_colorize.encoder import Encoder, load_encoder
@@ -34,7 +47,7 @@ from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.one_pass import map_sides
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import figures
-from ssl_colorize.runs import git_revision, write_atomically
+from ssl_colorize.runs import git_revision
 
 DRAWS = 3
 K, TEMPERATURE = 20, 0.07
@@ -60,7 +73,7 @@ def main() -> None:
 @click.option("--data", "sets", multiple=True, required=True, metavar="FOLDER:SIDE")
 @click.option("--run", "runs", multiple=True, required=True, metavar="NAME=RUN")
 @click.option("--limit", default=12_000, help="Training photos at most.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/frozen"))
+@click.option("-o", "--out", type=click.Path(path_type=Path), default=RESULTS / "frozen")
 def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, out: Path) -> None:
     """Measure every network on every set."""
     trained = named(runs)
@@ -79,12 +92,11 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, out: Path)
             shown = encoder.input_size if name == "labels" else int(side)
             with frozen(encoder):
                 found = judge(encoder, train, photos[1], side=shown, seed=seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
             content = {
-                "encoder": source, "seed": seed, "data": folder, "side": shown, "train": len(train),
+                **origin(source), "seed": seed, "data": Path(folder).name, "side": shown, "train": len(train),
                 "test": len(photos[1]), "git": git_revision(), "layers": found,
             }  # fmt: skip
-            write_atomically(path, json.dumps(content, indent=1) + "\n")
+            record(path, content)
             best = {measure: f"{100 * max(one[measure]['top1'] for one in found.values()):.1f}" for measure in MEASURES}
             click.echo(f"{path}: {best}")
 
@@ -148,23 +160,28 @@ def neighbours(bank: Features, labels: Any, queries: Features, truth: Any, class
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True), default=Path("runs/frozen"))
+@click.argument("folder", type=click.Path(path_type=Path, exists=True), default=RESULTS / "frozen")
 def tables(folder: Path) -> None:
     """Print what was measured as Markdown."""
-    for data in sorted(path for path in folder.iterdir() if path.is_dir()):
-        found: dict[str, list[Draw]] = {}
-        for path in sorted(data.glob("*.json")):
-            found.setdefault(path.stem.rpartition("-")[0], []).append(json.loads(path.read_text()))
-        one = found["random"][0]
-        title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
+    for data in sorted(path.name for path in folder.iterdir() if path.is_dir()):
         for measure in MEASURES:
-            for body in bodies(found):
-                click.echo(f"\n**{data.name}**, {measure}, top-1 %, {title}\n")
-                click.echo(table(body, measure))
-    click.echo("\n**The paper's**, probe, ImageNet, AlexNet\n")
+            click.echo(measured(data, measure, folder=folder) + "\n")
+    click.echo(published())
+
+
+def measured(data: str, measure: str, *, folder: Path = RESULTS / "frozen") -> str:
+    """The tables of a data set by one measure, a body each."""
+    found = recorded(folder / data)
+    one = found["random"][0]
+    title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
+    return "\n\n".join(f"**{data}**, {measure}, top-1 %, {title}\n\n{table(body, measure)}" for body in bodies(found))
+
+
+def published() -> str:
+    """The paper's table."""
     rows = [("", *(f"conv{number}" for number in range(1, 6)), "gap closed")]
     rows += [(name, *map(str, values), percent(gap(name, max(values)))) for name, values in PUBLISHED.items()]
-    click.echo(markdown(rows))
+    return f"**The paper's**, probe, ImageNet, AlexNet\n\n{markdown(rows)}"
 
 
 def bodies(found: dict[str, list[Draw]]) -> list[dict[str, list[Draw]]]:

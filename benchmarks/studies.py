@@ -1,16 +1,24 @@
-"""What the studies of this folder share: runs by name, tables in Markdown, and a user's mistakes in one line."""
+"""What the studies of this folder share: runs by name, results as JSON, tables, and a user's mistakes in one line."""
 
+import json
 import statistics
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
+from ssl_colorize.models import load_pretrained
+from ssl_colorize.models.released import is_release
 from ssl_colorize.models.trunks import ColorizationTrunk
+from ssl_colorize.runs import write_atomically
 
+# What the studies found, from which `report.py` writes RESULTS.md.
+RESULTS = Path(__file__).parent / "results"
 # The outside ceiling: EfficientNet-Lite0, trained on ImageNet's labels.
 CEILING = "efficientnet_lite0"
 UNTRAINED = ("random", "kmeans")
@@ -46,6 +54,30 @@ def untrained_twins(run: str) -> dict[str, str]:
     # timm's networks begin as timm has it.
     kinds = UNTRAINED[:1] if trunk.model.own_init else UNTRAINED
     return {kind: f"{kind}:{trunk.model.name}@{trunk.model.width:g}" for kind in kinds}
+
+
+def record(path: Path, content: dict[str, Any]) -> None:
+    """Write what was found."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def recorded(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What was found, NAME-SEED.json in a folder: the draws of each name."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*-*.json")):
+        found.setdefault(path.stem.rpartition("-")[0], []).append(json.loads(path.read_text("utf-8")))
+    return found
+
+
+def origin(source: str) -> dict[str, Any]:
+    """What an encoder is, without where it lay; of a trained one with what its training cost."""
+    path = Path(source)
+    if not (path.exists() or is_release(source)):
+        return {"encoder": source}
+    training = load_pretrained(source).training
+    cost: dict[str, Any] = {key: training[key] for key in ("photos_seen", "seconds") if key in training}
+    return {"encoder": path.resolve().name if path.exists() else source, **cost}
 
 
 def spread(values: Sequence[float]) -> str:

@@ -4,8 +4,8 @@
     python benchmarks/transfer.py tables
 
 `measure` fine-tunes every network on every task by `ssl-colorize finetune`, each into a folder of its own under --out,
-goes on with those that were stopped, and skips those that are done; `tables` prints them as Markdown beside the
-paper's.
+goes on with those that were stopped, and skips those that are done; what it found goes into the folder of --results.
+`tables` prints that as Markdown beside the paper's, as `report.py` has it in RESULTS.md.
 
 Protocol. All networks of a task see the same photos at the same size for the same epochs, and all their layers learn.
 Of the rates in `TASKS` each network's is chosen on a fifth of the training photos, with the first seed, by the mean
@@ -30,7 +30,21 @@ from pathlib import Path
 from typing import Any
 
 import click
-from studies import CEILING, UNTRAINED, closed, markdown, named, percent, run_study, spread, untrained_twins
+from studies import (
+    CEILING,
+    RESULTS,
+    UNTRAINED,
+    closed,
+    markdown,
+    named,
+    origin,
+    percent,
+    record,
+    recorded,
+    run_study,
+    spread,
+    untrained_twins,
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ TASKS = {
     "segmentation": Protocol("miou", "--size 96 --epochs 8 --set head_factor=10", (3e-4, 1e-3)),
     "detection": Protocol("voc_map", "--size 96 --epochs 4 --set head_factor=3", (3e-4, 1e-3)),
 }
+NAMES = {"map": "mAP", "miou": "mean IoU", "voc_map": "mAP at IoU 0.5, 11 points"}
 SGD_RATES = (1e-3, 3e-3, 1e-2)
 # All layers trained, on VOC 2007 (segmentation: 2012), AlexNet (Zhang, Isola, Efros, CVPR 2017, table 3).
 PUBLISHED = {
@@ -81,14 +96,18 @@ def main() -> None:
 @click.option("--seeds", default=3, help="Trainings of each network.")
 @click.option("--jobs", default=os.cpu_count() or 1, help="Trainings beside each other.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/transfer"))
-def measure(data: str, runs: tuple[str, ...], tasks: tuple[str, ...], seeds: int, jobs: int, out: Path) -> None:
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS / "transfer")
+def measure(
+    data: str, runs: tuple[str, ...], tasks: tuple[str, ...], seeds: int, jobs: int, out: Path, results: Path
+) -> None:
     """Fine-tune every network on every task."""
     for task in tasks or TASKS:
         rows = list(networks(task, runs))
         # Every network once, before any a second time: the first seed finds the rate of the others.
         for seed in range(seeds):
             with ThreadPoolExecutor(jobs) as pool:
-                for line in pool.map(partial(train, task, data=data, seed=seed, out=out, jobs=jobs), rows):
+                each = partial(train, task, data=data, seed=seed, out=out, results=results, jobs=jobs)
+                for line in pool.map(each, rows):
                     click.echo(line)
 
 
@@ -107,7 +126,7 @@ def networks(task: str, runs: tuple[str, ...]) -> Iterator[Row]:
         yield Row(f"{name}, SGD, rescaled", source, f"{ours} {sgd} --rescale", SGD_RATES)
 
 
-def train(task: str, row: Row, *, data: str, seed: int, out: Path, jobs: int) -> str:
+def train(task: str, row: Row, *, data: str, seed: int, out: Path, results: Path, jobs: int) -> str:
     """Fine-tune once, unless that is done, and say what came of it."""
     folder = place(out, task, row.name, seed)
     if not (folder / "metrics.json").is_file():
@@ -133,6 +152,7 @@ def train(task: str, row: Row, *, data: str, seed: int, out: Path, jobs: int) ->
             # The others go on; what went wrong stands above.
             return f"{task}, {row.name}, seed {seed}: stopped with exit code {done.returncode}"
     found = read(folder)
+    record(place(results, task, row.name, seed).with_suffix(".json"), summary(task, row, folder))
     return f"{task}, {row.name}, seed {seed}: {percent(found[TASKS[task].figure])} at rate {found['learning_rate']:g}"
 
 
@@ -147,25 +167,40 @@ def read(folder: Path) -> dict[str, Any]:
     return metrics
 
 
+def summary(task: str, row: Row, folder: Path) -> dict[str, Any]:
+    """What the table takes of a finished training, and how it came about."""
+    content = json.loads((folder / "metrics.json").read_text())
+    figure = TASKS[task].figure
+    kept = (figure, f"{figure}_common", "low", "high", "choosing", "learning_rate", "epochs", "steps")
+    settings = ("size", "crop", "layers", "optimizer", "head_factor", "rescale", "batch_size")
+    return {
+        **origin(row.source), "task": task, "seed": content["seed"], "git": content["git"],
+        "seconds_of_fine_tuning": content["seconds"],
+        **{key: content["metrics"].get(key) for key in kept},
+        "settings": {key: content["config"].get(key) for key in settings},
+    }  # fmt: skip
+
+
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True), default=Path("runs/transfer"))
+@click.argument("folder", type=click.Path(path_type=Path, exists=True), default=RESULTS / "transfer")
 def tables(folder: Path) -> None:
     """Print what was measured as Markdown."""
-    for task, protocol in TASKS.items():
-        found: dict[str, list[dict[str, Any]]] = {}
-        for path in sorted((folder / task).glob("*-[0-9]*/metrics.json")):
-            found.setdefault(path.parent.name.rpartition("-")[0], []).append(read(path.parent))
-        if found:
-            click.echo(f"\n**{task}**, {protocol.figure}\n")
-            click.echo(table(found, protocol.figure))
-    click.echo("\n**The paper's**, VOC, AlexNet, all layers trained, % (gap closed)\n")
+    for task in TASKS:
+        if (folder / task).is_dir():
+            click.echo(measured(task, folder=folder) + "\n")
     click.echo(published())
+
+
+def measured(task: str, *, folder: Path = RESULTS / "transfer") -> str:
+    """The table of a task."""
+    figure = TASKS[task].figure
+    return f"**{task}**, {NAMES[figure]}, %\n\n{table(recorded(folder / task), figure)}"
 
 
 def table(found: dict[str, list[dict[str, Any]]], figure: str) -> str:
     """A row a network: the test figure over all classes and over common ones, gaps closed, and how it was chosen."""
     rows: list[tuple[str, ...]] = [
-        ("", f"{figure}, %", "gap closed", "of common classes", "gap closed", "chosen on", "rate")
+        ("", "all classes (95 %)", "gap closed", "the common ones", "gap closed", "chosen on", "rate")
     ]
     order = [*UNTRAINED, *(name for name in found if name not in (*UNTRAINED, "labels")), "labels"]
     for name in (name for name in order if name in found):
@@ -176,13 +211,16 @@ def table(found: dict[str, list[dict[str, Any]]], figure: str) -> str:
             if name not in ("random", "labels") and {"random", "labels"} <= means.keys():
                 share = closed(means[name], means["random"], means["labels"])
             cells += [spread([one[key] for one in found[name]]), percent(share)]
+        if len(found[name]) == 1 and found[name][0]["low"] is not None:
+            # Over the test photos; of several draws their own spread stands in its place.
+            cells[0] += f" ({' to '.join(f'{100 * found[name][0][end]:.1f}' for end in ('low', 'high'))})"
         choosing = [one["choosing"] for one in found[name] if one["choosing"] is not None]
         rows.append((name, *cells, spread(choosing), f"{found[name][0]['learning_rate']:g}"))
     return markdown(rows)
 
 
 def published() -> str:
-    """The paper's figures, with the gap closed."""
+    """The paper's table, with the gap closed."""
     low, high = PUBLISHED["random"], PUBLISHED["labels"]
     rows: list[tuple[str, ...]] = [("", *PUBLISHED_TASKS)]
     for name, values in PUBLISHED.items():
@@ -190,7 +228,7 @@ def published() -> str:
         if name in ("random", "labels"):
             shares = [""] * len(values)
         rows.append((name, *(f"{value}{share}" for value, share in zip(values, shares, strict=True))))
-    return markdown(rows)
+    return f"**The paper's**, VOC, AlexNet, all layers trained, % (gap closed)\n\n{markdown(rows)}"
 
 
 if __name__ == "__main__":
