@@ -25,6 +25,10 @@ class Recipe(Settings):
     input_size: PositiveInt | None = Field(
         None, description="short side at which the trained network is shown photos; the middle of resize if not given"
     )
+    jitter: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share by which the lightness that the network sees changes in contrast and brightness"
+    )
+    blur: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of photos that the network sees blurred")
     holdout: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="share of the photos held out")
     holdout_photos: PositiveInt = Field(512, description="held-out photos at most")
 
@@ -115,6 +119,8 @@ class Recipe(Settings):
         own = self.model if self.model in OWN_OBJECTIVES else None
         if own != (self.objective if self.objective in OWN_OBJECTIVES else None):
             raise ValueError(f"model {self.model} cannot be trained with objective {self.objective}")
+        if own is not None and (self.jitter or self.blur):
+            raise ValueError(f"jitter and blur are not for {own}, whose colours depend on what it sees")
         if self.objective != "class" and self.rebalance:
             raise ValueError(f"rebalance belongs to the class objective: set rebalance to false for {self.objective}")
         if self.trunk == "imagenet" and (own is None or self.width != 1) and not self.model.startswith(TIMM):

@@ -23,6 +23,7 @@ from ssl_colorize.models.backbone import TimmColorizer
 from ssl_colorize.models.baselines.vgg import VGG16, imagenet_weights
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
+from ssl_colorize.pretrain.augment import augment
 from ssl_colorize.pretrain.checkpoint import Checkpoint, load_checkpoint, rewind_log, save_checkpoint
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.distributed import Processes, processes, synchronized
@@ -227,6 +228,7 @@ class Run:
         torch.manual_seed(step_seed(self.recipe.seed, self.step, self.group.rank))
         examples = self.examples(batch, training=True)
         light, *more = examples.inputs
+        light = augment(light, jitter=self.recipe.jitter, blur=self.recipe.blur)
         self.network.train()
         with self.autocast():
             output = self.network(light.to(memory_format=torch.channels_last), *more)
