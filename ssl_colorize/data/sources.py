@@ -9,13 +9,32 @@ from ssl_colorize.data.images import is_photo_name, walk_photos
 from ssl_colorize.data.photos import PhotoFiles, Photos, together
 from ssl_colorize.data.samples import SamplePhotos
 from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS, open_torchvision
-from ssl_colorize.errors import UserError
+from ssl_colorize.errors import UserError, one_line
 
 # Folders that are for measuring, never for training.
 _MEASURING = frozenset({"val", "valid", "validation", "test", "testing"})
-__all__ = ["Photos", "open_photos"]
+__all__ = ["Photos", "leave_out", "open_photos"]
 
 _VOC_PHOTOS = "JPEGImages"
+
+
+def leave_out(photos: Photos, file: Path) -> Photos:
+    """A set without the photos whose names a file lists, one a line.
+
+    Raises:
+        UserError: the file cannot be read, lists none of the photos, or lists all of them.
+    """
+    try:
+        names = set(file.read_text("utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read as a list of photos to leave out: {one_line(error)}.") from None
+    kept = [index for index in range(len(photos)) if photos.name(index) not in names]
+    if names - {""} and len(kept) == len(photos):
+        example = photos.name(0)
+        raise UserError(f"{file} names none of the photos to train on: they are called like {example!r}.")
+    if not kept:
+        raise UserError(f"{file} leaves no photo to train on.")
+    return photos.take(kept)
 
 
 def open_photos(

@@ -11,7 +11,7 @@ from ssl_colorize.models.released import RELEASES
 
 _SPLITS = ("train", "val", "test")
 # Settings of a training run that may be paths.
-_PATHS = ("data", "start", "prior")
+_PATHS = ("data", "exclude", "start", "prior")
 _OBJECTIVES = {
     "class": "distributions over 313 bins of the ab plane",
     "l2": "ab itself, by regression",

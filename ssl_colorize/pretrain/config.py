@@ -20,6 +20,7 @@ class Recipe(Settings):
     # Photos
     data: tuple[str, ...] = Field(("samples",), min_length=1, description="folders, torchvision names, or samples")
     limit: PositiveInt | None = Field(None, description="use only so many photos")
+    exclude: str | None = Field(None, description="a file of names of photos to leave out, one a line")
     resize: tuple[PositiveInt, PositiveInt] = Field((96, 192), description="short side: random between these")
     crop: PositiveInt = Field(64, description="side of the random crop that the network sees")
     input_size: PositiveInt | None = Field(

@@ -15,7 +15,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, training_batches
-from ssl_colorize.data.sources import open_photos
+from ssl_colorize.data.sources import leave_out, open_photos
 from ssl_colorize.device import choose_autocast, choose_device
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
@@ -110,6 +110,8 @@ class Run:
             raise UserError(f"batch_size {recipe.batch_size} does not divide by the {group.world_size} processes.")
         # Which photos are held out does not depend on the seed.
         photos = open_photos(recipe.data, limit=recipe.limit)
+        if recipe.exclude is not None:
+            photos = leave_out(photos, Path(recipe.exclude))
         self.photos, self.held_out = photos.holdout(recipe.holdout, most=recipe.holdout_photos)
         self.step = 0
         self.steps = recipe.steps or math.ceil((recipe.epochs or 0) * len(self.photos) / recipe.batch_size)

@@ -15,7 +15,7 @@ from PIL import Image
 from ssl_colorize.data import torchvision_sets
 from ssl_colorize.data.photos import PhotoFiles, Photos
 from ssl_colorize.data.samples import SamplePhotos
-from ssl_colorize.data.sources import open_photos
+from ssl_colorize.data.sources import leave_out, open_photos
 from ssl_colorize.errors import UserError
 
 
@@ -360,3 +360,21 @@ def test_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", full)
     with pytest.raises(UserError, match="SSL_COLORIZE_DATA"):
         open_photos(["cifar10"], root=tmp_path)
+
+
+def test_photos_can_be_left_out_by_name(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
+    photos, file = open_photos([str(tmp_path / "photos")]), tmp_path / "out.txt"
+    file.write_text("a/2.png\nsomewhere/else.png\n")
+    kept = leave_out(photos, file)
+    assert [kept.name(index) for index in range(len(kept))] == ["a/1.png", "b/1.png"]
+    file.write_text("")
+    assert len(leave_out(photos, file)) == 3
+    for text, said in (("2.png\n", "called like 'a/1.png'"), ("a/1.png\na/2.png\nb/1.png\n", "leaves no photo")):
+        file.write_text(text)
+        with pytest.raises(UserError, match=said):
+            leave_out(photos, file)
+    with pytest.raises(UserError, match="cannot be read as a list"):
+        leave_out(photos, tmp_path / "missing.txt")
