@@ -12,15 +12,20 @@ from types import ModuleType
 
 _TIMM = "timm"
 # Where the models are, which register themselves.
-_MODELS = "ssl_colorize.models.timm_models"
+_MODELS = ("ssl_colorize.models.timm_models", "ssl_colorize.models.timm_bodies")
 
 
 def open_door() -> None:
     """Register the models now, if timm is there already, or else as soon as it is imported."""
     if _TIMM in sys.modules:
-        import_module(_MODELS)
+        _register()
     elif not any(isinstance(finder, _Doorkeeper) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Doorkeeper())
+
+
+def _register() -> None:
+    for name in _MODELS:
+        import_module(name)
 
 
 class _Doorkeeper(MetaPathFinder):
@@ -41,7 +46,7 @@ class _Doorkeeper(MetaPathFinder):
             run(module)
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
-            import_module(_MODELS)
+            _register()
 
         spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
         return spec

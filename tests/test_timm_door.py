@@ -24,7 +24,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (tmp_path / f"{NAMES[1]}.py").write_text(inside)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(timm_door, "_TIMM", NAMES[0])
-    monkeypatch.setattr(timm_door, "_MODELS", NAMES[1])
+    monkeypatch.setattr(timm_door, "_MODELS", (NAMES[1],))
     before = list(sys.meta_path)
     sys.meta_path[:] = [finder for finder in before if not waiting(finder)]
     yield

@@ -11,10 +11,13 @@ from torch import nn
 from ssl_colorize.errors import UserError
 from ssl_colorize.export.card import model_card, publishable
 from ssl_colorize.models import Pretrained, save_pretrained
+from ssl_colorize.models.backbone import FAMILY
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.runs import write_atomically
 
 CONFIG_NAME, CARD_NAME = "config.json", "README.md"
+# What timm calls networks on its own bodies by `import ssl_colorize`.
+BODY = "colorize_timm"
 # Networks that timm has under their own names by `import ssl_colorize`, and at which widths.
 _NAMES = {
     ("eccv16", 1.0): "colorize_eccv16",
@@ -33,6 +36,9 @@ def timm_arguments(pretrained: Pretrained, *, channels: int) -> tuple[str, dict[
     """
     name, width = pretrained.model.name, pretrained.model.width
     options: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
+    family, colon, body = name.partition(":")
+    if colon and family == FAMILY:
+        return BODY, {"body": body, **options}
     if (name, width) in _NAMES:
         return _NAMES[name, width], options
     if (name, 1.0) not in _NAMES:

@@ -201,14 +201,15 @@ def new_keys(network: ColorizationModel, model: nn.Module) -> dict[str, str]:
     return {key: tensors.get(id(value), "") for key, value in (*network.named_parameters(), *network.named_buffers())}
 
 
-def accept_checkpoints(model: ColorizeNet | ColorizeFeatures, keys: dict[str, str]) -> None:
+def accept_checkpoints(model: Any, keys: dict[str, str]) -> None:
     """Let a model's `load_state_dict` take the files of this project and of the authors beside its own.
 
     Args:
+        model: keeps the keys as `new_keys`.
         keys: of the network's state -> those of the model's, "" for what the model has not (`new_keys`).
     """
     model.new_keys = keys
-    model.register_load_state_dict_pre_hook(partial(_rename, keys))  # type: ignore[no-untyped-call]
+    model.register_load_state_dict_pre_hook(partial(_rename, keys))
 
 
 def _rename(

@@ -23,7 +23,8 @@ def settings(source: Path, **options: object) -> ExportSettings:
 
 def same_maps(model: torch.nn.Module, source: Path, *, channels: int = 3) -> None:
     """A timm model gives the last map that the encoder gives."""
-    photos = torch.rand(2, channels, 32, 40) * (1 if channels == 3 else 100)
+    # Of sides that are whole multiples of every stride: others timm takes as they are, and load_encoder pads.
+    photos = torch.rand(2, channels, 32, 64) * (1 if channels == 3 else 100)
     encoder = load_encoder(source)
     last = encoder.layers[-1]
     with torch.inference_mode():
@@ -53,6 +54,33 @@ def test_a_halved_file_is_half_as_large_and_keeps_statistics_whole(saved: Save, 
         expected = wanted.state_dict()[key]
         assert value.dtype == expected.dtype
         assert torch.equal(value, expected.half().float() if key in parameters else expected)
+
+
+BODIES = ["timm:resnet10t", "timm:convnext_atto,stride=8", "timm:vit_tiny_patch16_224,patch_size=8,img_size=32"]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_timm_reads_networks_on_its_own_bodies(saved: Save, tmp_path: Path, name: str) -> None:
+    source = saved(name, width=1)
+    for to in ("timm", "hub-folder"):
+        (tmp_path / to).mkdir()
+    figures = export(settings(source, to="timm"), tmp_path / "timm")
+    assert (figures["model"], figures["options"]) == ("colorize_timm", {"body": name.removeprefix("timm:")})
+    file = tmp_path / "timm" / "encoder.timm.safetensors"
+    same_maps(timm.create_model("colorize_timm", checkpoint_path=file, **figures["options"]), source)
+    export(settings(source, to="hub-folder"), tmp_path / "hub-folder")
+    hub = f"local-dir:{tmp_path / 'hub-folder'}"
+    same_maps(timm.create_model(hub, pretrained=True, num_classes=3), source)
+    encoder, photos = load_encoder(tmp_path / "hub-folder"), torch.rand(1, 3, 32, 32)
+    layers = encoder.layers[1:3]
+    features = timm.create_model(hub, pretrained=True, features_only=True, out_indices=(1, 2)).eval()
+    assert tuple(features.feature_info.module_name()) == layers
+    with torch.inference_mode():
+        for found, wanted in zip(features(photos), encoder(photos, layers).values(), strict=True):
+            assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    # A file of another body does not pass in silence.
+    with pytest.raises(RuntimeError, match=r"another network|size mismatch"):
+        timm.create_model("colorize_timm", body="resnet26t", checkpoint_path=str(source))
 
 
 @pytest.mark.parametrize("name", ["eccv16", "alexnet"])
