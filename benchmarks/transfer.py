@@ -9,8 +9,8 @@ goes on with those that were stopped, and skips those that are done; what it fou
 
 Protocol. All networks of a task see the same photos at the same size for the same epochs, and all their layers learn.
 Of the rates in `TASKS` each network's is chosen on a fifth of the training photos, with the first seed, by the mean
-over classes that 20 of them show; it then trains on all of them, three times (seeds of the head, the order and, where
-there is no training before, the network). The test photos are read once by each. Rows: `random` and `kmeans` filters,
+over classes that 20 of them show (in detection, which is slow, the one that it chose in segmentation is taken); it then
+trains on all of them, three times (seeds of the head, the order and, where there is no training before, the network). The test photos are read once by each. Rows: `random` and `kmeans` filters,
 untrained, of the width of the first run; the runs; and `labels`, EfficientNet-Lite0 trained on ImageNet's. The
 colorization networks' heads read conv5, the last layer that the paper's alexnet has before its fully connected ones.
 The optimizer is Muon, the default; the first run is also trained by SGD, as it comes and with BatchNorm folded and
@@ -49,18 +49,22 @@ from studies import (
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a task is measured: its figure, what `finetune` is told, and the rates to choose from."""
+    """How a task is measured: its figure, what `finetune` is told, and the rates to choose from.
+
+    Without rates it takes the one that the network chose in the task `like`.
+    """
 
     figure: str
     flags: str
-    rates: tuple[float, ...]
+    rates: tuple[float, ...] = ()
+    like: str = ""
 
 
 # Small photos, since the runs were trained on small ones, and for 2 cores.
 TASKS = {
     "classification": Protocol("map", "--size 72 --crop 64 --epochs 10 --set head_factor=3", (1e-4, 3e-4, 1e-3)),
     "segmentation": Protocol("miou", "--size 96 --epochs 8 --set head_factor=10", (3e-4, 1e-3)),
-    "detection": Protocol("voc_map", "--size 96 --epochs 4 --set head_factor=3", (3e-4, 1e-3)),
+    "detection": Protocol("voc_map", "--size 96 --epochs 6 --set head_factor=3", like="segmentation"),
 }
 NAMES = {"map": "mAP", "miou": "mean IoU", "voc_map": "mAP at IoU 0.5, 11 points"}
 SGD_RATES = (1e-3, 3e-3, 1e-2)
@@ -132,10 +136,10 @@ def train(task: str, row: Row, *, data: str, seed: int, out: Path, results: Path
     if not (folder / "metrics.json").is_file():
         protocol = TASKS[task]
         rates = row.rates or protocol.rates
-        if seed > 0:
-            first = place(out, task, row.name, 0)
+        if seed > 0 or not rates:
+            first = place(out, protocol.like if not rates else task, row.name, 0)
             if not (first / "metrics.json").is_file():
-                return f"{task}, {row.name}, seed {seed}: waits for seed 0"
+                return f"{task}, {row.name}, seed {seed}: waits for {first}"
             rates = (read(first)["learning_rate"],)
         command = [sys.executable, "-m", "ssl_colorize", "finetune", task]
         if (folder / "checkpoint.pt").is_file():
