@@ -10,11 +10,12 @@ goes on with those that were stopped, and skips those that are done; what it fou
 Protocol. All networks of a task see the same photos at the same size for the same epochs, and all their layers learn.
 Of the rates in `TASKS` each network's is chosen on a fifth of the training photos, with the first seed, by the mean
 over classes that 20 of them show (in detection, which is slow, the one that it chose in segmentation is taken); it then
-trains on all of them, three times (seeds of the head, the order and, where there is no training before, the network). The test photos are read once by each. Rows: `random` and `kmeans` filters,
-untrained, of the width of the first run; the runs; and `labels`, EfficientNet-Lite0 trained on ImageNet's. The
-colorization networks' heads read conv5, the last layer that the paper's alexnet has before its fully connected ones.
-The optimizer is Muon, the default; the first run is also trained by SGD, as it comes and with BatchNorm folded and
-layers rescaled (Kraehenbuehl et al. 2016), to see what rescaling does.
+trains on all of them, three times (seeds of the head, the order and, where there is no training before, the network).
+The test photos are read once by each. Rows: `random` and `kmeans` filters, untrained, of the width of the first run;
+the runs; and `labels`, EfficientNet-Lite0 trained on ImageNet's. The colorization networks' heads read conv5, the last
+layer that the paper's alexnet has before its fully connected ones. The optimizer is Muon, the default; the first run is
+also trained by SGD, as it comes and with BatchNorm folded and layers rescaled (Kraehenbuehl et al. 2016), to see what
+rescaling does.
 """
 
 import json
