@@ -65,7 +65,7 @@ class Protocol:
 TASKS = {
     "classification": Protocol("map", "--size 72 --crop 64 --epochs 10 --set head_factor=3", (1e-4, 3e-4, 1e-3)),
     "segmentation": Protocol("miou", "--size 96 --epochs 8 --set head_factor=10", (3e-4, 1e-3)),
-    "detection": Protocol("voc_map", "--size 96 --epochs 6 --set head_factor=3", like="segmentation"),
+    "detection": Protocol("voc_map", "--size 96 --epochs 4 --set head_factor=3", like="segmentation"),
 }
 NAMES = {"map": "mAP", "miou": "mean IoU", "voc_map": "mAP at IoU 0.5, 11 points"}
 SGD_RATES = (1e-3, 3e-3, 1e-2)
