@@ -130,7 +130,9 @@ class Classification(OnPhotos[LabelledPhotos]):
         if self._crop > self._size:
             raise UserError(f"A crop of {self._crop} px does not fit in photos resized to {self._size} px.")
         if alexnet is None:
-            return PooledHead(backbone, len(self.classes), normalise=settings.normalise, dropout=settings.dropout)
+            return PooledHead(
+                backbone, len(self.classes), normalise=settings.normalise is not False, dropout=settings.dropout
+            )
         if self._crop < PAPER_CROP:
             raise UserError(f"alexnet's fc6 needs a crop of {PAPER_CROP} px or more; or set paper_layout to false.")
         lay_out(alexnet, dropout=settings.dropout)

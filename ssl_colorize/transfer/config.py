@@ -33,9 +33,8 @@ class TransferSettings(Settings):
     )
     rescale: bool = Field(False, description="fold BatchNorm, then bring the layers to learn at similar rates")
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    normalise: bool = Field(
-        True,
-        description="new heads read maps of mean 0 and variance 1 by channel (but of the paper's alexnet)",
+    normalise: bool | None = Field(
+        None, description="a new head reads maps of mean 0 and variance 1 by channel; by itself unless it has a pyramid"
     )
 
     # Photos

@@ -45,7 +45,7 @@ class Detector(nn.Module):
         size: int,
         given_proposals: bool,
         reuse_fc: bool,
-        normalise: bool,
+        normalise: bool | None,
         hidden: int,
         regions: int,
         dropout: float,
@@ -60,7 +60,7 @@ class Detector(nn.Module):
             size: short side of photos in pixels, which the anchors are made for.
             given_proposals: regions come with the photos (Fast R-CNN) instead of being proposed by the network.
             reuse_fc: the box head starts as the network's own fc6 and fc7, where it has them.
-            normalise: new heads read maps normalised by channel.
+            normalise: as in `Pyramid`.
             hidden: units of each layer of a new box head.
             regions: a photo's regions that are learnt from in a step.
             least_score: detections below are dropped.
@@ -70,7 +70,7 @@ class Detector(nn.Module):
         super().__init__()
         head = _own_layers(backbone, dropout) if reuse_fc else None
         # The network's own layers want its maps as they were.
-        maps = _Centred(Pyramid(backbone, normalise=normalise and head is None, coarser=not given_proposals))
+        maps = _Centred(Pyramid(backbone, normalise=normalise if head is None else False, coarser=not given_proposals))
         cells = _CELLS if head is None else head.cells
         inner = nn.Sequential(TwoMLPHead(maps.out_channels * cells**2, hidden), nn.Dropout(dropout))
         anchors = _anchors(maps.pyramid, size)

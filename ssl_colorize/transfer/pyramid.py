@@ -14,17 +14,25 @@ CHANNELS = 256  # of a pyramid's maps (Lin et al. 2017)
 
 
 class Pyramid(nn.Module):
-    """A backbone's maps, normalised by channel, finest first; of several a feature pyramid.
+    """A backbone's maps, finest first; of several a feature pyramid.
 
     Attributes:
         out_channels: of every map.
         strides: of each map in pixels.
     """
 
-    def __init__(self, backbone: Backbone, *, normalise: bool, coarser: bool = False) -> None:
-        """`normalise` as in `ChannelNorm`; `coarser` adds a map at twice the stride of the coarsest to a pyramid."""
+    def __init__(self, backbone: Backbone, *, normalise: bool | None, coarser: bool = False) -> None:
+        """Make what stands between a backbone and a head.
+
+        Args:
+            normalise: bring the backbone's maps to mean 0 and variance 1 by channel (`ChannelNorm`); None does so with
+                a single one, since a pyramid has convolutions of its own for each.
+            coarser: add a map at twice the stride of the coarsest to a pyramid.
+        """
         super().__init__()
         self.backbone = backbone
+        if normalise is None:
+            normalise = len(backbone.feature_info) == 1
         # In a list, since names of layers may hold dots.
         self.norms = nn.ModuleList(
             ChannelNorm(info["num_chs"]) if normalise else nn.Identity() for info in backbone.feature_info

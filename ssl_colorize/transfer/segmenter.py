@@ -35,7 +35,7 @@ class Segmenter(nn.Module):
 class FinestMap(nn.Module):
     """A backbone's map, or the finest of its pyramid, to which the coarser ones have been added."""
 
-    def __init__(self, backbone: Backbone, *, normalise: bool) -> None:
+    def __init__(self, backbone: Backbone, *, normalise: bool | None) -> None:
         super().__init__()
         self.pyramid = Pyramid(backbone, normalise=normalise)
         self.out_channels = self.pyramid.out_channels
@@ -81,8 +81,10 @@ class TopMap(nn.Module):
         return self.backbone(photos)[self.backbone.layers[-1]]  # type: ignore[no-any-return]
 
 
-def with_context(backbone: Backbone, classes: int, *, hidden: int, dropout: float, normalise: bool = True) -> Segmenter:
-    """A segmenter at the backbone's stride, whose head reads maps normalised by channel or as they are.
+def with_context(
+    backbone: Backbone, classes: int, *, hidden: int, dropout: float, normalise: bool | None = None
+) -> Segmenter:
+    """A segmenter at the backbone's stride; `normalise` as in `Pyramid`.
 
     Raises:
         UserError: `hidden` is no multiple of 8.
