@@ -264,4 +264,7 @@ def _remark(lines: list[Line], size: int, say: Say) -> None:
         say(f"{len(lines) - len(read)} photos could not be read; unreadable.txt lists them.")
     share = heaviest_share(read)
     if share is not None and len(read) > 1 and share > max(0.1, 2 / len(read)):
-        say(f"One photo carries {share:.0%} of the rebalanced weight: see the interval of rebalanced AuC.")
+        say(
+            f"One photo carries {share:.0%} of the rebalanced weight: see the interval of rebalanced AuC. A prior of "
+            "all training photos (ssl-colorize prior, then --prior) knows rare colours better than that of a run."
+        )
