@@ -10,16 +10,20 @@ beside the paper's, as `report.py` has them in RESULTS.md.
 Every method coloured the same photos, so a photo that is hard for one is hard for all; the intervals of `score`, one a
 method, do not know of that. Here photos are drawn anew (with replacement, 2,000 times), all methods are judged on the
 same draw, and what is bracketed is the difference.
+
+Rebalanced AuC weights a pixel by 1 / p~ of its colour, and of a few hundred photos one or two that were lit in violet
+may hold most of the weight: the figure is then theirs alone. `record` also takes it without the heaviest photos.
 """
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
-from studies import RESULTS, markdown, record, run_study
+from studies import RESULTS, markdown, percent, record, run_study
 
 from ssl_colorize.errors import UserError
 from ssl_colorize.report.scores import markdown as score_table
@@ -27,6 +31,8 @@ from ssl_colorize.score.journal import Journal, Line
 from ssl_colorize.score.run import LINES
 
 DRAWS = 2000
+# How many of the heaviest photos are left out.
+DROPPED = (0, 1, 2, 5, 10)
 Array = NDArray[np.float64]
 # Zhang, Isola, Efros (ECCV 2016), table 1.
 PUBLISHED = (
@@ -62,18 +68,11 @@ def record_run(run: Path, name: str, against: tuple[str, ...], out: Path) -> Non
     for each in against:
         if each not in methods:
             raise UserError(f"{run} has no method {each!r}: choose from {', '.join(methods)}.")
-    differences = {
-        other: {
-            method: {
-                measure: difference(numbers(lines, method), numbers(lines, other)) for measure, numbers in MEASURES
-            }
-            for method in methods
-            if method != other
-        }
-        for other in against
-    }
+    differences = {other: differences_from(lines, other, methods) for other in against}
+    dropped = [without_heaviest(lines, count, methods) for count in DROPPED if count < len(lines)]
     kept = {key: content[key] for key in ("git", "seed", "metrics")}
-    record(out / f"{name}.json", {"data": name, "methods": methods, "differences": differences, **kept})
+    found = {"data": name, "methods": methods, "differences": differences, "trimmed": dropped}
+    record(out / f"{name}.json", found | kept)
 
 
 def differences_from(lines: list[Line], other: str, methods: list[str]) -> dict[str, dict[str, list[float] | None]]:
@@ -118,11 +117,33 @@ def published() -> str:
     return f"**The paper's**, 10,000 photos of ImageNet (labelled real: ± standard error), %\n\n{markdown(rows)}"
 
 
+def trimmed(name: str, *, folder: Path = RESULTS / "colours") -> str:
+    """Rebalanced AuC without the photos that weigh most."""
+    found = json.loads((folder / f"{name}.json").read_text("utf-8"))
+    rows: list[tuple[str, ...]] = [("photos left out", "of the weight", *found["methods"])]
+    for each in found["trimmed"]:
+        figures = (f"{100 * each['auc_rebalanced'][method]:.1f}" for method in found["methods"])
+        rows.append((str(each["left_out"]), percent(each["weight"]), *figures))
+    return f"**{name}**, rebalanced AuC without the heaviest photos, %\n\n{markdown(rows)}"
+
+
 def _points(found: list[float] | None) -> str:
     if found is None:
         return ""
     value, low, high = (f"{100 * each:+.1f}" for each in found)
     return f"{value} ({low} to {high})"
+
+
+def without_heaviest(lines: list[Line], count: int, methods: list[str]) -> dict[str, Any]:
+    """Rebalanced AuC of each method over all photos but the `count` that weigh most, and the share that those had."""
+    rest = sorted(lines, key=lambda line: line["weight"] or 0.0, reverse=True)[count:]
+    figures = {}
+    for method in methods:
+        shares, weights = auc_rebalanced(rest, method).sum(0)
+        figures[method] = float(shares / weights)
+    total = sum(line["weight"] or 0.0 for line in lines)
+    left = sum(line["weight"] or 0.0 for line in rest)
+    return {"left_out": count, "weight": 1 - left / total if total else 0.0, "auc_rebalanced": figures}
 
 
 def difference(ours: Array, theirs: Array, *, seed: int = 0) -> list[float] | None:

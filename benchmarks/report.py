@@ -28,6 +28,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "transfer-published": transfer.published,
     "colours": colours.measured,
     "colours-compared": colours.compared,
+    "colours-trimmed": colours.trimmed,
     "colours-published": colours.published,
 }
 _BLOCK = re.compile(r"(<!-- (?!end)([^\n]+?) -->\n).*?(<!-- end -->)", re.DOTALL)

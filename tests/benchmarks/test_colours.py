@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from colours import auc, auc_rebalanced, difference, top1
+from colours import auc, auc_rebalanced, difference, top1, without_heaviest
 
 
 def line(first: float, second: float, *, weight: float, truth: int | None = 3) -> dict:
@@ -52,3 +52,11 @@ def test_what_was_not_measured_stays_empty():
     for method in unweighted[0]["methods"].values():
         method["auc_weighted"] = None
     assert difference(auc_rebalanced(unweighted, "ours"), auc_rebalanced(unweighted, "theirs")) is None
+
+
+def test_without_the_heaviest_photos_the_others_decide() -> None:
+    found = without_heaviest(LINES, 1, ["ours", "theirs"])
+    # The second photo weighs 3 of 4.5.
+    assert found["left_out"] == 1 and found["weight"] == pytest.approx(3 / 4.5)
+    assert found["auc_rebalanced"]["ours"] == pytest.approx((0.9 + 0.5 * 0.7) / 1.5)
+    assert without_heaviest(LINES, 0, ["ours"])["weight"] == 0
