@@ -53,8 +53,8 @@ from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.pretrain.checkpoint import CHECKPOINT_NAME
 from ssl_colorize.pretrain.config import OWN_OBJECTIVES, Recipe
 from ssl_colorize.pretrain.loop import Run, train
-from ssl_colorize.pretrain.objectives import BestConstant, Objective
-from ssl_colorize.pretrain.statistics import CONSTANT_FLOOR
+from ssl_colorize.pretrain.objectives import Objective
+from ssl_colorize.pretrain.statistics import CONSTANT_FLOOR, BestConstant
 from ssl_colorize.pretrain.stopping import Interrupted
 from ssl_colorize.report.plots import loss_curve
 from ssl_colorize.runs import run_folder

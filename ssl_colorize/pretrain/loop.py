@@ -28,11 +28,11 @@ from ssl_colorize.pretrain.checkpoint import Checkpoint, load_checkpoint, rewind
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.distributed import Processes, processes, synchronized
 from ssl_colorize.pretrain.holdout import evaluate
-from ssl_colorize.pretrain.objectives import BestConstant, Objective, best_constant, make_objective
+from ssl_colorize.pretrain.objectives import Objective, best_constant, make_objective
 from ssl_colorize.pretrain.optimizer import make_optimizer
 from ssl_colorize.pretrain.progress import RunLog, TrainingProgress
 from ssl_colorize.pretrain.start import start_from
-from ssl_colorize.pretrain.statistics import TrainingStatistics, count_statistics
+from ssl_colorize.pretrain.statistics import BestConstant, TrainingStatistics, count_statistics
 from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
 from ssl_colorize.runs import write_config, write_metrics
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,14 +14,21 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.targets import subsampled_ab
 
-if TYPE_CHECKING:
-    from ssl_colorize.pretrain.objectives import BestConstant
-
 # The best constant gets this share of uniform mass, so that a colour the training photos lack costs it 13 nats, not
 # infinitely many. It costs 0.001 nats elsewhere.
 CONSTANT_FLOOR = 1e-3
 # Neighbouring pixels are nearly alike: networks that answer at every pixel count no more than this.
 FINEST_STRIDE = 4
+
+
+class BestConstant(Protocol):
+    """Finds, in a stream of training photos, the one prediction that is best for all of their pixels."""
+
+    def update(self, photos: Tensor) -> None:
+        """Look at (B, 3, H, W) uint8."""
+
+    def result(self) -> Tensor:
+        """The prediction, in the form that its objective wants."""
 
 
 @dataclass
@@ -46,7 +53,7 @@ class TrainingStatistics:
 
 
 def count_statistics(
-    batches: Iterable[Tensor], recipe: Recipe, *, stride: int, best: "BestConstant | None" = None
+    batches: Iterable[Tensor], recipe: Recipe, *, stride: int, best: BestConstant | None = None
 ) -> TrainingStatistics:
     """Count batches of training photos (B, 3, H, W) uint8.
 

@@ -1,12 +1,12 @@
 """What can be trained: for each objective its input, targets, loss, best constant, and colours."""
 
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.objectives.base import BestConstant, Examples, Objective
+from ssl_colorize.pretrain.objectives.base import Examples, Objective
 from ssl_colorize.pretrain.objectives.classification import Classification
 from ssl_colorize.pretrain.objectives.hue_chroma import HueChroma, MeanTargets
 from ssl_colorize.pretrain.objectives.regression import Regression
 from ssl_colorize.pretrain.objectives.uv import UV, MedianUV
-from ssl_colorize.pretrain.statistics import TrainingStatistics
+from ssl_colorize.pretrain.statistics import BestConstant, TrainingStatistics
 
 _OBJECTIVES: dict[str, type[Objective]] = {
     "class": Classification, "l2": Regression, "dahl": UV, "larsson": HueChroma,
@@ -30,4 +30,4 @@ def best_constant(recipe: Recipe) -> BestConstant | None:
     return MeanTargets() if recipe.objective == "larsson" else None
 
 
-__all__ = ["BestConstant", "Examples", "Objective", "best_constant", "make_objective"]
+__all__ = ["Examples", "Objective", "best_constant", "make_objective"]

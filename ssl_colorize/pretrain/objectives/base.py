@@ -18,16 +18,6 @@ class Examples(Protocol):
         """What the network is called with, light (B, 1, H, W) first."""
 
 
-class BestConstant(Protocol):
-    """Finds, in a stream of training photos, the one prediction that is best for all of their pixels."""
-
-    def update(self, photos: Tensor) -> None:
-        """Look at (B, 3, H, W) uint8."""
-
-    def result(self) -> Tensor:
-        """The prediction, in the form that its objective wants."""
-
-
 class Objective(ABC):
     """Photos to examples, and a network's output on them to losses and colours.
 
