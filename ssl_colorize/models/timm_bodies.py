@@ -67,7 +67,7 @@ class ColorizeBody(nn.Module):
         self.head.reset(num_classes, global_pool)
 
     def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+        self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """The indices from the start. What lies beyond the deepest stays, and is not computed."""
         wanted, _ = feature_take_indices(len(self.feature_info), indices)
@@ -136,7 +136,7 @@ default_cfgs = generate_default_cfgs(
 @register_model
 def colorize_timm(pretrained: bool = False, **options: Any) -> nn.Module:
     """Any timm body on lightness, as `pretrain --model timm:BODY` trains it."""
-    made: nn.Module = build_model_with_cfg(
-        ColorizeBody, NAME, pretrained, feature_cfg={"feature_cls": ColorizeBodyFeatures}, **options
-    )
+    # All maps unless told otherwise: bodies have four of them, or five, or twelve.
+    features = {"feature_cls": ColorizeBodyFeatures, "out_indices": None}
+    made: nn.Module = build_model_with_cfg(ColorizeBody, NAME, pretrained, feature_cfg=features, **options)
     return made

@@ -78,6 +78,9 @@ def test_timm_reads_networks_on_its_own_bodies(saved: Save, tmp_path: Path, name
     with torch.inference_mode():
         for found, wanted in zip(features(photos), encoder(photos, layers).values(), strict=True):
             assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
+    # All of them unless told otherwise, however many there are.
+    every = timm.create_model(hub, pretrained=True, features_only=True)
+    assert tuple(every.feature_info.module_name()) == encoder.layers and len(every(photos)) == len(encoder.layers)
     # A file of another body does not pass in silence.
     with pytest.raises(RuntimeError, match=r"another network|size mismatch"):
         timm.create_model("colorize_timm", body="resnet26t", checkpoint_path=str(source))
