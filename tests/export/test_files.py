@@ -79,7 +79,7 @@ def test_timm_reads_networks_on_its_own_bodies(saved: Save, tmp_path: Path, name
         for found, wanted in zip(features(photos), encoder(photos, layers).values(), strict=True):
             assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
     # All of them unless told otherwise, however many there are.
-    every = timm.create_model(hub, pretrained=True, features_only=True)
+    every = timm.create_model(hub, pretrained=True, features_only=True).eval()
     assert tuple(every.feature_info.module_name()) == encoder.layers and len(every(photos)) == len(encoder.layers)
     # A file of another body does not pass in silence.
     with pytest.raises(RuntimeError, match=r"another network|size mismatch"):
