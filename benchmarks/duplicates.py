@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from studies import run_study
 
 from ssl_colorize.data import Photos, UnreadablePhoto, open_photos
+from ssl_colorize.errors import UserError
 from ssl_colorize.report.sheets import photo_sheet
 from ssl_colorize.runs import write_atomically
 
@@ -65,7 +66,8 @@ def look(photos: Photos, *, mirrored: bool) -> Looks:
     for index in range(len(photos)):
         try:
             grey = photos.read(index, short_side=2 * SIDE).convert("L")
-        except UnreadablePhoto:
+        except UnreadablePhoto as error:
+            click.echo(f"Left out: {error}", err=True)
             continue
         grey = ImageOps.mirror(grey) if mirrored else grey
         indices.append(index)
@@ -73,6 +75,8 @@ def look(photos: Photos, *, mirrored: bool) -> Looks:
         flat = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).ravel()
         flat = flat - flat.mean()
         thumbnails.append((flat / max(float(np.linalg.norm(flat)), 1e-6)).astype(np.float16))
+    if not indices:
+        raise UserError(f"None of the {len(photos)} photos could be read. Check what --train and --against point to.")
     return Looks(np.array(indices), np.stack(signs), np.stack(thumbnails))
 
 

@@ -39,6 +39,7 @@ from studies import (
 
 from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
 from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
 from ssl_colorize.evaluate.features import extract, frozen
 from ssl_colorize.evaluate.knn import classify
@@ -172,6 +173,8 @@ def tables(folder: Path) -> None:
 def measured(data: str, measure: str, *, folder: Path = RESULTS / "frozen") -> str:
     """The tables of a data set by one measure, a body each."""
     found = recorded(folder / data)
+    if not {"random", "labels"} <= found.keys():
+        raise UserError(f"{folder / data} lacks the rows random and labels: run `frozen.py measure` to its end.")
     one = found["random"][0]
     title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
     return "\n\n".join(f"**{data}**, {measure}, top-1 %, {title}\n\n{table(body, measure)}" for body in bodies(found))

@@ -91,6 +91,8 @@ def _next(settings: ExportSettings, folder: Path, figures: dict[str, Any]) -> st
 
     path = folder / file_names(settings)[0]
     if settings.to == "safetensors":
+        if figures["objective"] == "features":
+            return f"ssl-colorize knn --encoder {path} --data FOLDER"
         return f"ssl-colorize colorize PHOTO.jpg --checkpoint {path}"
     if settings.to == "onnx":
         return f'onnxruntime.InferenceSession("{path}").run(None, {{"photos": photos}})'

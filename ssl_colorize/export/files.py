@@ -55,7 +55,7 @@ def _write_weights(settings: ExportSettings, folder: Path, path: Path) -> dict[s
     if settings.to == "safetensors":
         public = publishable(pretrained)
         save_pretrained(halved(public) if settings.half else public, path)
-        return {}
+        return {"objective": pretrained.objective}
     # timm takes a second to import.
     from ssl_colorize.export.timm_files import timm_arguments, write_hub_folder, write_timm
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.backbone import FAMILY, TimmColorizer
-from ssl_colorize.models.timm_models import accept_checkpoints
+from ssl_colorize.models.timm_models import WithClassifier, accept_checkpoints
 
 NAME = "colorize_timm"
 
 
-class ColorizeBody(nn.Module):
+class ColorizeBody(WithClassifier):
     """A timm body that sees lightness, with timm's classifier on its last map.
 
     Attributes:
@@ -58,14 +58,6 @@ class ColorizeBody(nn.Module):
         asked = getattr(self.network.body, "no_weight_decay", set)
         return {f"network.body.{name}" for name in asked()}
 
-    def get_classifier(self) -> nn.Module:
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
     def prune_intermediate_layers(
         self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
@@ -100,13 +92,6 @@ class ColorizeBody(nn.Module):
         """Images (B, in_chans, H, W) -> the last layer's map (B, C, h, w)."""
         last = self.feature_info[-1]["module"]
         return self.network.forward_features(self._lightness(x), [last])[last]
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        pooled: Tensor = self.head(x, pre_logits=True) if pre_logits else self.head(x)
-        return pooled
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
     def _lightness(self, x: Tensor) -> Tensor:
         return rgb_to_lightness(x) if self.in_chans == 3 else x

@@ -9,6 +9,7 @@ Weights: `checkpoint_path=` or `pretrained=True, pretrained_cfg_overlay=dict(fil
 the authors' weights of `colorize_eccv16`, fetched if need be, and those of `colorize_eccv16_starter`, which come along.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -52,7 +53,33 @@ class Lightness(nn.Module):
         return self.normalize(light).to(x.dtype)
 
 
-class ColorizeNet(nn.Module):
+class WithClassifier(nn.Module, ABC):
+    """What timm asks of a model with its classifier, `head`, on the last map, `forward_features`."""
+
+    num_classes: int
+    head: ClassifierHead
+
+    @abstractmethod
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images -> the last layer's map (B, C, h, w)."""
+
+    def get_classifier(self) -> nn.Module:
+        classifier: nn.Module = self.head.fc
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        pooled: Tensor = self.head(x, pre_logits=True) if pre_logits else self.head(x)
+        return pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+class ColorizeNet(WithClassifier):
     """A colorization network's layers, one module each, and timm's classifier on the last.
 
     A layer's module ends with its last ReLU; what follows it in the network (BatchNorm, pooling) begins the next one's.
@@ -99,14 +126,6 @@ class ColorizeNet(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.grad_checkpointing = enable
 
-    def get_classifier(self) -> nn.Module:
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
-
     def forward_intermediates(
         self,
         x: Tensor,
@@ -152,13 +171,6 @@ class ColorizeNet(nn.Module):
         """Images (B, in_chans, H, W) -> the last layer's map (B, C, h, w)."""
         *_, last = self._maps(x, len(self.layers))
         return last
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        pooled: Tensor = self.head(x, pre_logits=True) if pre_logits else self.head(x)
-        return pooled
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
 
     def _maps(self, x: Tensor, count: int) -> Iterator[Tensor]:
         x = self.lightness(x)

@@ -18,11 +18,14 @@ class ChannelNorm(nn.Module):
         # A module of its own, of which several processes make one.
         # Untrained networks' features may be tiny, and a larger epsilon would keep them so.
         self.norm = nn.BatchNorm2d(channels, affine=False, eps=1e-8)
+        self._settled = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            # The first batches count alike: with a tenth each, the statistics would take dozens of steps to settle.
+        # Reading the count makes a GPU wait, so it ends with the first batches.
+        if self.training and not self._settled:
+            # They count alike: with a tenth each, the statistics would take dozens of steps to settle.
             assert self.norm.num_batches_tracked is not None
-            self.norm.momentum = max(_MOMENTUM, 1 / (1 + int(self.norm.num_batches_tracked)))
+            share = 1 / (1 + int(self.norm.num_batches_tracked))
+            self.norm.momentum, self._settled = max(_MOMENTUM, share), share <= _MOMENTUM
         normalised: Tensor = self.norm(x.float())
         return normalised
