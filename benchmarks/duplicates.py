@@ -7,7 +7,8 @@
 Two photos are held for the same where their perceptual hashes (64 bits, of the lowest frequencies of the grey photo,
 by ImageHash) differ in at most --bits, and their grey thumbnails (32 x 32, contrast evened out) correlate by at least
 --correlation; a mirrored photo counts as well. The first finds candidates among all pairs, the second drops those that
-are only as plain as each other. A sheet beside the list shows the pairs, the most alike first.
+are only as plain as each other. A sheet beside the list shows the pairs, the most alike first. --tested lists the
+others of each pair, for `frozen.py --leave-out`, so that runs trained on the former may be measured without the latter.
 """
 
 from dataclasses import dataclass
@@ -45,7 +46,10 @@ class Looks:
 @click.option("--bits", default=10, show_default=True, help="By which two hashes differ at most.")
 @click.option("--correlation", default=0.95, show_default=True, help="Of two thumbnails, at least.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("duplicates.txt"))
-def main(train: tuple[str, ...], against: tuple[str, ...], bits: int, correlation: float, out: Path) -> None:
+@click.option("--tested", "others", type=click.Path(path_type=Path), help="Also list what they are the same as.")
+def main(
+    train: tuple[str, ...], against: tuple[str, ...], bits: int, correlation: float, out: Path, others: Path | None
+) -> None:
     """List training photos that are in what is tested on as well."""
     trained, tested = open_photos(train, split="train"), open_photos(against, split="all")
     queries = look(tested, mirrored=False)
@@ -54,6 +58,8 @@ def main(train: tuple[str, ...], against: tuple[str, ...], bits: int, correlatio
     pairs.sort(reverse=True)
     names = list(dict.fromkeys(trained.name(index) for _, index, _ in pairs))
     write_atomically(out, "".join(f"{name}\n" for name in names))
+    if others is not None:
+        write_atomically(others, "".join(f"{tested.name(index)}\n" for index in sorted({pair[2] for pair in pairs})))
     if pairs:
         rows = [(trained[first], tested[second]) for _, first, second in pairs[:SHOWN]]
         photo_sheet(rows, ("trained on", "tested on"), out.with_suffix(".png"), cell=96, groups=4)

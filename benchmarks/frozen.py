@@ -1,6 +1,6 @@
 """What frozen features are worth: linear probe and kNN of every layer, untrained, trained by colour, and by labels.
 
-    python benchmarks/frozen.py measure --data tiny-imagenet:64 --data imagenette:96 \\
+    python benchmarks/frozen.py measure --data tiny-imagenet:64 --data imagenette:96 --data VOCdevkit/VOC2012:96 \\
         --run l2=runs/l2 --run class=runs/class --run full=runs/full1800 --run full-long=runs/full
     python benchmarks/frozen.py tables
 
@@ -10,9 +10,12 @@ set's colon is the short side of its photos; the ceiling, ImageNet's labels, get
 
 Protocol. Photos are resized to the short side and their centre is cropped; each layer's map is averaged to at most
 1,024 numbers. Probe: ridge regression whose strength is chosen on a fifth of the training photos, fitted on the other
-four. kNN: the mean over the map, cosine, k 20, T 0.07, no choice. The test photos are read once. Layers are chosen by
-the figure on the fifth of the training photos, never by the test figure. Untrained networks are drawn with three seeds,
-those of every body that the runs have; a table a body.
+four. Few labels: the same probe on 1% and 10% of all training photos, equally of each class, drawn three times. kNN:
+the mean over the map, cosine, k 20, T 0.07, no choice. Photos with several labels (VOC): linear SVMs, one a class,
+their cost chosen by cross-validation on the training photos; mean average precision. The test photos are read once.
+Layers are chosen by the figure on a fifth of the training photos, never by the test figure. Untrained networks are
+drawn with three seeds, those of every body that the runs have; a table a body. --leave-out has names of test photos to
+leave out, such as `duplicates.py --tested` writes.
 """
 
 import statistics
@@ -47,13 +50,18 @@ from ssl_colorize.evaluate.nearest import Features
 from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.one_pass import map_sides
 from ssl_colorize.evaluate.probe_config import ProbeSettings
-from ssl_colorize.evaluate.scoring import figures
+from ssl_colorize.evaluate.scoring import Answers, figures
+from ssl_colorize.evaluate.svm import SvmSettings, normalized, train_layer
 from ssl_colorize.runs import git_revision
 
 DRAWS = 3
 K, TEMPERATURE = 20, 0.07
 MEMORY = 1 << 28
-MEASURES = ("probe", "knn")
+# Shares of all training photos of which few labels are known, and how often they are drawn.
+FEW = {"probe-10%": 0.1, "probe-1%": 0.01}
+SUBSETS = 3
+MEASURES = ("probe", *FEW, "knn", "svm")
+COSTS = (0.1, 1.0, 10.0, 100.0)
 # What measure wrote of one network.
 Draw = dict[str, Any]
 # Top-1 on ImageNet, AlexNet, conv1 to conv5 (Zhang, Isola, Efros, CVPR 2017, table 2).
@@ -74,16 +82,19 @@ def main() -> None:
 @click.option("--data", "sets", multiple=True, required=True, metavar="FOLDER:SIDE")
 @click.option("--run", "runs", multiple=True, required=True, metavar="NAME=RUN")
 @click.option("--limit", default=12_000, help="Training photos at most.")
+@click.option("--leave-out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Names of test photos.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=RESULTS / "frozen")
-def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, out: Path) -> None:
+def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out: Path | None, out: Path) -> None:
     """Measure every network on every set."""
     trained = named(runs)
     for data in sets:
         folder, _, side = data.rpartition(":")
         if not folder or not side.isdecimal():
             raise click.UsageError(f"--data {data}: give FOLDER:SIDE, with the short side of photos in pixels.")
-        photos = open_labelled([folder], limit=None)
-        train = photos[0].take(_stratified(photos[0], limit))
+        whole, test = open_labelled([folder], limit=None)
+        train = whole.take(_stratified(whole, limit))
+        left_out = set() if leave_out is None else set(leave_out.read_text("utf-8").splitlines())
+        test = test.take([index for index in range(len(test)) if test.photos.name(index) not in left_out])
         for name, source, seed in networks(trained):
             path = out / Path(folder).name / f"{name}-{seed}.json"
             if path.is_file():
@@ -92,14 +103,15 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, out: Path)
             # The ceiling sees photos as large as it was trained on, small ones enlarged: smaller ones would lower it.
             shown = encoder.input_size if name == "labels" else int(side)
             with frozen(encoder):
-                found = judge(encoder, train, photos[1], side=shown, seed=seed)
+                found = judge(encoder, train, test, side=shown, seed=seed, whole=len(whole))
             content = {
                 **origin(source), "seed": seed, "data": Path(folder).name, "side": shown, "train": len(train),
-                "test": len(photos[1]), "git": git_revision(), "layers": found,
+                "test": len(test), "whole": len(whole), "git": git_revision(), "layers": found,
             }  # fmt: skip
             record(path, content)
-            best = {measure: f"{100 * max(one[measure]['top1'] for one in found.values()):.1f}" for measure in MEASURES}
-            click.echo(f"{path}: {best}")
+            measures = next(iter(found.values()))
+            chosen = {measure: "{}: {:.1%}".format(*best(found, measure)) for measure in measures}
+            click.echo(f"{path}: {chosen}")
 
 
 def networks(trained: dict[str, str]) -> list[tuple[str, str, int]]:
@@ -123,33 +135,90 @@ def _stratified(photos: LabelledPhotos, limit: int) -> list[int]:
 
 
 def judge(
-    encoder: Encoder, train: LabelledPhotos, test: LabelledPhotos, *, side: int, seed: int
+    encoder: Encoder, train: LabelledPhotos, test: LabelledPhotos, *, side: int, seed: int, whole: int | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Probe and kNN of every layer: {layer: {"probe" | "knn": {"top1", "low", "high", "choosing"}}}."""
+    """Figures of every layer: {layer: {measure: {"top1" or "map", "low", "high", "choosing"}}}.
+
+    Args:
+        whole: number of training photos that the shares of `FEW` are of; without it they are not measured.
+    """
     settings = ProbeSettings(encoder=encoder.name, data=("given",), engine="ridge", numbers=1024)
     sizes = map_sides(encoder, encoder.layers, settings, side)
     parts = [
         extract(encoder, part.photos, resize=side, crop=side, sizes=sizes, workers=1, say=click.echo)
         for part in (train, test)
     ]
-    labels, truth = (part.labels[found.kept] for part, found in zip((train, test), parts, strict=True))
-    fit, held = choosing_split(labels, seed=seed)
-    classes = len(train.classes)
+    train, test = (part.take(found.kept) for part, found in zip((train, test), parts, strict=True))
     results = {}
     for layer in encoder.layers:
-        bank, queries = (found.features[layer] for found in parts)
-        outcome = solve(bank, labels, queries, truth, classes=classes, settings=settings, seed=seed)
-        probe = figures([outcome.answers], train.classes, seed=seed) | {"choosing": outcome.choosing}
+        features, queries = (found.features[layer] for found in parts)
+        if train.multilabel:
+            results[layer] = {"svm": machines(features, train, queries, test, seed=seed)}
+            continue
+        one = {"probe": probe(features, train, queries, test, settings=settings, seed=seed)}
+        for name, share in FEW.items():
+            if whole is not None:
+                one[name] = few_labels(features, train, queries, test, count=round(share * whole), settings=settings)
         cells = sizes[layer] ** 2
-        bank, queries = (each.reshape(len(each), -1, cells).mean(2) for each in (bank, queries))
-        answers = neighbours(bank, labels, queries, truth, classes)
-        choosing = neighbours(bank[fit], labels[fit], bank[held], labels[held], classes).figure
-        knn = figures([answers], train.classes, seed=seed) | {"choosing": choosing}
-        results[layer] = {
-            name: {key: one[key] for key in ("top1", "top5", "low", "high", "choosing")}
-            for name, one in (("probe", probe), ("knn", knn))
-        }
+        features, queries = (each.reshape(len(each), -1, cells).mean(2) for each in (features, queries))
+        results[layer] = one | {"knn": nearest(features, train, queries, test, seed=seed)}
     return results
+
+
+def probe(
+    features: Features, train: LabelledPhotos, queries: Features, test: LabelledPhotos, *, settings: ProbeSettings,
+    seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """A linear classifier in closed form."""
+    outcome = solve(
+        features, train.labels, queries, test.labels, classes=len(train.classes), settings=settings, seed=seed
+    )
+    return kept([outcome.answers], train, outcome.choosing)
+
+
+def few_labels(
+    features: Features, train: LabelledPhotos, queries: Features, test: LabelledPhotos, *, count: int,
+    settings: ProbeSettings,
+) -> dict[str, Any]:  # fmt: skip
+    """The probe where only `count` training photos have labels, drawn several times, the same for every network."""
+    count = min(count, len(train) - 1)
+    runs = []
+    for seed in range(SUBSETS):
+        _, known = choosing_split(train.labels, fraction=count / len(train), seed=seed)
+        labels = train.labels[known]
+        runs.append(solve(
+            features[known], labels, queries, test.labels, classes=len(train.classes), settings=settings, seed=seed
+        ))  # fmt: skip
+    choosing = statistics.mean(run.choosing for run in runs)
+    return kept([run.answers for run in runs], train, choosing) | {"photos": len(known)}
+
+
+def nearest(
+    features: Features, train: LabelledPhotos, queries: Features, test: LabelledPhotos, *, seed: int
+) -> dict[str, Any]:
+    """kNN, with the figure on the choosing part beside."""
+    classes = len(train.classes)
+    fit, held = choosing_split(train.labels, seed=seed)
+    choosing = neighbours(features[fit], train.labels[fit], features[held], train.labels[held], classes).figure
+    return kept([neighbours(features, train.labels, queries, test.labels, classes)], train, choosing)
+
+
+def machines(
+    features: Features, train: LabelledPhotos, queries: Features, test: LabelledPhotos, *, seed: int
+) -> dict[str, Any]:
+    """A linear SVM a class, with the figure on the choosing part beside."""
+    settings = SvmSettings(encoder="given", data=("given",), costs=COSTS, seed=seed, workers=1)
+    features, queries = normalized(features), normalized(queries)
+    fit, held = choosing_split(train.labels, seed=seed)
+    parts = features[fit], train.take(fit), features[held], train.take(held)
+    choosing = train_layer(*parts, settings).answers.figure
+    return kept([train_layer(features, train, queries, test, settings).answers], train, choosing)
+
+
+def kept(runs: list[Answers], train: LabelledPhotos, choosing: float) -> dict[str, Any]:
+    """Of the figures of one layer those that tables take."""
+    found = figures(runs, train.classes, seed=0)
+    return {key: value for key, value in found.items() if key not in ("per_class", "runs")} | {"choosing": choosing}
 
 
 def neighbours(bank: Features, labels: Any, queries: Features, truth: Any, classes: int) -> Any:
@@ -165,7 +234,7 @@ def neighbours(bank: Features, labels: Any, queries: Features, truth: Any, class
 def tables(folder: Path) -> None:
     """Print what was measured as Markdown."""
     for data in sorted(path.name for path in folder.iterdir() if path.is_dir()):
-        for measure in MEASURES:
+        for measure in measures_of(recorded(folder / data)):
             click.echo(measured(data, measure, folder=folder) + "\n")
     click.echo(published())
 
@@ -176,8 +245,17 @@ def measured(data: str, measure: str, *, folder: Path = RESULTS / "frozen") -> s
     if not {"random", "labels"} <= found.keys():
         raise UserError(f"{folder / data} lacks the rows random and labels: run `frozen.py measure` to its end.")
     one = found["random"][0]
+    figure = "mAP" if measure == "svm" else "top-1"
     title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
-    return "\n\n".join(f"**{data}**, {measure}, top-1 %, {title}\n\n{table(body, measure)}" for body in bodies(found))
+    return "\n\n".join(
+        f"**{data}**, {measure}, {figure} %, {title}\n\n{table(body, measure)}" for body in bodies(found)
+    )
+
+
+def measures_of(found: dict[str, list[Draw]]) -> list[str]:
+    """What was measured on a data set."""
+    there = {name for draws in found.values() for one in draws[0]["layers"].values() for name in one}
+    return [name for name in MEASURES if name in there]
 
 
 def published() -> str:
@@ -219,7 +297,7 @@ def table(found: dict[str, list[Draw]], measure: str) -> str:
         share = None if name in (untrained, "labels") else closed(statistics.mean(values), low, high)
         # The ceiling is another network, whose layers have other names.
         each = [
-            spread([draw["layers"][layer][measure]["top1"] for draw in draws]) if name != "labels" else ""
+            spread([value(draw["layers"][layer][measure]) for draw in draws]) if name != "labels" else ""
             for layer in layers
         ]
         rows.append((name, *each, f"{'/'.join(dict.fromkeys(at))}: {spread(values)}", percent(share)))
@@ -229,7 +307,13 @@ def table(found: dict[str, list[Draw]], measure: str) -> str:
 def best(layers: dict[str, Any], measure: str) -> tuple[str, float]:
     """The layer that does best on the choosing part, and its test figure."""
     layer = max(layers, key=lambda name: layers[name][measure]["choosing"])
-    return layer, layers[layer][measure]["top1"]
+    return layer, value(layers[layer][measure])
+
+
+def value(found: dict[str, Any]) -> float:
+    """Top-1, or the mean average precision."""
+    figure: float = found["top1"] if "top1" in found else found["map"]
+    return figure
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Recipe(Settings):
     # Network
     model: str = "eccv16"
     width: Positive = Field(0.25, description="factor on every hidden width")
-    init: Literal["kmeans", "lsuv", "plain"] = "lsuv"
+    init: Literal["kmeans", "lsuv", "plain"] = "kmeans"
     start: str | None = Field(None, description="a run or weights file to start from, in place of init")
     trunk: Literal["scratch", "imagenet"] = Field(
         "scratch",

@@ -37,8 +37,10 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_copies_are_found_and_nothing_else(sets: Path) -> None:
-    result = CliRunner().invoke(duplicates.main, ["--train", "train", "--against", "test", "-o", "found.txt"])
+    arguments = ["--train", "train", "--against", "test", "-o", "found.txt", "--tested", "tested.txt"]
+    result = CliRunner().invoke(duplicates.main, arguments)
     assert result.exit_code == 0, result.output
+    assert sorted((sets / "tested.txt").read_text().split()) == ["0.png", "1.png", "2.png"]
     assert sorted((sets / "found.txt").read_text().split()) == ["lighter.png", "mirrored.png", "small.jpg"]
     assert (sets / "found.png").is_file() and "3 of" in result.output
 

@@ -1,7 +1,11 @@
 """The frozen study's rows and tables: which network stands beside which."""
 
 import frozen
+import numpy as np
 import studies
+
+from ssl_colorize.data.labelled import LabelledPhotos
+from ssl_colorize.evaluate.probe_config import ProbeSettings
 
 
 def draws(*layers: str, top1: float) -> list[dict]:
@@ -39,3 +43,47 @@ def test_a_body_is_drawn_untrained_once(monkeypatch):
         ("random", twins["a"], 0), ("random third", twins["c"], 0),
         ("first", "a", 0), ("second", "b", 0), ("third", "c", 0), ("labels", studies.CEILING, 0),
     ]  # fmt: skip
+
+
+class Unread:
+    """Photos that nobody opens."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, indices: list[int]) -> "Unread":
+        return Unread(len(indices))
+
+
+def labelled(labels: np.ndarray) -> LabelledPhotos:
+    return LabelledPhotos(Unread(len(labels)), labels, ("a", "b"))
+
+
+def test_few_labels_are_few_and_equally_of_each_class_and_drawn_several_times():
+    chance = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    # Of 20 numbers one tells the classes apart, so that more photos find it better.
+    features = chance.normal(size=(400, 20)) + np.eye(20)[0] * labels[:, None]
+    train, test = labelled(labels[:300]), labelled(labels[300:])
+    settings = ProbeSettings(encoder="random", data=("given",), engine="ridge")
+    few, many = (
+        frozen.few_labels(features[:300], train, features[300:], test, count=count, settings=settings)
+        for count in (12, 200)
+    )
+    assert (few["photos"], many["photos"]) == (12, 200)
+    assert few["top1"] < many["top1"] and few["spread"] > 0
+
+
+def test_machines_rank_what_can_be_told_apart():
+    chance = np.random.default_rng(0)
+    labels = (chance.random((120, 2)) < 0.4).astype(np.int8)
+    features = np.concatenate([labels[:, :1] + 0.1 * chance.normal(size=(120, 1)), chance.normal(size=(120, 3))], 1)
+    found = frozen.machines(
+        features[:80], labelled(labels[:80]), features[80:], labelled(labels[80:]), seed=0
+    )  # fmt: skip
+    # The first class is seen, the second is not in the features: 1 and about its share.
+    assert 0.6 < found["map"] < 0.85 and 0.5 < found["choosing"] < 0.95
+    assert frozen.value(found) == found["map"]
