@@ -44,7 +44,7 @@ def test_no_test_photo_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("a", "b"):
         (tmp_path / "set" / "train" / name).mkdir(parents=True)
         (tmp_path / "set" / "val" / name).mkdir(parents=True)
-        for index in range(12):
+        for index in range(20):
             pixels = chance.integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "set" / "train" / name / f"{index}.png")
         (tmp_path / "set" / "val" / name / "broken.png").write_bytes(b"no photo")
@@ -61,6 +61,6 @@ def test_no_test_photo_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert result.exit_code == 0 and "mix 0.8" in result.output
     found = json.loads((tmp_path / "out" / "two-0.json").read_text())
     assert found["changed"] == {"mix": 0.8} and found["photos_seen"] == 8
-    # A fifth to three tenths of 24 photos, the others to fit on.
+    # Three tenths at most of 40 photos, the others to fit on.
     part = found["data"]["set"]
-    assert part["fit"] + part["choose"] == 24 and 4 <= part["choose"] <= 8
+    assert part["fit"] + part["choose"] == 40 and 8 <= part["choose"] <= 12
