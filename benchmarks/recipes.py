@@ -27,8 +27,8 @@ from ssl_colorize.models import load_pretrained
 from ssl_colorize.runs import git_revision
 
 BASE = "base"
-# Settings that say where and how long, and not how.
-NO_RECIPE = {"data", "exclude", "prior", "evaluate_every", "checkpoint_every", "workers", "device", "start"}
+# Settings that say where, and not how.
+NO_RECIPE = {"data", "exclude", "prior", "evaluate_every", "checkpoint_every", "workers", "device"}
 
 
 @click.group()
@@ -52,7 +52,7 @@ def measure(sets: tuple[str, ...], base: str, runs: tuple[str, ...], fit: int, c
         if path.is_file():
             continue
         training = _training(run)
-        changed = {key: value for key, value in training["recipe"].items() if value != recipe.get(key)}
+        changed = changes(training["recipe"], recipe)
         found = {}
         for data in sets:
             folder, _, side = data.rpartition(":")
@@ -67,12 +67,30 @@ def measure(sets: tuple[str, ...], base: str, runs: tuple[str, ...], fit: int, c
                 "side": int(side), "fit": len(parts[key][0]), "choose": len(parts[key][1]), "layers": layers
             }  # fmt: skip
         content = {
-            "run": Path(run).resolve().name, "changed": changed, "photos_seen": training["photos_seen"],
-            "seconds": training["seconds"], "kl": training["holdout"].get("kl"), "seed": training["recipe"]["seed"],
+            "run": Path(run).resolve().name, "changed": changed,
+            "photos_seen": _in_all(training, "photos_seen"), "seconds": _in_all(training, "seconds"),
+            "kl": training["holdout"].get("kl"), "seed": training["recipe"]["seed"],
             "git": git_revision(), "data": found,
         }  # fmt: skip
         record(path, content)
         click.echo(" | ".join(row(name, content)))
+
+
+def changes(recipe: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe has otherwise, without the folders that only this machine has."""
+    changed = {key: value for key, value in recipe.items() if value != base.get(key) and key not in NO_RECIPE}
+    if recipe.get("start"):
+        # It stands in for the initialisation.
+        changed = {key: value for key, value in changed.items() if key != "init"}
+        changed["start"] = Path(recipe["start"]).name
+    return changed
+
+
+def _in_all(training: dict[str, Any], key: str) -> float:
+    """What a run took, with the run that it started from."""
+    start = training["recipe"].get("start")
+    value: float = training[key]
+    return value + (_in_all(_training(start), key) if start else 0)
 
 
 def _training(run: str) -> dict[str, Any]:
@@ -112,8 +130,7 @@ def measured(*, folder: Path = RESULTS / "recipes") -> str:
 
 def row(name: str, content: dict[str, Any]) -> tuple[str, ...]:
     """A run's line: what differs from the base, what it cost, and its figures in percent."""
-    changed = {key: value for key, value in content["changed"].items() if key not in NO_RECIPE}
-    words = ", ".join(f"{key} {value}" for key, value in changed.items())
+    words = ", ".join(f"{key} {value}" for key, value in content["changed"].items())
     kl = "" if content["kl"] is None else f"{content['kl']:.3f}"
     cells = [f"{100 * value:.1f}" for found in content["data"].values() for value in summary(found["layers"])]
     return name, words, f"{content['photos_seen']:,}", kl, *cells, f"{100 * score(content):.1f}"

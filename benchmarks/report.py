@@ -13,7 +13,9 @@ from pathlib import Path
 
 import click
 import colours
+import evidence
 import frozen
+import recipes
 import transfer
 from studies import run_study
 
@@ -24,6 +26,8 @@ FILE = Path(__file__).parent / "RESULTS.md"
 TABLES: dict[str, Callable[..., str]] = {
     "frozen": frozen.measured,
     "frozen-published": frozen.published,
+    "recipes": recipes.measured,
+    "evidence": evidence.measured,
     "transfer": transfer.measured,
     "transfer-published": transfer.published,
     "colours": colours.measured,

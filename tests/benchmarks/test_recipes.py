@@ -24,13 +24,20 @@ def content(top1: float, **changed: object) -> dict:
 
 def test_the_best_recipe_comes_after_the_base_and_says_what_differs(tmp_path: Path):
     for name, one in {
-        "base": content(0.2), "worse": content(0.1, mix=0.8), "better": content(0.3, steps=20, data=["elsewhere"])
+        "base": content(0.2), "worse": content(0.1, mix=0.8), "better": content(0.3, steps=20)
     }.items():  # fmt: skip
         (tmp_path / f"{name}-0.json").write_text(json.dumps(one))
     _, _, *rows = recipes.measured(folder=tmp_path).splitlines()
     assert [row.split(" | ")[0] for row in rows] == ["| base", "| better", "| worse"]
     # Best layer 30 + 4, the deep ones' mean 30 + 3.5, kNN 30, and the mean of the three.
     assert rows[1] == "| better | steps 20 | 640 | 2.000 | 34.0 | 33.5 | 30.0 | 32.5 |"
+
+
+def test_what_differs_is_how_it_was_trained_and_not_where():
+    base = {"mix": 0.5, "init": "kmeans", "data": ["a"], "start": None}
+    assert recipes.changes(base | {"mix": 0.8, "data": ["/b"]}, base) == {"mix": 0.8}
+    # The start stands in for the initialisation.
+    assert recipes.changes(base | {"init": "lsuv", "start": "/some/runs/first"}, base) == {"start": "first"}
 
 
 def test_a_table_without_its_base_is_refused(tmp_path: Path):
