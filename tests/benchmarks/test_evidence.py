@@ -20,14 +20,16 @@ def test_a_cell_has_the_figure_of_the_chosen_layer_and_the_gap_from_its_own_untr
         "random-1": {"conv1": draw(0.2, 0.3), "conv2": draw(0.1, 0.1)},
         "random resnet-0": {"layer1": draw(0.2, 0.4)},
         "resnet-0": {"layer1": draw(0.2, 0.6)},
+        "supervised-0": {"conv1": draw(0.1, 0.1), "conv2": draw(0.5, 0.8)},
         "labels-0": {"head": draw(0.9, 0.9)},
     }.items():
         (folder / f"{name}.json").write_text(json.dumps({"layers": layers}))
     (column,) = evidence.frozen_columns(tmp_path, {"imagenette": ("probe",)})
     cells = {name: evidence.cell(column, name) for name in column.figures}
-    # (50 - 20) / (90 - 20) and (60 - 40) / (90 - 40).
-    assert cells["full"] == "50.0 (43%)" and cells["resnet"] == "60.0 (40%)"
-    assert cells["random"] == "20.0" and cells["labels"] == "90.0"
+    # (50 - 20) / (80 - 20), (50 - 20) / (90 - 20); no such network was taught labels: (60 - 40) / (90 - 40).
+    assert cells["full"] == "50.0 (50%, 43%)" and cells["resnet"] == "60.0 (-, 40%)"
+    assert cells["supervised"] == "80.0 (-, 86%)"
+    assert cells["random"] == "20.0" and cells["random resnet"] == "40.0" and cells["labels"] == "90.0"
 
 
 def test_untrained_networks_come_first_and_ceilings_last():
