@@ -92,7 +92,7 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out:
         if not folder or not side.isdecimal():
             raise click.UsageError(f"--data {data}: give FOLDER:SIDE, with the short side of photos in pixels.")
         whole, test = open_labelled([folder], limit=None)
-        train = whole.take(_stratified(whole, limit))
+        train = whole.take(stratified(whole, limit))
         left_out = set() if leave_out is None else set(leave_out.read_text("utf-8").splitlines())
         test = test.take([index for index in range(len(test)) if test.photos.name(index) not in left_out])
         for name, source, seed in networks(trained):
@@ -126,7 +126,7 @@ def networks(trained: dict[str, str]) -> list[tuple[str, str, int]]:
     return [*rows, *((name, source, 0) for name, source in trained.items()), ("labels", CEILING, 0)]
 
 
-def _stratified(photos: LabelledPhotos, limit: int) -> list[int]:
+def stratified(photos: LabelledPhotos, limit: int) -> list[int]:
     """At most `limit` photos, the same for every network, in the classes' proportions."""
     if limit >= len(photos):
         return list(range(len(photos)))
