@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 from frozen import judge
-from studies import RESULTS, markdown, named, record, recorded, run_study
+from studies import RESULTS, in_all, markdown, named, record, recorded, run_study
 
 from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
 from ssl_colorize.encoder import load_encoder
@@ -68,7 +68,7 @@ def measure(sets: tuple[str, ...], base: str, runs: tuple[str, ...], fit: int, c
             }  # fmt: skip
         content = {
             "run": Path(run).resolve().name, "changed": changed,
-            "photos_seen": _in_all(training, "photos_seen"), "seconds": _in_all(training, "seconds"),
+            "photos_seen": in_all(training, "photos_seen"), "seconds": in_all(training, "seconds"),
             "kl": training["holdout"].get("kl"), "seed": training["recipe"]["seed"],
             "git": git_revision(), "data": found,
         }  # fmt: skip
@@ -84,13 +84,6 @@ def changes(recipe: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         changed = {key: value for key, value in changed.items() if key != "init"}
         changed["start"] = Path(recipe["start"]).name
     return changed
-
-
-def _in_all(training: dict[str, Any], key: str) -> float:
-    """What a run took, with the run that it started from."""
-    start = training["recipe"].get("start")
-    value: float = training[key]
-    return value + (_in_all(_training(start), key) if start else 0)
 
 
 def _training(run: str) -> dict[str, Any]:

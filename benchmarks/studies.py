@@ -76,8 +76,15 @@ def origin(source: str) -> dict[str, Any]:
     if not (path.exists() or is_release(source)):
         return {"encoder": source}
     training = load_pretrained(source).training
-    cost: dict[str, Any] = {key: training[key] for key in ("photos_seen", "seconds") if key in training}
+    cost = {key: in_all(training, key) for key in ("photos_seen", "seconds") if key in training}
     return {"encoder": path.resolve().name if path.exists() else source, **cost}
+
+
+def in_all(training: dict[str, Any], key: str) -> float:
+    """What a run took, "photos_seen" or "seconds", with the run that it started from."""
+    start = training.get("recipe", {}).get("start")
+    value: float = training[key]
+    return value + (in_all(load_pretrained(start).training, key) if start else 0)
 
 
 def spread(values: Sequence[float]) -> str:
