@@ -15,6 +15,7 @@ import click
 import colours
 import evidence
 import frozen
+import grey
 import recipes
 import transfer
 from studies import run_study
@@ -26,6 +27,7 @@ FILE = Path(__file__).parent / "RESULTS.md"
 TABLES: dict[str, Callable[..., str]] = {
     "frozen": frozen.measured,
     "frozen-published": frozen.published,
+    "grey": grey.measured,
     "recipes": recipes.measured,
     "evidence": evidence.measured,
     "transfer": transfer.measured,

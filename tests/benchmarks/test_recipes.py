@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import recipes
+import studies
 from click.testing import CliRunner
 from PIL import Image
 
@@ -38,6 +39,23 @@ def test_what_differs_is_how_it_was_trained_and_not_where():
     assert recipes.changes(base | {"mix": 0.8, "data": ["/b"]}, base) == {"mix": 0.8}
     # The start stands in for the initialisation.
     assert recipes.changes(base | {"init": "lsuv", "start": "/some/runs/first"}, base) == {"start": "first"}
+
+
+def test_what_training_cost_counts_the_run_it_started_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for index in range(4):
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    recipe = Recipe(
+        data=(str(tmp_path),), resize=(32, 40), crop=32, width=0.125, init_photos=4, prior_photos=4, batch_size=2,
+        steps=3, holdout=0.25, workers=0,
+    )  # fmt: skip
+    for name, changed in {"first": {}, "second": {"start": "first", "steps": 2}}.items():
+        (tmp_path / name).mkdir()
+        train(recipe.model_copy(update=changed), tmp_path / name)
+    first, second = (studies.origin(name) for name in ("first", "second"))
+    assert (first["photos_seen"], second["photos_seen"]) == (6, 10)
+    assert second["seconds"] > first["seconds"]
 
 
 def test_a_table_without_its_base_is_refused(tmp_path: Path):
