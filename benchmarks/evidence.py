@@ -2,15 +2,14 @@
 
     python benchmarks/evidence.py
 
-Reads what `frozen.py`, `transfer.py` and `colours.py` wrote into `results/`, where a network has one name in all of
-them, and prints Markdown, as `report.py` has it in RESULTS.md. A cell is the figure on the test photos at the layer
-that was chosen without them, in percent, and in brackets the gap closed, (figure - untrained) / (ceiling - untrained),
-twice: to *supervised*, the same network taught the names of the same photos for as long, as the paper's ceiling is; and
-to *labels*, EfficientNet-Lite0 trained on ImageNet, which is far above what any network here could reach. Untrained is
-the mean of the draws of the same body; a body that nothing was taught by labels has no first share.
+Reads what `frozen.py` and `transfer.py` wrote into `results/`, where a network has one name in both, and prints
+Markdown, as `report.py` has it in RESULTS.md. A cell is the figure on the test photos at the layer that was chosen
+without them, in percent, and in brackets the gap closed, (figure - untrained) / (ceiling - untrained), twice: to
+*supervised*, the same network taught the names of the same photos, as the paper's ceiling is; and to *labels*,
+EfficientNet-Lite0 trained on ImageNet, which is far above what any network here could reach. Untrained is the mean of
+the draws of the same body; a body that nothing was taught by labels has no first share.
 """
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,6 @@ FROZEN = {
 }
 TRANSFER = {"classification": "map_common", "detection": "voc_map_common", "segmentation": "miou_common"}
 CEILINGS = ("supervised", "labels")
-COLOURS = {"auc_rebalanced": "AuC rebal.", "auc": "AuC", "classifier_top1": "classifier top-1"}
 
 
 class Column(NamedTuple):
@@ -52,16 +50,14 @@ class Column(NamedTuple):
 @click.command()
 def main() -> None:
     """Print what was measured as Markdown."""
-    for part in ("frozen", "transfer", "colours", "cost"):
+    for part in ("frozen", "transfer", "cost"):
         click.echo(measured(part) + "\n")
 
 
 def measured(part: str, *, results: Path = RESULTS) -> str:
-    """The table of a part: "frozen", "transfer", "colours" (on imagenette's test photos) or "cost"."""
+    """The table of a part: "frozen", "transfer" or "cost"."""
     if part == "cost":
         return cost(results)
-    if part == "colours":
-        return colours(results)
     return table(list(frozen_columns(results) if part == "frozen" else transfer_columns(results)))
 
 
@@ -69,11 +65,11 @@ def frozen_columns(results: Path, sets: dict[str, tuple[str, ...]] = FROZEN) -> 
     """A column a data set and measure of frozen features."""
     columns = []
     for data, measures in sets.items():
-        groups = bodies(recorded(results / "frozen" / data))
+        found = recorded(results / "frozen" / data)
         for measure in measures:
             figures: dict[str, float] = {}
             untrained: dict[str, str] = {}
-            for group in groups:
+            for group in bodies(found, measure):
                 random = next(name for name in group if kind_of(name) == "random")
                 for name, draws in group.items():
                     figures[name] = statistics.mean(best(draw["layers"], measure)[1] for draw in draws)
@@ -114,13 +110,6 @@ def cell(column: Column, name: str) -> str:
     shares = [percent(column.share(name, ceiling)) or "-" for ceiling in CEILINGS]
     brackets = f" ({', '.join(shares)})" if set(shares) != {"-"} else ""
     return f"{100 * column.figures[name]:.1f}{brackets}"
-
-
-def colours(results: Path, data: str = "imagenette") -> str:
-    """How good the colours are, of the networks that colour."""
-    found: dict[str, dict[str, Any]] = json.loads((results / "colours" / f"{data}.json").read_text("utf-8"))["metrics"]
-    rows: list[tuple[str, ...]] = [("", *COLOURS.values())]
-    return markdown([*rows, *((name, *(f"{100 * one[key]:.1f}" for key in COLOURS)) for name, one in found.items())])
 
 
 def cost(results: Path) -> str:

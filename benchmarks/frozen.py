@@ -244,12 +244,13 @@ def measured(data: str, measure: str, *, folder: Path = RESULTS / "frozen") -> s
     found = recorded(folder / data)
     if not {"random", "labels"} <= found.keys():
         raise UserError(f"{folder / data} lacks the rows random and labels: run `frozen.py measure` to its end.")
-    one = found["random"][0]
     figure = "mAP" if measure == "svm" else "top-1"
-    title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
-    return "\n\n".join(
-        f"**{data}**, {measure}, {figure} %, {title}\n\n{table(body, measure)}" for body in bodies(found)
-    )
+    parts = []
+    for body in bodies(found, measure):
+        one = next(iter(body.values()))[0]
+        title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
+        parts.append(f"**{data}**, {measure}, {figure} %, {title}\n\n{table(body, measure)}")
+    return "\n\n".join(parts)
 
 
 def measures_of(found: dict[str, list[Draw]]) -> list[str]:
@@ -265,8 +266,9 @@ def published() -> str:
     return f"**The paper's**, probe, ImageNet, AlexNet\n\n{markdown(rows)}"
 
 
-def bodies(found: dict[str, list[Draw]]) -> list[dict[str, list[Draw]]]:
-    """Networks that have the same layers, untrained ones first, each time with the ceiling last."""
+def bodies(found: dict[str, list[Draw]], measure: str) -> list[dict[str, list[Draw]]]:
+    """Networks with the same layers that were measured so, untrained ones first, the ceiling last each time."""
+    found = {name: draws for name, draws in found.items() if measure in next(iter(draws[0]["layers"].values()))}
     groups: dict[tuple[str, ...], dict[str, list[Draw]]] = {}
     for name in sorted(found, key=lambda name: (kind_of(name) not in UNTRAINED, UNTRAINED[0] != kind_of(name), name)):
         if name != "labels":

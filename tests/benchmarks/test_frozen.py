@@ -23,13 +23,21 @@ FOUND = {
 
 
 def test_each_body_has_a_table_with_its_own_untrained_network_and_the_ceiling():
-    assert [list(each) for each in frozen.bodies(FOUND)] == [
+    assert [list(each) for each in frozen.bodies(FOUND, "probe")] == [
         ["random", "full", "labels"], ["random resnet", "resnet", "labels"]
     ]  # fmt: skip
 
 
+def test_a_body_that_was_not_measured_so_has_no_table():
+    few = {name: [{"layers": {"conv1": {"knn": {}}}}] for name in ("random", "full", "labels")}
+    found = few | {name: FOUND[name] for name in ("random resnet", "resnet")}
+    assert [list(each) for each in frozen.bodies(found | {"labels": few["labels"]}, "knn")] == [
+        ["random", "full", "labels"]
+    ]
+
+
 def test_the_gap_is_closed_from_the_body_s_own_untrained_network():
-    ours, resnet = (frozen.table(body, "probe").splitlines() for body in frozen.bodies(FOUND))
+    ours, resnet = (frozen.table(body, "probe").splitlines() for body in frozen.bodies(FOUND, "probe"))
     # (0.5 - 0.1) / (0.9 - 0.1) and (0.7 - 0.3) / (0.9 - 0.3).
     assert ours[3].endswith("| 50% |") and resnet[3].endswith("| 67% |")
     assert ours[2].endswith("|  |") and ours[4].endswith("|  |")
