@@ -76,7 +76,7 @@ def origin(source: str) -> dict[str, Any]:
     if not (path.exists() or is_release(source)):
         return {"encoder": source}
     training = load_pretrained(source).training
-    cost = {key: in_all(training, key) for key in ("photos_seen", "seconds") if key in training}
+    cost: dict[str, Any] = {key: in_all(training, key) for key in ("photos_seen", "seconds") if key in training}
     return {"encoder": path.resolve().name if path.exists() else source, **cost}
 
 
