@@ -36,6 +36,7 @@ from studies import (
     record,
     recorded,
     run_study,
+    sized,
     spread,
     untrained_twins,
 )
@@ -88,9 +89,7 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out:
     """Measure every network on every set."""
     trained = named(runs)
     for data in sets:
-        folder, _, side = data.rpartition(":")
-        if not folder or not side.isdecimal():
-            raise click.UsageError(f"--data {data}: give FOLDER:SIDE, with the short side of photos in pixels.")
+        folder, side = sized(data)
         whole, test = open_labelled([folder], limit=None)
         train = whole.take(stratified(whole, limit))
         left_out = set() if leave_out is None else set(leave_out.read_text("utf-8").splitlines())
@@ -101,7 +100,7 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out:
                 continue
             encoder = load_encoder(source, seed=seed)
             # The ceiling sees photos as large as it was trained on, small ones enlarged: smaller ones would lower it.
-            shown = encoder.input_size if name == "labels" else int(side)
+            shown = encoder.input_size if name == "labels" else side
             with frozen(encoder):
                 found = judge(encoder, train, test, side=shown, seed=seed, whole=len(whole))
             content = {

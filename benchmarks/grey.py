@@ -18,7 +18,7 @@ import numpy as np
 from frozen import probe, stratified
 from numpy.typing import NDArray
 from PIL import Image
-from studies import CEILING, RESULTS, markdown, record, recorded, run_study
+from studies import CEILING, RESULTS, markdown, record, recorded, run_study, sized
 from torch.nn import functional
 
 from ssl_colorize.color import ab_bins, nearest_bin, rgb_to_lab
@@ -69,14 +69,12 @@ def main() -> None:
 def measure(sets: tuple[str, ...], source: str, layer: str, limit: int, out: Path) -> None:
     """Probe lightness, colour, and both."""
     for data in sets:
-        folder, _, side = data.rpartition(":")
-        if not folder or not side.isdecimal():
-            raise click.UsageError(f"--data {data}: give FOLDER:SIDE, with the short side of photos in pixels.")
+        folder, side = sized(data)
         whole, test = open_labelled([folder])
         train = whole.take(stratified(whole, limit))
-        found = rows(source, layer, train, test, side=int(side))
+        found = rows(source, layer, train, test, side=side)
         content = {
-            "encoder": Path(source).resolve().name, "layer": layer, "data": Path(folder).name, "side": int(side),
+            "encoder": Path(source).resolve().name, "layer": layer, "data": Path(folder).name, "side": side,
             "train": len(train), "test": len(test), "git": git_revision(), "rows": found,
         }  # fmt: skip
         record(out / f"{Path(folder).name}-0.json", content)

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 from frozen import judge
-from studies import RESULTS, in_all, markdown, named, record, recorded, run_study
+from studies import RESULTS, in_all, markdown, named, record, recorded, run_study, sized
 
 from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
 from ssl_colorize.encoder import load_encoder
@@ -55,16 +55,14 @@ def measure(sets: tuple[str, ...], base: str, runs: tuple[str, ...], fit: int, c
         changed = changes(training["recipe"], recipe)
         found = {}
         for data in sets:
-            folder, _, side = data.rpartition(":")
-            if not folder or not side.isdecimal():
-                raise click.UsageError(f"--data {data}: give FOLDER:SIDE, with the short side of photos in pixels.")
-            key = (folder, int(side))
+            folder, side = sized(data)
+            key = (folder, side)
             parts[key] = parts.get(key) or _parts(folder, fit, choose)
             encoder = load_encoder(run)
             with frozen(encoder):
-                layers = judge(encoder, *parts[key], side=int(side), seed=0)
+                layers = judge(encoder, *parts[key], side=side, seed=0)
             found[Path(folder).name] = {
-                "side": int(side), "fit": len(parts[key][0]), "choose": len(parts[key][1]), "layers": layers
+                "side": side, "fit": len(parts[key][0]), "choose": len(parts[key][1]), "layers": layers
             }  # fmt: skip
         content = {
             "run": Path(run).resolve().name, "changed": changed,

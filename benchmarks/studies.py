@@ -42,6 +42,14 @@ def named(runs: Sequence[str]) -> dict[str, str]:
     return {name: source for name, _, source in pairs}
 
 
+def sized(data: str) -> tuple[str, int]:
+    """The folder and the short side of photos in pixels, given as FOLDER:SIDE."""
+    folder, _, side = data.rpartition(":")
+    if not folder or not side.isdecimal():
+        raise click.UsageError(f"--data {data}: give FOLDER:SIDE, with the short side of photos in pixels.")
+    return folder, int(side)
+
+
 def untrained_twins(run: str) -> dict[str, str]:
     """Sources of a run's network without its training, by their kind: one of `UNTRAINED`.
 
