@@ -7,7 +7,8 @@ Markdown, as `report.py` has it in RESULTS.md. A cell is the figure on the test 
 without them, in percent, and in brackets the gap closed, (figure - untrained) / (ceiling - untrained), twice: to
 *supervised*, the same network taught the names of the same photos, as the paper's ceiling is; and to *labels*,
 EfficientNet-Lite0 trained on ImageNet, which is far above what any network here could reach. Untrained is the mean of
-the draws of the same body; a body that nothing was taught by labels has no first share.
+the draws of the same body; a body that nothing was taught by labels has no first share. Figures of several draws are
+means, ± their standard deviation.
 """
 
 import statistics
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import click
 from frozen import best, bodies, kind_of
-from studies import RESULTS, closed, markdown, percent, recorded, run_study
+from studies import RESULTS, closed, markdown, percent, recorded, run_study, spread
 
 # The paper's full rebalanced network of the same kind: ImageNet linear; classification, detection, segmentation on VOC.
 PUBLISHED = {"probe": 0.46, "classification": 0.47, "detection": 0.26, "segmentation": 0.56}
@@ -30,10 +31,10 @@ CEILINGS = ("supervised", "labels")
 
 
 class Column(NamedTuple):
-    """What one measure found: means by network, which network is untrained for each, and the paper's share."""
+    """What one measure found: the draws of each network, which network is untrained for each, and the paper's share."""
 
     title: str
-    figures: dict[str, float]
+    figures: dict[str, list[float]]
     untrained: dict[str, str]
     paper: float | None
 
@@ -44,7 +45,7 @@ class Column(NamedTuple):
             return None
         if ceiling != "labels" and self.untrained[ceiling] != untrained:
             return None
-        return closed(self.figures[name], self.figures[untrained], self.figures[ceiling])
+        return closed(*(statistics.mean(self.figures[each]) for each in (name, untrained, ceiling)))
 
 
 @click.command()
@@ -67,12 +68,12 @@ def frozen_columns(results: Path, sets: dict[str, tuple[str, ...]] = FROZEN) -> 
     for data, measures in sets.items():
         found = recorded(results / "frozen" / data)
         for measure in measures:
-            figures: dict[str, float] = {}
+            figures: dict[str, list[float]] = {}
             untrained: dict[str, str] = {}
             for group in bodies(found, measure):
                 random = next(name for name in group if kind_of(name) == "random")
                 for name, draws in group.items():
-                    figures[name] = statistics.mean(best(draw["layers"], measure)[1] for draw in draws)
+                    figures[name] = [best(draw["layers"], measure)[1] for draw in draws]
                     untrained[name] = random
             columns.append(Column(f"{data}, {measure}", figures, untrained, PUBLISHED.get(measure)))
     return columns
@@ -83,7 +84,7 @@ def transfer_columns(results: Path) -> list[Column]:
     columns = []
     for task, key in TRANSFER.items():
         found = recorded(results / "transfer" / task)
-        figures = {name: statistics.mean(one[key] for one in draws) for name, draws in found.items()}
+        figures = {name: [one[key] for one in draws] for name, draws in found.items()}
         columns.append(Column(task, figures, dict.fromkeys(figures, "random"), PUBLISHED[task]))
     return columns
 
@@ -109,7 +110,7 @@ def cell(column: Column, name: str) -> str:
         return ""
     shares = [percent(column.share(name, ceiling)) or "-" for ceiling in CEILINGS]
     brackets = f" ({', '.join(shares)})" if set(shares) != {"-"} else ""
-    return f"{100 * column.figures[name]:.1f}{brackets}"
+    return spread(column.figures[name]) + brackets
 
 
 def cost(results: Path) -> str:

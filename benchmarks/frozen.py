@@ -14,8 +14,9 @@ four. Few labels: the same probe on 1% and 10% of all training photos, equally o
 the mean over the map, cosine, k 20, T 0.07, no choice. Photos with several labels (VOC): linear SVMs, one a class,
 their cost chosen by cross-validation on the training photos; mean average precision. The test photos are read once.
 Layers are chosen by the figure on a fifth of the training photos, never by the test figure. Untrained networks are
-drawn with three seeds, those of every body that the runs have; a table a body. --leave-out has names of test photos to
-leave out, such as `duplicates.py --tested` writes.
+drawn with three seeds, those of every body that the runs have; a table a body. Runs of one name are draws of it, told
+apart by the seeds of their trainings. --leave-out has names of test photos to leave out, such as `duplicates.py
+--tested` writes.
 """
 
 import statistics
@@ -30,8 +31,8 @@ from studies import (
     UNTRAINED,
     closed,
     markdown,
-    named,
     origin,
+    paired,
     percent,
     record,
     recorded,
@@ -53,6 +54,7 @@ from ssl_colorize.evaluate.one_pass import map_sides
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import Answers, figures
 from ssl_colorize.evaluate.svm import SvmSettings, normalized, train_layer
+from ssl_colorize.models import load_pretrained
 from ssl_colorize.runs import git_revision
 
 DRAWS = 3
@@ -87,7 +89,7 @@ def main() -> None:
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=RESULTS / "frozen")
 def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out: Path | None, out: Path) -> None:
     """Measure every network on every set."""
-    trained = named(runs)
+    trained = seeded(paired(runs))
     for data in sets:
         folder, side = sized(data)
         whole, test = open_labelled([folder], limit=None)
@@ -113,16 +115,32 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out:
             click.echo(f"{path}: {chosen}")
 
 
-def networks(trained: dict[str, str]) -> list[tuple[str, str, int]]:
+def seeded(runs: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
+    """Name, source and the seed of its training of every run.
+
+    Raises:
+        UserError: two runs of one name have one seed, so that one would stand for the other.
+    """
+    found: dict[tuple[str, int], str] = {}
+    for name, source in runs:
+        seed = load_pretrained(source).training.get("recipe", {}).get("seed", 0)
+        if (name, seed) in found:
+            other = found[name, seed]
+            raise UserError(f"--run {name}={source}: {other} is {name} of seed {seed} already; give it another name.")
+        found[name, seed] = source
+    return [(name, source, seed) for (name, seed), source in found.items()]
+
+
+def networks(trained: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
     """Name, source and seed of every network: the trained ones' untrained twins, themselves, and the ceiling."""
     untrained: dict[str, str] = {}
-    for name, run in trained.items():
+    for name, run, _ in trained:
         for kind, source in untrained_twins(run).items():
             if source not in untrained.values():
                 # Those of the first body are called by their kind alone.
                 untrained[kind if kind not in untrained else f"{kind} {name}"] = source
     rows = [(name, source, seed) for name, source in untrained.items() for seed in range(DRAWS)]
-    return [*rows, *((name, source, 0) for name, source in trained.items()), ("labels", CEILING, 0)]
+    return [*rows, *trained, ("labels", CEILING, 0)]
 
 
 def stratified(photos: LabelledPhotos, limit: int) -> list[int]:

@@ -34,12 +34,22 @@ def run_study(command: click.Command) -> None:
 
 
 def named(runs: Sequence[str]) -> dict[str, str]:
-    """The sources of runs given as NAME=RUN, by the names that tables call them."""
+    """The sources of runs given as NAME=RUN, by the names that tables call them, each of them once."""
+    found: dict[str, str] = {}
+    for name, source in paired(runs):
+        if name in found:
+            raise click.UsageError(f"--run {name}={source}: {name} is {found[name]} already; give it another name.")
+        found[name] = source
+    return found
+
+
+def paired(runs: Sequence[str]) -> list[tuple[str, str]]:
+    """Names and sources of runs given as NAME=RUN."""
     pairs = [each.partition("=") for each in runs]
     for each, (name, _, source) in zip(runs, pairs, strict=True):
         if not name or not source:
             raise click.UsageError(f"--run {each}: give NAME=RUN, a name for the table and the run's folder.")
-    return {name: source for name, _, source in pairs}
+    return [(name, source) for name, _, source in pairs]
 
 
 def sized(data: str) -> tuple[str, int]:

@@ -29,7 +29,8 @@ def test_a_cell_has_the_figure_of_the_chosen_layer_and_the_gap_from_its_own_untr
     # (50 - 20) / (80 - 20), (50 - 20) / (90 - 20); no such network was taught labels: (60 - 40) / (90 - 40).
     assert cells["full"] == "50.0 (50%, 43%)" and cells["resnet"] == "60.0 (-, 40%)"
     assert cells["supervised"] == "80.0 (-, 86%)"
-    assert cells["random"] == "20.0" and cells["random resnet"] == "40.0" and cells["labels"] == "90.0"
+    # Two draws, 10 and 30, are sqrt(2) * 10 apart from their mean.
+    assert cells["random"] == "20.0 ± 14.1" and cells["random resnet"] == "40.0" and cells["labels"] == "90.0"
 
 
 def test_untrained_networks_come_first_and_ceilings_last():

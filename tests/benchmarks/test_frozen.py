@@ -1,10 +1,15 @@
 """The frozen study's rows and tables: which network stands beside which."""
 
+from typing import Any, NamedTuple
+
+import click
 import frozen
 import numpy as np
+import pytest
 import studies
 
 from ssl_colorize.data.labelled import LabelledPhotos
+from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 
 
@@ -44,13 +49,31 @@ def test_the_gap_is_closed_from_the_body_s_own_untrained_network():
 
 
 def test_a_body_is_drawn_untrained_once(monkeypatch):
-    twins = {"a": "random:eccv16@0.5", "b": "random:eccv16@0.5", "c": "random:timm:resnet18@1"}
+    ours, other = "random:eccv16@0.5", "random:timm:resnet18@1"
+    twins = {"a": ours, "a1": ours, "b": ours, "c": other}
     monkeypatch.setattr(frozen, "untrained_twins", lambda run: {"random": twins[run]})
-    rows = frozen.networks({"first": "a", "second": "b", "third": "c"})
-    assert [row for row in rows if row[2] == 0] == [
-        ("random", twins["a"], 0), ("random third", twins["c"], 0),
-        ("first", "a", 0), ("second", "b", 0), ("third", "c", 0), ("labels", studies.CEILING, 0),
+    rows = frozen.networks([("first", "a", 0), ("first", "a1", 1), ("second", "b", 0), ("third", "c", 0)])
+    assert rows == [
+        *(("random", ours, seed) for seed in range(3)), *(("random third", other, seed) for seed in range(3)),
+        ("first", "a", 0), ("first", "a1", 1), ("second", "b", 0), ("third", "c", 0), ("labels", studies.CEILING, 0),
     ]  # fmt: skip
+
+
+def test_runs_of_one_name_are_draws_told_apart_by_their_seeds(monkeypatch):
+    class Trained(NamedTuple):
+        training: dict[str, Any]
+
+    seeds = {"a": 0, "b": 2, "again": 2}
+    monkeypatch.setattr(frozen, "load_pretrained", lambda run: Trained({"recipe": {"seed": seeds[run]}}))
+    assert frozen.seeded([("full", "a"), ("full", "b")]) == [("full", "a", 0), ("full", "b", 2)]
+    with pytest.raises(UserError, match="again: b is full of seed 2 already"):
+        frozen.seeded([("full", "b"), ("full", "again")])
+
+
+def test_where_a_name_is_one_run_a_second_is_refused():
+    assert studies.named(["full=a", "l2=b"]) == {"full": "a", "l2": "b"}
+    with pytest.raises(click.UsageError, match="full is a already"):
+        studies.named(["full=a", "full=b"])
 
 
 class Unread:
