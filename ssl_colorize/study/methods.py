@@ -146,7 +146,8 @@ def method_names(given: Sequence[str]) -> list[str]:
 def named_source(given: str) -> tuple[str, str]:
     """ "name=source", or a source alone, whose name is its last part."""
     name, equals, source = given.partition("=")
-    if equals:
+    # A path may hold the sign as well.
+    if equals and not Path(given).exists():
         return name, source
     return (given if given in (RANDOM, GRAY) else Path(given).stem), given
 

@@ -147,11 +147,15 @@ def test_a_stopped_preparation_goes_on(few_photos: Path, tmp_path: Path) -> None
     assert json.loads((run / "photos" / "photos.json").read_text())["photos"][0] == "photo00.png"
 
 
-def test_names_of_methods() -> None:
+def test_names_of_methods(tmp_path: Path) -> None:
     assert method_names(["full=runs/x", "runs/l2", "weights/class.safetensors", "random"]) == [
         "full", "l2", "class", "random",
     ]  # fmt: skip
     assert named_source("grey=gray") == ("grey", "gray")
+    there = tmp_path / "rate=0.001" / "full"
+    there.mkdir(parents=True)
+    assert named_source(str(there)) == ("full", str(there))
+    assert named_source(f"mine={there}") == ("mine", str(there))
     for wrong, said in ((["a=x", "a=y"], "Two methods are called a"), (["../x=y"], "cannot be the name"),
                         (["truth=y"], "cannot be the name"), (["=y"], "cannot be the name")):  # fmt: skip
         with pytest.raises(UserError, match=said):
