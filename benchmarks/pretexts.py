@@ -3,6 +3,7 @@
     python benchmarks/pretexts.py rotation    --like RUN -o runs/rotation
     python benchmarks/pretexts.py autoencoder --like RUN -o runs/autoencoder
     python benchmarks/pretexts.py supervised  --like RUN -o runs/supervised
+    python benchmarks/pretexts.py hypercolumn --like RUN -o runs/hypercolumn
     python benchmarks/pretexts.py rotation    --resume runs/rotation
 
 RUN is a run of `ssl-colorize pretrain`. Its config.yaml says everything: photos, crops and their order, network,
@@ -18,15 +19,20 @@ colorization does.
 - supervised: the names of the class folders, all of them over all `data`; folders of one name are one class. The
   ceiling for the same photos, not a pretext.
 
+- hypercolumn: colours themselves, the question of RUN, but the answer reads the maps of all layers (as Larsson et al.
+  2016 do, here each reduced to 128 channels and summed) in place of the decoder on the last. No other pretext, but
+  another head: do features get better where early layers may answer too?
+
 Rotation and supervised read a linear layer off the mean over the trunk's last map, in place of the decoder.
 
 Each writes a run folder that every verb takes as `--encoder`. metrics.json has the figures of the held-out photos, each
 beside that of the best constant answer: `accuracy` (rotation, every photo in all four turns), `top1` (supervised),
-`error` (autoencoder, mean absolute, in units of L).
+`error` (autoencoder, mean absolute, in units of L), and what a colorization run has (hypercolumn).
 """
 
 import shlex
 import sys
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +55,7 @@ from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model
 from ssl_colorize.models.graph import parameters_behind
+from ssl_colorize.models.head import FUSED, HypercolumnHead
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.pretrain.checkpoint import CHECKPOINT_NAME
 from ssl_colorize.pretrain.config import OWN_OBJECTIVES, Recipe
@@ -67,7 +74,7 @@ L_SCALE = 100.0
 class PretextRecipe(Recipe):
     """A colorization run's recipe for another pretext. What it says of colours has no effect."""
 
-    pretext: Literal["rotation", "autoencoder", "supervised"]
+    pretext: Literal["rotation", "autoencoder", "supervised", "hypercolumn"]
 
     @model_validator(mode="after")
     def _from_scratch(self) -> Self:
@@ -207,8 +214,8 @@ class MeanLightness:
 # ---- the network -----------------------------------------------------------------------------------------------------
 
 
-class PooledTrunk(ColorizationModel):
-    """L (B, 1, H, W) in 0..100 -> logits (B, outputs), a linear layer on the mean over the trunk's last map.
+class OtherHead(ColorizationModel):
+    """L (B, 1, H, W) in 0..100 -> logits by a head that stands in for a network's decoder.
 
     Attributes:
         network: whose trunk it is. Its decoder stands idle, without gradients.
@@ -218,12 +225,19 @@ class PooledTrunk(ColorizationModel):
         super().__init__(width=network.width, outputs=outputs)
         self.name, self.target_stride, self.multiple = network.name, network.target_stride, network.multiple
         self.network = network
-        self.feature_info = network.feature_info[-1:]
-        self.logits = nn.Conv2d(self.feature_info[0]["num_chs"], outputs, 1)
+        self.make_head()
         # Several processes would wait for the gradients of what the logits do not depend on.
         used = {id(parameter) for parameter in parameters_behind(self._answer_to_nothing(), set())}
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in used)
+
+    @abstractmethod
+    def make_head(self) -> None:
+        """Say in `feature_info` which layers are read, and make what reads them, `logits` last."""
+
+    @abstractmethod
+    def answer(self, maps: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+        """Logits from the maps of the layers that are read, of photos of some height and width."""
 
     def _answer_to_nothing(self) -> Tensor:
         answer: Tensor = self.eval()(torch.zeros(1, 1, self.multiple, self.multiple))
@@ -235,10 +249,37 @@ class PooledTrunk(ColorizationModel):
         return ("network",) if self.network.own_init else ()
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
-        (last,) = self.layers
-        features = self.network.forward_features(lightness, (last,))[last]
-        yield last, features
-        yield "logits", self.logits(features.float().mean((2, 3), keepdim=True)).flatten(1)
+        maps = self.network.forward_features(lightness, self.layers)
+        yield from maps.items()
+        height, width = lightness.shape[2:]
+        yield "logits", self.answer(maps, (height, width))
+
+
+class PooledTrunk(OtherHead):
+    """Logits (B, outputs), a linear layer on the mean over the trunk's last map."""
+
+    def make_head(self) -> None:
+        self.feature_info = self.network.feature_info[-1:]
+        self.logits = nn.Conv2d(self.feature_info[0]["num_chs"], self.outputs, 1)
+
+    def answer(self, maps: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+        (features,) = maps.values()
+        logits: Tensor = self.logits(features.float().mean((2, 3), keepdim=True)).flatten(1)
+        return logits
+
+
+class Hypercolumns(OtherHead):
+    """Logits (B, outputs, H/stride, W/stride), a hypercolumn of all layers; for networks whose layers are maps."""
+
+    def make_head(self) -> None:
+        self.feature_info = self.network.feature_info
+        self.head = HypercolumnHead([info["num_chs"] for info in self.feature_info])
+        self.logits = nn.Conv2d(FUSED, self.outputs, 1)
+
+    def answer(self, maps: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+        height, width = (side // self.target_stride for side in size)
+        logits: Tensor = self.logits(self.head([maps[layer] for layer in self.layers], (height, width)))
+        return logits
 
 
 # ---- the runs --------------------------------------------------------------------------------------------------------
@@ -258,7 +299,7 @@ class PretextRun(Run):
         return self.objective_type(self.recipe, self.statistics, stride=self.model.target_stride)
 
     def pretrained(self) -> Pretrained:
-        model = self.judged.network if isinstance(self.judged, PooledTrunk) else self.judged
+        model = self.judged.network if isinstance(self.judged, OtherHead) else self.judged
         return replace(super().pretrained(), model=model, prior=None, mix=None, objective="features")
 
 
@@ -305,6 +346,16 @@ class SupervisedRun(PretextRun):
         return question._replace(answers=labels[batch.indices].to(self.device))
 
 
+class HypercolumnRun(PretextRun):
+    """Colours, by another head."""
+
+    def make_model(self) -> ColorizationModel:
+        return Hypercolumns(self.plain_model(), outputs=self.recipe.outputs)
+
+    def make_objective(self) -> Objective:
+        return Run.make_objective(self)
+
+
 def class_folders(photos: Photos) -> list[str]:
     """The class of each photo: the first folder of its name, or the first below `train/`.
 
@@ -324,7 +375,7 @@ def _class_folder(name: str, photos: Photos) -> str:
 
 
 RUNS: dict[str, type[PretextRun]] = {
-    "rotation": RotationRun, "autoencoder": AutoencoderRun, "supervised": SupervisedRun,
+    "rotation": RotationRun, "autoencoder": AutoencoderRun, "supervised": SupervisedRun, "hypercolumn": HypercolumnRun,
 }  # fmt: skip
 
 
