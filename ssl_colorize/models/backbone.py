@@ -95,7 +95,12 @@ class TimmColorizer(ColorizationModel):
     # ---- what it computes --------------------------------------------------------------------------------------------
 
     def normalize(self, images: Tensor) -> Tensor:
-        """L (B, 1, H, W) as the grey of that lightness, less the mean over the deviation; or Lab (B, 3, H, W)."""
+        """L (B, 1, H, W) as the grey of that lightness, less the mean over the deviation; or Lab (B, 3, H, W).
+
+        As they are for a body of ours ("timm:colorize_eccv16"), which normalises lightness itself.
+        """
+        if getattr(self.body, "takes_lightness", False):
+            return images
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         grey = (lightness_to_grey(images[:, :1]) - mean) / std
         return grey if images.shape[1] == 1 else torch.cat((grey, images[:, 1:] / (100.0 * std)), dim=1)

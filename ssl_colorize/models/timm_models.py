@@ -58,6 +58,8 @@ class WithClassifier(nn.Module, ABC):
 
     num_classes: int
     head: ClassifierHead
+    # With one channel: L in 0..100, where timm's other models take a normalised grey.
+    takes_lightness = True
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:

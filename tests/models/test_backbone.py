@@ -144,6 +144,18 @@ def test_it_sees_the_grey_of_a_lightness_as_timm_normalises_it() -> None:
     assert torch.equal(seen[:, :1], model.normalize(lab[:, :1])) and seen[:, 1:].abs().max() < 6
 
 
+def test_our_own_networks_take_lightness_as_it_is() -> None:
+    """By timm's door they come with a hypercolumn's head, and see L as they do without it."""
+    network, model = sc.create_model("eccv16", width=0.25).eval(), made("colorize_eccv16_quarter")
+    state = network.state_dict()
+    model.body.load_state_dict({new: state[old] for old, new in model.body.new_keys.items() if new})
+    light = lightness(32, 32)
+    with torch.inference_mode():
+        found, expected = (each.eval().forward_features(light, ("conv2", "conv7")) for each in (model, network))
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+
+
 def test_a_network_of_one_size_sees_the_photo_at_that_size() -> None:
     model = made("test_vit_relpos,img_size=64")
     assert (model.fixed_size, model.multiple) == ((64, 64), 1)
