@@ -18,10 +18,9 @@ colorization does.
   tells what the network and the photos alone give.
 - supervised: the names of the class folders, all of them over all `data`; folders of one name are one class. The
   ceiling for the same photos, not a pretext.
-
 - hypercolumn: colours themselves, the question of RUN, but the answer reads the maps of all layers (as Larsson et al.
   2016 do, here each reduced to 128 channels and summed) in place of the decoder on the last. No other pretext, but
-  another head: do features get better where early layers may answer too?
+  another head: do features get better where early layers may answer too? Kept as an encoder like the others.
 
 Rotation and supervised read a linear layer off the mean over the trunk's last map, in place of the decoder.
 
@@ -72,7 +71,7 @@ L_SCALE = 100.0
 
 
 class PretextRecipe(Recipe):
-    """A colorization run's recipe for another pretext. What it says of colours has no effect."""
+    """A colorization run's recipe for another pretext. What it says of colours has an effect on `hypercolumn` only."""
 
     pretext: Literal["rotation", "autoencoder", "supervised", "hypercolumn"]
 

@@ -168,10 +168,18 @@ def test_the_photos_are_those_of_the_colorization_run(sets: tuple[str, str], tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "figure", "better"),
-    [("rotation", "accuracy", 1), ("autoencoder", "error", -1), ("supervised", "top1", 1), ("hypercolumn", "loss", -1)],
+    ("name", "figure", "better", "falls_to"),
+    [
+        ("rotation", "accuracy", 1, 0.9),
+        ("autoencoder", "error", -1, 0.9),
+        ("supervised", "top1", 1, 0.9),
+        # There is little to learn of these photos' colours.
+        ("hypercolumn", "loss", -1, 0.95),
+    ],
 )
-def test_a_few_steps_beat_the_constant(trained: dict[str, Trained], name: str, figure: str, better: int) -> None:
+def test_a_few_steps_beat_the_constant(
+    trained: dict[str, Trained], name: str, figure: str, better: int, falls_to: float
+) -> None:
     metrics = trained[name].metrics
     assert metrics["loss"] < 0.95 * metrics["loss_constant"]
     assert better * metrics[figure] > better * metrics[f"{figure}_constant"]
@@ -179,7 +187,7 @@ def test_a_few_steps_beat_the_constant(trained: dict[str, Trained], name: str, f
         assert metrics["accuracy_constant"] == 0.25
         assert metrics["loss_constant"] == pytest.approx(np.log(4))
     losses = [row["loss"] for row in read_log(trained[name].folder)]
-    assert np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < falls_to * np.mean(losses[:5])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -243,16 +251,17 @@ def test_a_stopped_run_goes_on_to_the_bit(
         assert torch.equal(load_file(parts / "model.safetensors")[key], value), key
 
 
+@pytest.mark.parametrize("name", ["rotation", "hypercolumn"])
 @pytest.mark.parametrize("model", ["alexnet", "timm:test_resnet"])
-def test_other_trunks_learn_as_well(sets: tuple[str, str], tmp_path: Path, model: str) -> None:
+def test_other_trunks_learn_as_well(sets: tuple[str, str], tmp_path: Path, model: str, name: str) -> None:
     width = {"width": 0.03} if model == "alexnet" else {"width": 1.0}
-    run = begun(recipe(sets, "rotation", model=model, **width), tmp_path / "run", pretexts.RotationRun)
+    run = begun(recipe(sets, name, model=model, **width), tmp_path / "run", pretexts.RUNS[name])
     assert run.train_on(next(run.batches(0, 1)), 1e-3)["loss"].isfinite()
     # All that learns has a gradient, or several processes would wait for it.
     assert all(each.grad is not None for each in run.model.parameters() if each.requires_grad)
     run.save()
     encoder = sc.load_encoder(tmp_path / "run")
-    assert encoder.layers[-1] == run.model.layers[0]
+    assert encoder.layers[-1] == run.model.layers[-1]
 
 
 # ---- what its network is not -----------------------------------------------------------------------------------------
