@@ -4,8 +4,8 @@
         --against tiny-imagenet/val --against imagenette/val --against VOCdevkit/VOC2012 -o duplicates.txt
     ssl-colorize pretrain --data ... --set exclude=duplicates.txt
 
-Two photos are held for the same where their perceptual hashes (64 bits, of the lowest frequencies of the grey photo,
-by ImageHash) differ in at most --bits, and their grey thumbnails (32 x 32, contrast evened out) correlate by at least
+Two photos are held for the same where their perceptual hashes (64 bits, of the lowest frequencies of the gray photo,
+by ImageHash) differ in at most --bits, and their gray thumbnails (32 x 32, contrast evened out) correlate by at least
 --correlation; a mirrored photo counts as well. The first finds candidates among all pairs, the second drops those that
 are only as plain as each other. A sheet beside the list shows the pairs, the most alike first. --tested lists the
 others of each pair, for `frozen.py --leave-out`, so that runs trained on the former may be measured without the latter.
@@ -71,14 +71,14 @@ def look(photos: Photos, *, mirrored: bool) -> Looks:
     indices, signs, thumbnails = [], [], []
     for index in range(len(photos)):
         try:
-            grey = photos.read(index, short_side=2 * SIDE).convert("L")
+            gray = photos.read(index, short_side=2 * SIDE).convert("L")
         except UnreadablePhoto as error:
             click.echo(f"Left out: {error}", err=True)
             continue
-        grey = ImageOps.mirror(grey) if mirrored else grey
+        gray = ImageOps.mirror(gray) if mirrored else gray
         indices.append(index)
-        signs.append(np.where(imagehash.phash(grey).hash.ravel(), 1, -1).astype(np.float32))
-        flat = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).ravel()
+        signs.append(np.where(imagehash.phash(gray).hash.ravel(), 1, -1).astype(np.float32))
+        flat = np.asarray(gray.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32).ravel()
         flat = flat - flat.mean()
         thumbnails.append((flat / max(float(np.linalg.norm(flat)), 1e-6)).astype(np.float16))
     if not indices:

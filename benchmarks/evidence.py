@@ -1,4 +1,4 @@
-"""Does colouring teach seeing? All that the studies measured, a row a network, with the share of the gap closed.
+"""Does coloring teach seeing? All that the studies measured, a row a network, with the share of the gap closed.
 
     python benchmarks/evidence.py
 

@@ -1,4 +1,4 @@
-"""What frozen features are worth: linear probe and kNN of every layer, untrained, trained by colour, and by labels.
+"""What frozen features are worth: linear probe and kNN of every layer, untrained, trained by color, and by labels.
 
     python benchmarks/frozen.py measure --data tiny-imagenet:64 --data imagenette:96 --data VOCdevkit/VOC2012:96 \\
         --run l2=runs/l2 --run class=runs/class --run full=runs/full1800 --run full-long=runs/full
@@ -8,7 +8,7 @@
 `tables` prints them as Markdown, beside the paper's, as `report.py` has them in RESULTS.md. The number after a data
 set's colon is the short side of its photos; the ceiling, ImageNet's labels, gets its own 224.
 
-Protocol. Photos are resized to the short side and their centre is cropped; each layer's map is averaged to at most
+Protocol. Photos are resized to the short side and their center is cropped; each layer's map is averaged to at most
 1,024 numbers. Probe: ridge regression whose strength is chosen on a fifth of the training photos, fitted on the other
 four. Few labels: the same probe on 1% and 10% of all training photos, equally of each class, drawn three times. kNN:
 the mean over the map, cosine, k 20, T 0.07, no choice. Photos with several labels (VOC): linear SVMs, one a class,
@@ -42,7 +42,7 @@ from studies import (
     untrained_twins,
 )
 
-from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
+from ssl_colorize.data.labeled import LabeledPhotos, choosing_split, open_labeled
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
@@ -92,7 +92,7 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out:
     trained = seeded(paired(runs))
     for data in sets:
         folder, side = sized(data)
-        whole, test = open_labelled([folder], limit=None)
+        whole, test = open_labeled([folder], limit=None)
         train = whole.take(stratified(whole, limit))
         left_out = set() if leave_out is None else set(leave_out.read_text("utf-8").splitlines())
         test = test.take([index for index in range(len(test)) if test.photos.name(index) not in left_out])
@@ -143,7 +143,7 @@ def networks(trained: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
     return [*rows, *trained, ("labels", CEILING, 0)]
 
 
-def stratified(photos: LabelledPhotos, limit: int) -> list[int]:
+def stratified(photos: LabeledPhotos, limit: int) -> list[int]:
     """At most `limit` photos, the same for every network, in the classes' proportions."""
     if limit >= len(photos):
         return list(range(len(photos)))
@@ -152,7 +152,7 @@ def stratified(photos: LabelledPhotos, limit: int) -> list[int]:
 
 
 def judge(
-    encoder: Encoder, train: LabelledPhotos, test: LabelledPhotos, *, side: int, seed: int, whole: int | None = None
+    encoder: Encoder, train: LabeledPhotos, test: LabeledPhotos, *, side: int, seed: int, whole: int | None = None
 ) -> dict[str, dict[str, Any]]:
     """Figures of every layer: {layer: {measure: {"top1" or "map", "low", "high", "choosing"}}}.
 
@@ -183,7 +183,7 @@ def judge(
 
 
 def probe(
-    features: Features, train: LabelledPhotos, queries: Features, test: LabelledPhotos, *, settings: ProbeSettings,
+    features: Features, train: LabeledPhotos, queries: Features, test: LabeledPhotos, *, settings: ProbeSettings,
     seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """A linear classifier in closed form."""
@@ -194,7 +194,7 @@ def probe(
 
 
 def few_labels(
-    features: Features, train: LabelledPhotos, queries: Features, test: LabelledPhotos, *, count: int,
+    features: Features, train: LabeledPhotos, queries: Features, test: LabeledPhotos, *, count: int,
     settings: ProbeSettings,
 ) -> dict[str, Any]:  # fmt: skip
     """The probe where only `count` training photos have labels, drawn several times, the same for every network."""
@@ -211,17 +211,17 @@ def few_labels(
 
 
 def nearest(
-    features: Features, train: LabelledPhotos, queries: Features, test: LabelledPhotos, *, seed: int
+    features: Features, train: LabeledPhotos, queries: Features, test: LabeledPhotos, *, seed: int
 ) -> dict[str, Any]:
     """kNN, with the figure on the choosing part beside."""
     classes = len(train.classes)
     fit, held = choosing_split(train.labels, seed=seed)
-    choosing = neighbours(features[fit], train.labels[fit], features[held], train.labels[held], classes).figure
-    return kept([neighbours(features, train.labels, queries, test.labels, classes)], train, choosing)
+    choosing = neighbors(features[fit], train.labels[fit], features[held], train.labels[held], classes).figure
+    return kept([neighbors(features, train.labels, queries, test.labels, classes)], train, choosing)
 
 
 def machines(
-    features: Features, train: LabelledPhotos, queries: Features, test: LabelledPhotos, *, seed: int
+    features: Features, train: LabeledPhotos, queries: Features, test: LabeledPhotos, *, seed: int
 ) -> dict[str, Any]:
     """A linear SVM a class, with the figure on the choosing part beside."""
     settings = SvmSettings(encoder="given", data=("given",), costs=COSTS, seed=seed, workers=1)
@@ -232,13 +232,13 @@ def machines(
     return kept([train_layer(features, train, queries, test, settings).answers], train, choosing)
 
 
-def kept(runs: list[Answers], train: LabelledPhotos, choosing: float) -> dict[str, Any]:
+def kept(runs: list[Answers], train: LabeledPhotos, choosing: float) -> dict[str, Any]:
     """Of the figures of one layer those that tables take."""
     found = figures(runs, train.classes, seed=0)
     return {key: value for key, value in found.items() if key not in ("per_class", "runs")} | {"choosing": choosing}
 
 
-def neighbours(bank: Features, labels: Any, queries: Features, truth: Any, classes: int) -> Any:
+def neighbors(bank: Features, labels: Any, queries: Features, truth: Any, classes: int) -> Any:
     """What kNN answers."""
     search = make_search("torch", bank, device=torch.device("cpu"), memory=MEMORY)
     return classify(

@@ -1,4 +1,4 @@
-"""Which colours come back: for every true hue, where the prediction lies. Sky is blue, grass green, skin orange.
+"""Which colors come back: for every true hue, where the prediction lies. Sky is blue, grass green, skin orange.
 
     python benchmarks/hues.py RUN [RUN ...] --data PHOTOS [--limit 240]
 
@@ -17,7 +17,7 @@ import ssl_colorize as sc
 from ssl_colorize.color import rgb_to_lab
 from ssl_colorize.data import open_photos
 
-# Centres in degrees, from the a axis (red to green) towards b (yellow to blue).
+# Centers in degrees, from the a axis (red to green) toward b (yellow to blue).
 HUES = {"red": 20, "orange, skin": 60, "yellow": 95, "green": 135, "cyan": 195, "blue, sky": 265, "purple": 325}
 CHROMA, NEAR, SIDE = 15, 45, 128
 
@@ -64,11 +64,11 @@ def by_hue(
     """For each hue: its name, its pixels, and of all pixels the angle between the two and the predicted chroma."""
     hue = np.degrees(np.arctan2(true[1], true[0])) % 360
     other = np.degrees(np.arctan2(predicted[1], predicted[0])) % 360
-    centres = np.array(list(HUES.values()))
-    nearest = apart(hue[..., None], centres).argmin(-1)
-    colourful = np.hypot(*true) > CHROMA
+    centers = np.array(list(HUES.values()))
+    nearest = apart(hue[..., None], centers).argmin(-1)
+    colorful = np.hypot(*true) > CHROMA
     strength = np.hypot(*predicted)
-    return [(name, colourful & (nearest == number), apart(hue, other), strength) for number, name in enumerate(HUES)]
+    return [(name, colorful & (nearest == number), apart(hue, other), strength) for number, name in enumerate(HUES)]
 
 
 def apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

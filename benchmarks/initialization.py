@@ -1,4 +1,4 @@
-"""Does the initialisation matter? The same small run from three starts, against the best constant prediction.
+"""Does the initialization matter? The same small run from three starts, against the best constant prediction.
 
     python benchmarks/initialization.py --data PHOTOS [--data MORE] [--steps 400] [--seeds 3] [-o FOLDER]
 
@@ -15,8 +15,8 @@ import click
 from matplotlib.figure import Figure
 from studies import run_study
 
+from ssl_colorize.engine.checkpoint import read_log
 from ssl_colorize.models.init import Method
-from ssl_colorize.pretrain.checkpoint import read_log
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
 
@@ -44,7 +44,7 @@ def main(data: tuple[str, ...], width: float, steps: int, learning_rate: float, 
             results[start].append(run(recipe, out / f"{start}-{seed}"))
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     draw(results, out / "initialization.png")
-    print("| start | held-out loss at the end | best constant | below it from step | spread of colours / true |")
+    print("| start | held-out loss at the end | best constant | below it from step | spread of colors / true |")
     print("|---|---|---|---|---|")
     for start, runs in results.items():
         print(f"| {start} | {row(runs)} |")

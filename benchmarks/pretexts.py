@@ -1,4 +1,4 @@
-"""Is it the colour? Other pretexts on the trunk, the photos and the budget of a colorization run.
+"""Is it the color? Other pretexts on the trunk, the photos and the budget of a colorization run.
 
     python benchmarks/pretexts.py rotation    --like RUN -o runs/rotation
     python benchmarks/pretexts.py autoencoder --like RUN -o runs/autoencoder
@@ -7,18 +7,18 @@
     python benchmarks/pretexts.py rotation    --resume runs/rotation
 
 RUN is a run of `ssl-colorize pretrain`. Its config.yaml says everything: photos, crops and their order, network,
-initialisation, optimizer, steps, seed; `--set key=value` changes any of it. All see lightness only, as
+initialization, optimizer, steps, seed; `--set key=value` changes any of it. All see lightness only, as
 colorization does.
 
 - rotation (Gidaris et al. 2018): by how many quarter turns was the crop turned? Each crop is turned once, at random,
   where Gidaris shows all four of each: photos seen and compute then are those of the colorization run.
-- autoencoder: lightness from lightness, by the network that colours, with one output: the L of every pixel that
+- autoencoder: lightness from lightness, by the network that colors, with one output: the L of every pixel that
   colorization predicts ab for (eccv16: every fourth, down and across), by mean squared error. In numbers there is no
   bottleneck: eccv16's trunk ends in 512 x width channels at stride 8, and is asked for 4 numbers in each such cell. It
   tells what the network and the photos alone give.
 - supervised: the names of the class folders, all of them over all `data`; folders of one name are one class. The
   ceiling for the same photos, not a pretext.
-- hypercolumn: colours themselves, the question of RUN, but the answer reads the maps of all layers (as Larsson et al.
+- hypercolumn: colors themselves, the question of RUN, but the answer reads the maps of all layers (as Larsson et al.
   2016 do, here each reduced to 128 channels and summed) in place of the decoder on the last. No other pretext, but
   another head: do features get better where early layers may answer too? Kept as an encoder like the others.
 
@@ -51,17 +51,17 @@ from ssl_colorize.cli.resuming import refuse_taken, refuse_unknown_folder, resum
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data import Batch, Photos
 from ssl_colorize.data.photos import PhotoFiles
+from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME
+from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model
 from ssl_colorize.models.graph import parameters_behind
 from ssl_colorize.models.head import FUSED, HypercolumnHead
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
-from ssl_colorize.pretrain.checkpoint import CHECKPOINT_NAME
 from ssl_colorize.pretrain.config import OWN_OBJECTIVES, Recipe
 from ssl_colorize.pretrain.loop import Run, train
 from ssl_colorize.pretrain.objectives import Objective
 from ssl_colorize.pretrain.statistics import CONSTANT_FLOOR, BestConstant
-from ssl_colorize.pretrain.stopping import Interrupted
 from ssl_colorize.report.plots import loss_curve
 from ssl_colorize.runs import run_folder
 
@@ -71,7 +71,7 @@ L_SCALE = 100.0
 
 
 class PretextRecipe(Recipe):
-    """A colorization run's recipe for another pretext. What it says of colours has an effect on `hypercolumn` only."""
+    """A colorization run's recipe for another pretext. What it says of colors has an effect on `hypercolumn` only."""
 
     pretext: Literal["rotation", "autoencoder", "supervised", "hypercolumn"]
 
@@ -285,7 +285,7 @@ class Hypercolumns(OtherHead):
 
 
 class PretextRun(Run):
-    """A run whose network learns something else than colours, and is kept as an encoder."""
+    """A run whose network learns something else than colors, and is kept as an encoder."""
 
     command = shlex.join(["python", *sys.argv])
     objective_type: ClassVar[type[Objective]]
@@ -346,7 +346,7 @@ class SupervisedRun(PretextRun):
 
 
 class HypercolumnRun(PretextRun):
-    """Colours, by another head."""
+    """Colors, by another head."""
 
     def make_model(self) -> ColorizationModel:
         return Hypercolumns(self.plain_model(), outputs=self.recipe.outputs)

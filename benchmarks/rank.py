@@ -2,7 +2,7 @@
 
     python benchmarks/rank.py --data PHOTOS [--init kmeans] [--init lsuv] [--run RUN]
 
-The effective rank is the exponential of the entropy of the normalised squared singular values of the standardised
+The effective rank is the exponential of the entropy of the normalized squared singular values of the standardized
 features, over 64 held-out photos of 64 px.
 """
 

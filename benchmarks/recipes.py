@@ -19,7 +19,7 @@ import click
 from frozen import judge
 from studies import RESULTS, in_all, markdown, named, record, recorded, run_study, sized
 
-from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
+from ssl_colorize.data.labeled import LabeledPhotos, choosing_split, open_labeled
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.features import frozen
@@ -46,7 +46,7 @@ def main() -> None:
 def measure(sets: tuple[str, ...], base: str, runs: tuple[str, ...], fit: int, choose: int, out: Path) -> None:
     """Judge every run on photos of the training sets."""
     recipe = _training(base)["recipe"]
-    parts: dict[tuple[str, int], tuple[LabelledPhotos, LabelledPhotos]] = {}
+    parts: dict[tuple[str, int], tuple[LabeledPhotos, LabeledPhotos]] = {}
     for name, run in {BASE: base, **named(runs)}.items():
         path = out / f"{name}-0.json"
         if path.is_file():
@@ -78,7 +78,7 @@ def changes(recipe: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """What a recipe has otherwise, without the folders that only this machine has."""
     changed = {key: value for key, value in recipe.items() if value != base.get(key) and key not in NO_RECIPE}
     if recipe.get("start"):
-        # It stands in for the initialisation.
+        # It stands in for the initialization.
         changed = {key: value for key, value in changed.items() if key != "init"}
         changed["start"] = Path(recipe["start"]).name
     return changed
@@ -91,9 +91,9 @@ def _training(run: str) -> dict[str, Any]:
     return dict(training)
 
 
-def _parts(folder: str, fit: int, choose: int) -> tuple[LabelledPhotos, LabelledPhotos]:
+def _parts(folder: str, fit: int, choose: int) -> tuple[LabeledPhotos, LabeledPhotos]:
     """Training photos to fit on, and others to choose on; never a test photo."""
-    train, _ = open_labelled([folder])
+    train, _ = open_labeled([folder])
     rest, held = choosing_split(train.labels, fraction=min(0.3, choose / len(train)), seed=0)
     if fit < len(rest):
         _, kept = choosing_split(train.labels[rest], fraction=fit / len(rest), seed=0)

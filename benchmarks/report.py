@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import colours
+import colors
 import evidence
 import frozen
-import grey
+import gray
 import recipes
 import transfer
 from studies import run_study
@@ -27,15 +27,15 @@ FILE = Path(__file__).parent / "RESULTS.md"
 TABLES: dict[str, Callable[..., str]] = {
     "frozen": frozen.measured,
     "frozen-published": frozen.published,
-    "grey": grey.measured,
+    "gray": gray.measured,
     "recipes": recipes.measured,
     "evidence": evidence.measured,
     "transfer": transfer.measured,
     "transfer-published": transfer.published,
-    "colours": colours.measured,
-    "colours-compared": colours.compared,
-    "colours-trimmed": colours.trimmed,
-    "colours-published": colours.published,
+    "colors": colors.measured,
+    "colors-compared": colors.compared,
+    "colors-trimmed": colors.trimmed,
+    "colors-published": colors.published,
 }
 _BLOCK = re.compile(r"(<!-- (?!end)([^\n]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -1,11 +1,11 @@
-"""The README's pictures: photos that no network of them saw, grey | coloured by each | true.
+"""The README's pictures: photos that no network of them saw, gray | colored by each | true.
 
     python benchmarks/unseen.py RUN [-o benchmarks/results/unseen.png]
     python benchmarks/unseen.py dahl=RUN l2=RUN full=RUN -o benchmarks/results/methods.png
 
 The rule: of the photos that scikit-image, scikit-learn and Matplotlib carry, all that are free to show (public domain,
-CC0 or CC BY), at each network's own temperature; not drawings, greys, or a sky that is nearly all black. They stand in
-the order of the first network's AuC (paper section 3.1: how close the colours are to the true ones), best first, so
+CC0 or CC BY), at each network's own temperature; not drawings, grays, or a sky that is nearly all black. They stand in
+the order of the first network's AuC (paper section 3.1: how close the colors are to the true ones), best first, so
 that the failures are the last line. No RUN may have trained on `samples`.
 """
 
@@ -20,7 +20,7 @@ from studies import named, run_study
 
 import ssl_colorize as sc
 from ssl_colorize.color import rgb_to_lab
-from ssl_colorize.colorize import grey
+from ssl_colorize.colorize import gray
 from ssl_colorize.data import open_photos
 from ssl_colorize.data.images import read_photo
 from ssl_colorize.report.sheets import photo_sheet
@@ -38,22 +38,22 @@ PORTRAIT = "grace_hopper.jpg"
 @click.option("--size", type=int, help="Short side of what the network sees.")
 @click.option("--cell", default=176)
 def main(runs: tuple[str, ...], out: Path, size: int | None, cell: int) -> None:
-    """Colour the sample photos and draw the sheet."""
-    sources = named(runs) if len(runs) > 1 else {"coloured": runs[0].partition("=")[2] or runs[0]}
+    """Color the sample photos and draw the sheet."""
+    sources = named(runs) if len(runs) > 1 else {"colored": runs[0].partition("=")[2] or runs[0]}
     colorizers = {name: sc.Colorizer.load(source) for name, source in sources.items()}
     for name, colorizer in colorizers.items():
         if "samples" in colorizer.pretrained.training.get("recipe", {}).get("data", ()):
             raise click.UsageError(f"{sources[name]} trained on the sample photos: give a run that did not.")
     rows: list[tuple[float, tuple[Image.Image, ...]]] = []
     for name, photo in free_photos().items():
-        coloured = [colorizer.colorize(photo, size=size) for colorizer in colorizers.values()]
-        rows.append((auc(coloured[0], photo), (grey(photo), *coloured, photo)))
+        colored = [colorizer.colorize(photo, size=size) for colorizer in colorizers.values()]
+        rows.append((auc(colored[0], photo), (gray(photo), *colored, photo)))
         click.echo(f"{name}: AuC {rows[-1][0]:.1%}")
     rows.sort(key=lambda row: -row[0])
     out.parent.mkdir(parents=True, exist_ok=True)
     # One network's three columns leave room for two photos in a row.
     groups = 2 if len(colorizers) == 1 else 1
-    photo_sheet([row for _, row in rows], ("grey", *colorizers, "true"), out, cell=cell, groups=groups)
+    photo_sheet([row for _, row in rows], ("gray", *colorizers, "true"), out, cell=cell, groups=groups)
     click.echo(f"Wrote {out}.")
 
 
@@ -65,10 +65,10 @@ def free_photos() -> dict[str, Image.Image]:
     return {name: found[name] for name in FREE} | {portrait.stem: read_photo(portrait)}
 
 
-def auc(coloured: Image.Image, photo: Image.Image) -> float:
-    """How close the colours are, 0 to 1, by the picture that is shown."""
+def auc(colored: Image.Image, photo: Image.Image) -> float:
+    """How close the colors are, 0 to 1, by the picture that is shown."""
     ab, truth = (
-        rgb_to_lab(torch.from_numpy(np.array(each.convert("RGB"))).permute(2, 0, 1))[1:] for each in (coloured, photo)
+        rgb_to_lab(torch.from_numpy(np.array(each.convert("RGB"))).permute(2, 0, 1))[1:] for each in (colored, photo)
     )
     return float(closeness(ab, truth).mean())
 

@@ -1,4 +1,4 @@
-"""Colour many photos into a folder: which photo goes where, and the photos one after the other.
+"""Color many photos into a folder: which photo goes where, and the photos one after the other.
 
 No photo is ever written over: not one that is read, not one that was in the output folder before, and no two photos
 share an output. Only pictures that this package made itself are replaced, when the same command runs again.
@@ -38,10 +38,10 @@ class ColorizeSettings(Settings):
             default the newest run, or what comes with the package.
         temperature: of the annealed mean; None is the checkpoint's own.
         size: short side of what the network sees, in pixels; None is what it was trained at.
-        compare: also write a sheet grey | colour | original beside every photo.
+        compare: also write a sheet gray | color | original beside every photo.
         format: png keeps the lightness exactly, jpg is smaller.
         device: auto, cpu or cuda.
-        limit: colour only the first so many photos.
+        limit: color only the first so many photos.
     """
 
     photos: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class ColorizeSettings(Settings):
 
 @dataclass(frozen=True)
 class Job:
-    """One photo and the file that its colours go to."""
+    """One photo and the file that its colors go to."""
 
     source: Path
     target: Path
@@ -78,7 +78,7 @@ class Colored:
 
 
 def sheet_path(target: Path) -> Path:
-    """The comparison sheet beside a coloured photo."""
+    """The comparison sheet beside a colored photo."""
     return target.with_name(f"{target.stem}-compare.png")
 
 
@@ -155,7 +155,7 @@ def colorize_all(
     size: int | None = None,
     kind: PictureFormat = "png",
 ) -> Iterator[Colored]:
-    """Colour and write every photo of a plan, giving each as it is done; unreadable ones carry the reason.
+    """Color and write every photo of a plan, giving each as it is done; unreadable ones carry the reason.
 
     Raises:
         UserError: a picture cannot be written, or a number is out of range.

@@ -131,7 +131,7 @@ def sparse_loss(model: nn.Module, photos: Tensor, class_weights: Tensor, autocas
 
 
 def dense_loss(model: nn.Module, photos: Tensor, class_weights: Tensor) -> Tensor:
-    """The same loss as it is usually written: fp32, a nearest-neighbour search a step, a 313-channel target."""
+    """The same loss as it is usually written: fp32, a nearest-neighbor search a step, a 313-channel target."""
     target, pixel_weights, lab = dense_targets(photos, class_weights)
     return dense_cross_entropy(model(lab[:, :1]), target, pixel_weights)
 

@@ -1,4 +1,4 @@
-"""Colour photos of any size with a trained network.
+"""Color photos of any size with a trained network.
 
 The network sees a small copy of the photo's lightness and answers with a coarse map of ab. The map is brought to the
 photo's size and joined with the photo's own lightness at full resolution, so every edge of the photo stays where it
@@ -37,11 +37,11 @@ SQUEEZE = 2.0
 
 
 class Colorizer:
-    """A trained network that turns photos into coloured photos of the same size.
+    """A trained network that turns photos into colored photos of the same size.
 
     ```python
     colorizer = Colorizer.load("runs/pretrain-20250101-120000")
-    colorizer.colorize("photo.jpg").save("photo-in-colour.png")
+    colorizer.colorize("photo.jpg").save("photo-in-color.png")
     ```
     """
 
@@ -49,9 +49,9 @@ class Colorizer:
         """Take a loaded network, and move it to `device`.
 
         Raises:
-            UserError: it predicts no colours.
+            UserError: it predicts no colors.
         """
-        pretrained.require_colours()
+        pretrained.require_colors()
         self.device = torch.device(device)
         self.pretrained = pretrained.to(self.device)
         self.pretrained.model.eval()
@@ -61,25 +61,25 @@ class Colorizer:
         """Load a run folder, a .safetensors file or a released .pth file.
 
         Raises:
-            UserError: the source holds no network that is known, or one that predicts no colours, or the device is
+            UserError: the source holds no network that is known, or one that predicts no colors, or the device is
                 not there.
         """
         where = choose_device(device)
         return cls(load_pretrained(source, device=where), device=where)
 
     def colorize(self, image: Photo, temperature: float | None = None, *, size: int | None = None) -> Image.Image:
-        """The photo in colour, at its own size and with its own lightness.
+        """The photo in color, at its own size and with its own lightness.
 
         Args:
             image: a path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or float in [0, 1].
-                Any colour it has is not looked at.
-            temperature: how decided the colours are: 1 is the mean (pale), towards 0 the mode (vivid, blotchy). None
+                Any color it has is not looked at.
+            temperature: how decided the colors are: 1 is the mean (pale), toward 0 the mode (vivid, blotchy). None
                 is the checkpoint's own.
             size: short side of what the network sees, in pixels (`seen_size`). None is the size it was trained at;
-                more gives finer colour borders, and at some point colours that make less sense.
+                more gives finer color borders, and at some point colors that make less sense.
 
         Returns:
-            An upright RGB image. Its lightness is the photo's, to what 8 bits allow: colours that sRGB cannot show at
+            An upright RGB image. Its lightness is the photo's, to what 8 bits allow: colors that sRGB cannot show at
             that lightness lose chroma instead.
 
         Raises:
@@ -94,7 +94,7 @@ class Colorizer:
         return Image.fromarray(colored)
 
     def ab(self, image: Photo, temperature: float | None = None, *, size: int | None = None) -> Tensor:
-        """The colours alone, before sRGB limits them: (2, H, W) float32 ab of the photo's size, on the CPU.
+        """The colors alone, before sRGB limits them: (2, H, W) float32 ab of the photo's size, on the CPU.
 
         Arguments and errors as in `colorize`.
         """
@@ -145,8 +145,8 @@ class Colorizer:
         return _resize(torch.cat(narrow, dim=2), seen).clamp(0.0, 100.0)
 
 
-def grey(image: Photo) -> Image.Image:
-    """The photo without colour: a neutral RGB image of its CIELAB lightness, to the nearest of 256 greys."""
+def gray(image: Photo) -> Image.Image:
+    """The photo without color: a neutral RGB image of its CIELAB lightness, to the nearest of 256 grays."""
     pixels = _pixels(image)
     colorless = np.empty(pixels.shape, dtype=np.uint8)
     for rows in _strips(pixels.shape):
@@ -183,7 +183,7 @@ def seen_size(height: int, width: int, *, short: int) -> tuple[int, int]:
 def sample_rows(coarse: Tensor, rows: slice, *, width: int, scales: tuple[float, float]) -> Tensor:
     """Bilinear interpolation of a coarse map at some rows of the photo, wherever the strip borders are.
 
-    Pixel and cell centres lie at half units (torch's align_corners=False); beyond the outermost centres the map is
+    Pixel and cell centers lie at half units (torch's align_corners=False); beyond the outermost centers the map is
     continued by its border.
 
     Args:
@@ -195,13 +195,13 @@ def sample_rows(coarse: Tensor, rows: slice, *, width: int, scales: tuple[float,
     Returns:
         (C, stop - start, width).
     """
-    down = _centres(range(rows.start, rows.stop), scales[0], cells=coarse.shape[1], device=coarse.device)
-    across = _centres(range(width), scales[1], cells=coarse.shape[2], device=coarse.device)
+    down = _centers(range(rows.start, rows.stop), scales[0], cells=coarse.shape[1], device=coarse.device)
+    across = _centers(range(width), scales[1], cells=coarse.shape[2], device=coarse.device)
     tall = _between(coarse, down, dim=1)
     return _between(tall, across, dim=2)
 
 
-def _centres(pixels: range, scale: float, *, cells: int, device: torch.device) -> Tensor:
+def _centers(pixels: range, scale: float, *, cells: int, device: torch.device) -> Tensor:
     places = torch.arange(pixels.start, pixels.stop, device=device, dtype=torch.float64)
     return ((places + 0.5) * scale - 0.5).clamp(0, cells - 1)
 

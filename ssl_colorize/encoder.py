@@ -20,7 +20,7 @@ from ssl_colorize.models.trunks import LITE0, ColorizationTrunk, Lite0Trunk, Tim
 
 Pooling = Literal["adaptive", "average", "bilinear"]
 
-# Photos, and their side in pixels, that a data-dependent initialisation looks at.
+# Photos, and their side in pixels, that a data-dependent initialization looks at.
 _INIT_PHOTOS, _INIT_SIDE = 32, 128
 
 
@@ -109,7 +109,7 @@ def pool_map(x: Tensor, size: int, method: Pooling = "adaptive") -> Tensor:
     - "adaptive": means over windows that cover the map evenly, some a cell larger than others.
     - "average": means over equal windows, side h - (size - 1) * (h // size), at a stride of h // size. A map smaller
       than size is pooled adaptively, which repeats its cells.
-    - "bilinear": values interpolated at the new cells' centres, without smoothing (Zhang et al. 2016).
+    - "bilinear": values interpolated at the new cells' centers, without smoothing (Zhang et al. 2016).
     """
     if method == "bilinear":
         return functional.interpolate(x, (size, size), mode="bilinear", align_corners=False)
@@ -128,7 +128,7 @@ def load_encoder(source: str | Path, *, device: torch.device | str = "cpu", seed
     Args:
         source: a run folder, a .safetensors file, the authors' released .pth, "eccv16-release" (that file, fetched if
             need be), or "eccv16_starter" (which comes with this package); "random:eccv16" (untrained) or
-            "kmeans:eccv16" (data-dependent initialisation on the sample photos), with a width after @ as in
+            "kmeans:eccv16" (data-dependent initialization on the sample photos), with a width after @ as in
             "random:eccv16@0.5"; "random:timm:NAME" (untrained, as `pretrain --model timm:NAME` begins); "timm:NAME"
             (its pretrained weights, on RGB; "timm:NAME@L" on lightness), "timm-random:NAME" (untrained);
             "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
@@ -144,8 +144,8 @@ def load_encoder(source: str | Path, *, device: torch.device | str = "cpu", seed
         trunk: Trunk = _untrained(kind, rest, seed)
     elif colon and kind in ("timm", "timm-random"):
         name, at, space = rest.partition("@")
-        grey = _only_lightness(at, space, text)
-        trunk = _seeded_timm(name, pretrained=kind == "timm", lightness_only=grey, seed=seed)
+        gray = _only_lightness(at, space, text)
+        trunk = _seeded_timm(name, pretrained=kind == "timm", lightness_only=gray, seed=seed)
     elif text.partition("@")[0] == LITE0:
         _, at, space = text.partition("@")
         trunk = Lite0Trunk(lightness_only=_only_lightness(at, space, text))
@@ -175,7 +175,7 @@ def _unknown(text: str) -> str:
 
 def _only_lightness(at: str, space: str, text: str) -> bool:
     if at and space != "L":
-        raise UserError(f"Encoder {text!r}: after @ comes L (lightness instead of colour) or nothing.")
+        raise UserError(f"Encoder {text!r}: after @ comes L (lightness instead of color) or nothing.")
     return bool(at)
 
 

@@ -16,7 +16,7 @@ SIGNATURE = "ssl-colorize"
 
 
 def encode(picture: Image.Image, kind: PictureFormat) -> bytes:
-    """A picture as the bytes of a PNG (exact) or JPEG (quality 95, colours at full resolution) file in sRGB."""
+    """A picture as the bytes of a PNG (exact) or JPEG (quality 95, colors at full resolution) file in sRGB."""
     exif = Image.Exif()
     exif[SOFTWARE_TAG] = SIGNATURE
     encoded = io.BytesIO()

@@ -83,7 +83,7 @@ def coco(
 
 
 def scenes(root: Path, *, train: int = 4, test: int = 2) -> Path:
-    """A VOC folder with boxes and masks: grey photos of 48 x 32 px, each with a bright or a dark rectangle.
+    """A VOC folder with boxes and masks: gray photos of 48 x 32 px, each with a bright or a dark rectangle.
 
     A bright one is a "cat" (class 8 of masks), a dark one a "dog" (class 12).
     """

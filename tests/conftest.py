@@ -34,7 +34,7 @@ def reference() -> Callable[[str], np.ndarray]:
 
 @pytest.fixture(scope="session")
 def photos() -> Tensor:
-    """(32, 3, 64, 64) uint8 crops of real colour photos that scikit-image carries."""
+    """(32, 3, 64, 64) uint8 crops of real color photos that scikit-image carries."""
     crops = []
     for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"):
         if not (SKIMAGE_PHOTOS / name).is_file():
@@ -50,7 +50,7 @@ def photos() -> Tensor:
 
 @pytest.fixture
 def photo_folder(tmp_path: Path) -> Path:
-    """A folder of 14 hand-made colour photos of 40 x 48 pixels: a lit gradient of two hues, each photo its own."""
+    """A folder of 14 hand-made color photos of 40 x 48 pixels: a lit gradient of two hues, each photo its own."""
     folder = tmp_path / "photos"
     folder.mkdir()
     chance = np.random.default_rng(0)

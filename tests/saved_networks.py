@@ -38,7 +38,7 @@ def save_network(
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 2)
-    # Distributions that differ from pixel to pixel: vivid colours, some of them outside sRGB.
+    # Distributions that differ from pixel to pixel: vivid colors, some of them outside sRGB.
     assert isinstance(model.logits, nn.Conv2d)
     nn.init.normal_(model.logits.weight, std=1.0)
     path = folder / "model.safetensors"

@@ -18,7 +18,7 @@ def silent(*_: object) -> None:
 
 
 def save_photos(folder: Path, count: int = 14) -> Path:
-    """A new folder with photos of 48 x 40 pixels, a soft pattern of three colours each."""
+    """A new folder with photos of 48 x 40 pixels, a soft pattern of three colors each."""
     folder.mkdir()
     chance = np.random.default_rng(0)
     for index in range(count):

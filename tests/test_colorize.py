@@ -17,7 +17,7 @@ from torch import Tensor
 
 import ssl_colorize.colorize as module
 from ssl_colorize.color import rgb_to_lightness
-from ssl_colorize.colorize import Colorizer, grey, seen_size
+from ssl_colorize.colorize import Colorizer, gray, seen_size
 from ssl_colorize.device import choose_device
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, predict_ab, save_pretrained
@@ -27,7 +27,7 @@ PHOTOS = Path(skimage.__file__).parent / "data"
 
 
 def untrained(*, input_size: int = 32, temperature: float = 0.0, seed: int = 0) -> Pretrained:
-    """A tiny network with vivid colours that mean nothing: its output's bias is drawn wide."""
+    """A tiny network with vivid colors that mean nothing: its output's bias is drawn wide."""
     torch.manual_seed(seed)
     model = create_model("eccv16", width=0.125)
     for parameter in model.parameters():
@@ -37,7 +37,7 @@ def untrained(*, input_size: int = 32, temperature: float = 0.0, seed: int = 0) 
 
 
 class LightnessAsColor(ColorizationModel):
-    """Answers a = mean L of each 4 x 4 cell, b = -a: where a colour ends up can be read off the photo itself."""
+    """Answers a = mean L of each 4 x 4 cell, b = -a: where a color ends up can be read off the photo itself."""
 
     name = "lightness_as_color"
     target_stride = 4
@@ -74,28 +74,28 @@ def test_a_photo_keeps_its_own_lightness(name: str, seed: int) -> None:
     error = lightness_error(np.asarray(photo), colored)
     assert error.max() < 0.15
     assert error.mean() < 0.05
-    assert np.linalg.norm(rgb2lab(np.asarray(colored))[..., 1:], axis=-1).mean() > 10, "it did not colour anything"
+    assert np.linalg.norm(rgb2lab(np.asarray(colored))[..., 1:], axis=-1).mean() > 10, "it did not color anything"
 
 
 def test_a_float_image_keeps_the_lightness_that_eight_bits_would_round_away() -> None:
     ramp = np.tile(np.linspace(0.3, 0.32, 64, dtype=np.float32), (64, 1))
     error = lightness_error(np.repeat(ramp[..., None], 3, axis=2), Colorizer(untrained()).colorize(ramp))
-    # Between two greys lie about 0.4 of L: rounding the input would err by up to 0.2.
+    # Between two grays lie about 0.4 of L: rounding the input would err by up to 0.2.
     assert error.max() < 0.1
 
 
 def test_own_colors_are_not_looked_at() -> None:
     photo = Image.fromarray(noise(40, 56))
     colorizer = Colorizer(untrained(temperature=0.38))
-    difference = (colorizer.ab(photo) - colorizer.ab(grey(photo))).abs()
-    assert difference.max() < 0.5, "only the rounding of the grey copy may show"
+    difference = (colorizer.ab(photo) - colorizer.ab(gray(photo))).abs()
+    assert difference.max() < 0.5, "only the rounding of the gray copy may show"
 
 
-def test_grey_is_neutral_and_of_the_same_lightness() -> None:
+def test_gray_is_neutral_and_of_the_same_lightness() -> None:
     photo = noise(16, 16)
-    colorless = np.asarray(grey(photo))
+    colorless = np.asarray(gray(photo))
     assert (colorless == colorless[..., :1]).all()
-    assert lightness_error(photo, grey(photo)).max() < 0.3
+    assert lightness_error(photo, gray(photo)).max() < 0.3
 
 
 # ---- geometry -------------------------------------------------------------------------------------------------------
@@ -200,10 +200,10 @@ def test_impossible_numbers_are_user_errors() -> None:
 
 def test_the_same_photo_in_every_shape_gives_the_same_colors(tmp_path: Path) -> None:
     values = noise(24, 40)[..., 0]
-    Image.fromarray(values).save(tmp_path / "grey.png")
+    Image.fromarray(values).save(tmp_path / "gray.png")
     forms = [
-        tmp_path / "grey.png",
-        str(tmp_path / "grey.png"),
+        tmp_path / "gray.png",
+        str(tmp_path / "gray.png"),
         Image.fromarray(values),
         values,
         values[:, :, None],
@@ -229,7 +229,7 @@ def test_arrays_need_not_be_contiguous_or_writable() -> None:
 def test_transparency_lies_on_white() -> None:
     clear = np.zeros((16, 16, 4), dtype=np.uint8)
     assert lightness_error(np.full((16, 16, 3), 255, np.uint8), Colorizer(untrained()).colorize(clear)).max() < 0.15
-    assert (np.asarray(grey(clear / 255.0)) == 255).all()
+    assert (np.asarray(gray(clear / 255.0)) == 255).all()
 
 
 def test_a_photo_turned_by_exif_comes_back_upright(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_pooling_by_hand() -> None:
     # Rows 0-1, 1-3, 3-4 against rows 0-2, 1-3, 2-4.
     assert pool_map(x, 3, "adaptive")[0, 0, 0].tolist() == [3, 4.5, 6]
     assert pool_map(x, 3, "average")[0, 0, 0].tolist() == [6, 7, 8]
-    # Centres at 0.75 and 3.25.
+    # Centers at 0.75 and 3.25.
     assert pool_map(x, 2, "bilinear")[0, 0].tolist() == [[4.5, 7.0], [17.0, 19.5]]
     assert pool_map(x, 1, "average").item() == pool_map(x, 1).item() == 12
     with pytest.raises(ValueError, match="pooling"):
@@ -236,7 +236,7 @@ def test_kmeans_encoder_starts_from_photos(photos: Tensor) -> None:
         assert random(photos)[layer].std() < 0.2 * encoder(photos)[layer].std()
 
 
-def test_timm_encoder_is_timm_with_its_own_normalisation(photos: Tensor) -> None:
+def test_timm_encoder_is_timm_with_its_own_normalization(photos: Tensor) -> None:
     encoder = load(RESNET, seed=3)
     torch.manual_seed(3)
     network = timm.create_model("resnet18", features_only=True).eval()
@@ -254,15 +254,15 @@ def test_timm_with_channels_last_maps(photos: Tensor) -> None:
 
 
 @pytest.mark.parametrize("source", [RESNET, "efficientnet_lite0"])
-def test_lightness_is_fed_as_the_grey_that_has_it(source: str, photos: Tensor) -> None:
+def test_lightness_is_fed_as_the_gray_that_has_it(source: str, photos: Tensor) -> None:
     light = sc.color.rgb_to_lightness(photos[:2])
     lab = torch.cat((light, torch.zeros_like(light), torch.zeros_like(light)), 1).permute(0, 2, 3, 1).numpy()
-    grey = torch.from_numpy(skimage.color.lab2rgb(lab)).permute(0, 3, 1, 2)
+    gray = torch.from_numpy(skimage.color.lab2rgb(lab)).permute(0, 3, 1, 2)
     layer = load(source).layers[0]
-    expected = load(source)(grey)[layer]
+    expected = load(source)(gray)[layer]
     for encoder, images in ((load(source + "@L"), photos[:2]), (load(source + "@L"), light), (load(source), light)):
         torch.testing.assert_close(encoder(images)[layer], expected, rtol=1e-3, atol=1e-3)
-    # Colours do not come through.
+    # Colors do not come through.
     assert not torch.allclose(load(source)(photos[:2])[layer], expected, rtol=1e-2, atol=1e-2)
 
 
@@ -299,7 +299,7 @@ def test_what_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch,
     assert "no width" in problem("random:eccv16@half")
     assert "width must" in problem("kmeans:eccv16@-1")
     assert "resnet18" in problem("timm:resnet1")
-    assert "comes L" in problem("timm-random:resnet18@grey")
+    assert "comes L" in problem("timm-random:resnet18@gray")
     assert "comes L" in problem("efficientnet_lite0@RGB")
     assert "model.safetensors" in problem(str(tmp_path))
 

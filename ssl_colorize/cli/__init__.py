@@ -19,15 +19,15 @@ from ssl_colorize.errors import UserError
 
 # Verb -> the line `ssl-colorize --help` shows. It is kept here so that listing the verbs imports none of them.
 VERBS = {
-    "pretrain": "Train a network to colour photos, without labels.",
-    "colorize": "Colour photos with a trained network.",
-    "prior": "Measure how common each colour is in your photos.",
+    "pretrain": "Train a network to color photos, without labels.",
+    "colorize": "Color photos with a trained network.",
+    "prior": "Measure how common each color is in your photos.",
     "linear-probe": "Train linear classifiers on a frozen encoder's layers.",
-    "knn": "Classify photos by their nearest neighbours.",
+    "knn": "Classify photos by their nearest neighbors.",
     "svm": "Train linear SVMs on a frozen encoder's layers.",
     "finetune": "Train an encoder for classification, detection or segmentation.",
     "predict": "Run a fine-tuned model on photos.",
-    "score": "Score any colours by one protocol, in one table.",
+    "score": "Score any colors by one protocol, in one table.",
     "study": "Ask people which photo is real, in a web page.",
     "export": "Write a network for ONNX, torch.export, timm or a hub.",
     "info": "Say what a checkpoint is.",
@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ssl-colorize")
 def main() -> None:
-    """Learn from photos by colouring them; colour photos with what was learned.
+    """Learn from photos by coloring them; color photos with what was learned.
 
     \b
     Start with:  ssl-colorize pretrain

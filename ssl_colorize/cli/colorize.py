@@ -1,4 +1,4 @@
-"""``ssl-colorize colorize``: photos in, the same photos in colour out."""
+"""``ssl-colorize colorize``: photos in, the same photos in color out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--temperature",
     type=click.FloatRange(min=0),
     metavar="T",
-    help="1 gives pale colours, towards 0 vivid and blotchy ones. [default: the checkpoint's, usually 0.38]",
+    help="1 gives pale colors, toward 0 vivid and blotchy ones. [default: the checkpoint's, usually 0.38]",
 )
 @click.option(
     "--size",
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Short side in pixels of what the network sees. [default: what it was trained at]",
 )
-@click.option("--compare", is_flag=True, default=None, help="Also write NAME-compare.png: grey | colour | original.")
+@click.option("--compare", is_flag=True, default=None, help="Also write NAME-compare.png: gray | color | original.")
 @click.option(
     "--format",
     type=click.Choice(["png", "jpg"]),
@@ -55,7 +55,7 @@ def colorize(
     as_json: bool,
     **flags: Any,
 ) -> None:
-    """Colour PHOTOS: files, and folders to any depth, whose structure is kept.
+    """Color PHOTOS: files, and folders to any depth, whose structure is kept.
 
     Photos come back at their own size and with their own lightness. Nothing is overwritten: a name that is taken by a
     photo gets "-colorized". Photos that cannot be read are skipped and listed in unreadable.txt.
@@ -71,7 +71,7 @@ def colorize(
     settings = ColorizeSettings.resolve(file=config, assignments=assignments, flags=flags)
     inputs = find_inputs(settings.photos, out=out, limit=settings.limit)
     colorizer = Colorizer.load(settings.checkpoint, device=settings.device)
-    note(f"Colouring with {settings.checkpoint} on {colorizer.device}.")
+    note(f"Coloring with {settings.checkpoint} on {colorizer.device}.")
     folder = run_folder(out, "colorize")
     jobs = plan(inputs, folder, kind=settings.format)
     write_config(folder, settings)
@@ -94,12 +94,12 @@ def colorize(
         seconds=seconds,
     )
     first = done[0].sheet if settings.compare else done[0].target
-    more = "" if settings.compare else ", or add --compare to see grey, colour and original side by side"
-    finish(content, title=f"Coloured photos in {folder}", next_step=f"look at {first}{more}", as_json=as_json)
+    more = "" if settings.compare else ", or add --compare to see gray, color and original side by side"
+    finish(content, title=f"Colored photos in {folder}", next_step=f"look at {first}{more}", as_json=as_json)
 
 
 def _run(colorizer: Colorizer, jobs: list[Job], settings: ColorizeSettings) -> tuple[list[Job], list[str], int]:
-    """Colour all photos under a progress bar: the photos done, what was wrong with the others, pixels written."""
+    """Color all photos under a progress bar: the photos done, what was wrong with the others, pixels written."""
     from ssl_colorize.album import colorize_all
     from ssl_colorize.cli.output import progress_bar
 
@@ -108,7 +108,7 @@ def _run(colorizer: Colorizer, jobs: list[Job], settings: ColorizeSettings) -> t
     pixels = 0
     results = colorize_all(colorizer, jobs, temperature=settings.temperature, size=settings.size, kind=settings.format)
     with progress_bar() as bar:
-        task = bar.add_task("Colouring", total=len(jobs))
+        task = bar.add_task("Coloring", total=len(jobs))
         for result in results:
             if result.picture is None:
                 problems.append(result.problem)
@@ -122,14 +122,14 @@ def _run(colorizer: Colorizer, jobs: list[Job], settings: ColorizeSettings) -> t
 
 
 def _compare(result: Colored) -> None:
-    from ssl_colorize.colorize import grey
+    from ssl_colorize.colorize import gray
     from ssl_colorize.report.sheets import photo_sheet
 
     assert result.picture is not None and result.original is not None
     # No larger than the photo, so that a small one is not blown up, and no larger than three fit on a screen.
     cell = min(640, max(160, *result.picture.size))
-    row = (grey(result.original), result.picture, result.original)
-    photo_sheet([row], ("grey", "colour", "original"), result.job.sheet, cell=cell)
+    row = (gray(result.original), result.picture, result.original)
+    photo_sheet([row], ("gray", "color", "original"), result.job.sheet, cell=cell)
 
 
 def list_unreadable(folder: Path, problems: list[str], *, of: int) -> None:

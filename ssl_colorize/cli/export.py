@@ -102,6 +102,6 @@ def _next(settings: ExportSettings, folder: Path, figures: dict[str, Any]) -> st
         more = "".join(f", {key}={value!r}" for key, value in figures["options"].items())
         return f'import ssl_colorize, timm; timm.create_model("{figures["model"]}"{more}, checkpoint_path="{path}")'
     return (
-        f"read {folder / 'README.md'}, fill in the licence, and push the folder; here: import ssl_colorize, timm; "
+        f"read {folder / 'README.md'}, fill in the license, and push the folder; here: import ssl_colorize, timm; "
         f'timm.create_model("local-dir:{folder}", pretrained=True)'
     )

@@ -14,8 +14,8 @@ from ssl_colorize.cli.resuming import first_process, refuse_taken, refuse_unknow
 from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_colorize.transfer.config import TransferSettings
-    from ssl_colorize.transfer.trainer import Finished
+    from ssl_colorize.finetune.config import FinetuneSettings
+    from ssl_colorize.finetune.trainer import Finished
 
 # What a resumed run may do otherwise without becoming another run.
 FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every"})
@@ -31,7 +31,7 @@ SHARED: tuple[Decorator, ...] = (
         help="The first layer that learns: all of them, one by name, or head for none. [default: all]",
     ),
     options.layers,
-    click.option("--colour/--grey", "colour", default=None, help="What the encoder sees. [default: as it learned]"),
+    click.option("--color/--gray", "color", default=None, help="What the encoder sees. [default: as it learned]"),
     click.option(
         "--rescale/--no-rescale", default=None, help="Fold BatchNorm, and let all layers learn at similar rates."
     ),
@@ -60,7 +60,7 @@ ANNOTATED = click.option("--data", multiple=True, metavar="VOC|COCO", help="A VO
 # Task -> what it takes as --data, what its help says, and flags of its own (each a field of its settings).
 _TASKS: dict[str, tuple[Decorator, str, tuple[Decorator, ...]]] = {
     "classification": (
-        options.labelled_data,
+        options.labeled_data,
         "Photos with one label each (top-1), or a VOC folder with several (mean average precision).",
         (
             click.option(
@@ -117,9 +117,9 @@ def _finetune(
     **flags: Any,
 ) -> None:
     from ssl_colorize.cli.output import note
-    from ssl_colorize.pretrain.stopping import Interrupted
+    from ssl_colorize.engine.signals import Interrupted
+    from ssl_colorize.finetune.trainer import finetune as train
     from ssl_colorize.runs import run_folder, write_config
-    from ssl_colorize.transfer.trainer import finetune as train
 
     settings = _settings(name, config, assignments, flags, resume)
     refuse_unknown_folder(resume or out)
@@ -145,9 +145,9 @@ def _finetune(
 
 def _settings(
     name: str, config: Path | None, assignments: tuple[str, ...], flags: dict[str, Any], resume: Path | None
-) -> TransferSettings:
+) -> FinetuneSettings:
     from ssl_colorize.cli.measuring import resolve
-    from ssl_colorize.transfer.tasks import task_type
+    from ssl_colorize.finetune.tasks import task_type
 
     kind = task_type(name).settings_type
     # --steps and --epochs replace each other, also what a file says; and rescaling folds.
@@ -176,11 +176,11 @@ def _leave_nothing(folder: Path) -> None:
         folder.rmdir()
 
 
-def _report(name: str, settings: TransferSettings, folder: Path, done: Finished, *, as_json: bool) -> None:
+def _report(name: str, settings: FinetuneSettings, folder: Path, done: Finished, *, as_json: bool) -> None:
     import json
 
     from ssl_colorize.cli.output import command_line, finish, note
-    from ssl_colorize.report.transfer import learning_curves, write_sheets
+    from ssl_colorize.report.finetune import learning_curves, write_sheets
     from ssl_colorize.runs import write_atomically, write_metrics
 
     metrics = dict(done.metrics)

@@ -15,7 +15,7 @@ from ssl_colorize.cli import options
 def info(source: str, as_json: bool) -> None:
     """Say what SOURCE is: a run folder, a .safetensors file or the released .pth file.
 
-    Shows the network, its layers and their sizes, its colours, and the figures of its training.
+    Shows the network, its layers and their sizes, its colors, and the figures of its training.
     """
     from ssl_colorize.models import load_pretrained
     from ssl_colorize.report.checkpoint import describe
@@ -27,8 +27,8 @@ def info(source: str, as_json: bool) -> None:
         click.echo(json.dumps(about, indent=2))
     else:
         _show(about)
-    colours = about["objective"] != "features"
-    use = f"colorize PHOTO.jpg -o out/ --checkpoint {source}" if colours else f"knn --encoder {source} --data FOLDER"
+    colors = about["objective"] != "features"
+    use = f"colorize PHOTO.jpg -o out/ --checkpoint {source}" if colors else f"knn --encoder {source} --data FOLDER"
     click.echo(f"Next: ssl-colorize {use}", err=as_json)
 
 

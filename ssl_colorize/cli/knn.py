@@ -1,4 +1,4 @@
-"""``ssl-colorize knn``: what the nearest neighbours in frozen features say."""
+"""``ssl-colorize knn``: what the nearest neighbors in frozen features say."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ssl_colorize.cli.measuring import measuring, resolve
 
 @click.command()
 @options.encoder
-@options.labelled_data
+@options.labeled_data
 @options.layers
-@click.option("--k", type=click.IntRange(1), multiple=True, metavar="K", help="Neighbours that vote. [default: 20]")
+@click.option("--k", type=click.IntRange(1), multiple=True, metavar="K", help="Neighbors that vote. [default: 20]")
 @click.option(
     "--temperature",
     type=click.FloatRange(0, min_open=True),

@@ -21,7 +21,7 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "cache", "n
 
 @click.command()
 @options.encoder
-@options.labelled_data
+@options.labeled_data
 @options.layers
 @click.option("--engine", type=click.Choice(["sgd", "ridge", "logistic"]), help="ridge is quick. [default: sgd]")
 @click.option("--protocol", type=click.Choice(["small", "zhang16"]), help="Crops, maps, schedule. [default: small]")
@@ -58,8 +58,8 @@ def linear_probe(
     """
     from time import perf_counter
 
+    from ssl_colorize.engine.signals import Interrupted
     from ssl_colorize.evaluate.linear_probe import linear_probe as measure
-    from ssl_colorize.pretrain.stopping import Interrupted
 
     settings = _settings(config, assignments, flags, resume)
     began = perf_counter()

@@ -50,7 +50,7 @@ encoder = click.option(
     help="A run folder, a weights file, eccv16_starter, eccv16-release, random:eccv16, random:timm:NAME, "
     "kmeans:eccv16, timm:NAME, timm:NAME@L or efficientnet_lite0.",
 )
-labelled_data = click.option(
+labeled_data = click.option(
     "--data", multiple=True, metavar="FOLDER", help="Class folders, a VOC folder or a torchvision data set."
 )
 layers = click.option("--layer", "layers", multiple=True, metavar="NAME", help="May be given again. [default: all]")
@@ -60,7 +60,7 @@ untrained = click.option(
 resize = click.option(
     "--resize", type=click.IntRange(8), metavar="N", help="Short side in pixels. [default: what the network learned at]"
 )
-crop = click.option("--crop", type=click.IntRange(8), metavar="N", help="Side of the centre crop. [default: --resize]")
+crop = click.option("--crop", type=click.IntRange(8), metavar="N", help="Side of the center crop. [default: --resize]")
 cache = click.option(
     "--cache", metavar="DIR", help="Folder that keeps features. [default: ~/.cache/ssl-colorize/features]"
 )

@@ -11,7 +11,7 @@ from ssl_colorize.cli import options
 
 if TYPE_CHECKING:
     from ssl_colorize.album import Job
-    from ssl_colorize.transfer.saved import Finetuned
+    from ssl_colorize.finetune.saved import Finetuned
 
 
 @click.command()
@@ -36,8 +36,8 @@ def predict(
     from ssl_colorize.cli.colorize import list_unreadable
     from ssl_colorize.cli.output import command_line, finish
     from ssl_colorize.device import choose_device
+    from ssl_colorize.finetune.saved import load_finetuned
     from ssl_colorize.runs import run_folder, write_atomically, write_metrics
-    from ssl_colorize.transfer.saved import load_finetuned
 
     inputs = find_inputs(photos, out=out, limit=limit, verb=f"predict {run}")
     model = load_finetuned(run, device=choose_device(device or "auto"))

@@ -1,4 +1,4 @@
-"""``ssl-colorize pretrain``: from a folder of photos to a network that colours them."""
+"""``ssl-colorize pretrain``: from a folder of photos to a network that colors them."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def pretrain(
     data: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Train a network to colour photos, without labels.
+    """Train a network to color photos, without labels.
 
     Without any flags: a small network, on the photos that the installed packages carry, within five minutes on two
     cores. Ctrl-C saves before it stops. For several GPUs: torchrun --nproc-per-node N -m ssl_colorize pretrain ...
     """
     from ssl_colorize.cli.output import finish
+    from ssl_colorize.engine.signals import Interrupted
     from ssl_colorize.pretrain.loop import train
-    from ssl_colorize.pretrain.stopping import Interrupted
     from ssl_colorize.runs import run_folder
 
     flags["data"] = data or None
@@ -90,7 +90,7 @@ def pretrain(
     finish(
         content,
         title=f"On held-out photos, {folder}",
-        next_step=f"look at {folder / 'samples.png'}, then colour photos of your own: "
+        next_step=f"look at {folder / 'samples.png'}, then color photos of your own: "
         f"ssl-colorize colorize PHOTO.jpg -o out/ --checkpoint {folder}",
         as_json=as_json,
     )

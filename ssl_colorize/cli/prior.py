@@ -1,4 +1,4 @@
-"""``ssl-colorize prior``: how common each colour is, and the weights that even that out."""
+"""``ssl-colorize prior``: how common each color is, and the weights that even that out."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     "--neighbors",
     type=click.IntRange(1, 313),
     metavar="N",
-    help="Bins that share a pixel's colour: 5 in the paper, 10 in its released code. [default: 5]",
+    help="Bins that share a pixel's color: 5 in the paper, 10 in its released code. [default: 5]",
 )
 @click.option(
     "--mix",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="Share of the uniform distribution in the weights: 1 weighs all colours alike. [default: 0.5]",
+    help="Share of the uniform distribution in the weights: 1 weighs all colors alike. [default: 0.5]",
 )
 @options.workers
 @options.batch_size
@@ -42,7 +42,7 @@ def prior(
     data: tuple[str, ...],
     **flags: Any,
 ) -> None:
-    """Measure how common each colour is in the photos, and the weight each should get in training.
+    """Measure how common each color is in the photos, and the weight each should get in training.
 
     Writes prior.npy and weights.npy (313 numbers each), a picture of both, and the figures. Photos stream through:
     any number of them fits.
@@ -74,7 +74,7 @@ def prior(
     )
     finish(
         content,
-        title=f"Colours of {', '.join(settings.data)}, in {folder}",
+        title=f"Colors of {', '.join(settings.data)}, in {folder}",
         next_step=f"look at {folder / 'prior.png'}, or train with it: ssl-colorize pretrain"
         f"{''.join(f' --data {item}' for item in settings.data)} --set prior={folder / 'prior.npy'}",
         as_json=as_json,
@@ -97,7 +97,7 @@ def _write(folder: Path, measured: MeasuredPrior) -> None:
         write_atomically(folder / f"{name}.npy", encoded.getvalue())
     figures = measured.figures()
     about = (
-        f"{measured.photos:,} photos, {figures['grey_share']:.1%} of them without colour; "
+        f"{measured.photos:,} photos, {figures['gray_share']:.1%} of them without color; "
         f"{measured.pixels:,} pixels; entropy {figures['entropy']:.3f} nats"
     )
     prior_plot(measured.prior.numpy(), measured.weights.numpy(), ab_bins().numpy(), folder / "prior.png", about=about)

@@ -1,4 +1,4 @@
-"""``ssl-colorize score``: how good colours are, in one table, with a gallery."""
+"""``ssl-colorize score``: how good colors are, in one table, with a gallery."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ METHOD = (
     metavar="T",
     help="Of the networks; several make a sweep from mode (0) to mean (1). [default: each network's own]",
 )
-@click.option("--size", type=click.IntRange(32), metavar="N", help="Short side and centre crop in px. [default: 256]")
+@click.option("--size", type=click.IntRange(32), metavar="N", help="Short side and center crop in px. [default: 256]")
 @click.option(
     "--classifier",
     metavar="NAME",
@@ -48,7 +48,7 @@ METHOD = (
     "--random-data",
     multiple=True,
     metavar="PHOTOS",
-    help="Where random takes colours from. [default: the scored photos]",
+    help="Where random takes colors from. [default: the scored photos]",
 )
 @click.option("--lpips", type=click.Choice(["alex", "vgg", "squeeze", "none"]), help="[default: alex, if to be had]")
 @click.option(
@@ -75,7 +75,7 @@ def score(
     resume: Path | None,
     **flags: Any,
 ) -> None:
-    """Score colours: any methods, on any photos, by one protocol.
+    """Score colors: any methods, on any photos, by one protocol.
 
     --data is a folder (of one with val/ or test/ that part is read), a VOC folder, a torchvision set, or samples. All
     figures come photo by photo, so that a stopped run goes on with --resume RUN.
@@ -83,7 +83,7 @@ def score(
     from time import perf_counter
 
     from ssl_colorize.cli.output import command_line, note
-    from ssl_colorize.pretrain.stopping import Interrupted
+    from ssl_colorize.engine.signals import Interrupted
     from ssl_colorize.runs import write_metrics
     from ssl_colorize.score.config import ScoreSettings
     from ssl_colorize.score.run import LINES, run_score

@@ -1,4 +1,4 @@
-"""``ssl-colorize study``: people tell real photos from recoloured ones, and what they said."""
+"""``ssl-colorize study``: people tell real photos from recolored ones, and what they said."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FREE_TO_CHANGE = frozenset({"host", "port", "contact", "device"})
 
 @click.group()
 def study() -> None:
-    """The perceptual study: can people tell recoloured photos from real ones?
+    """The perceptual study: can people tell recolored photos from real ones?
 
     `serve` shows pairs in a web page and keeps the answers, `report` says what share was taken for real.
     """
@@ -34,7 +34,7 @@ def study() -> None:
     "methods",
     multiple=True,
     metavar="NAME=RUN|FOLDER",
-    help="A run that colours the photos, a folder of coloured photos under the same names, gray or random; may be "
+    help="A run that colors the photos, a folder of colored photos under the same names, gray or random; may be "
     "given again. A session has one of them.",
 )
 @options.out
@@ -58,10 +58,10 @@ def serve(
     resume: Path | None,
     **flags: Any,
 ) -> None:
-    """Show pairs of PHOTOS, real and recoloured, in a web page, until Ctrl-C.
+    """Show pairs of PHOTOS, real and recolored, in a web page, until Ctrl-C.
 
     The paper's protocol: 256 px, one second each, one after the other; 10 pairs with feedback, then 40 without, 10 % of
-    them real against the colours of another photo. PHOTOS is what --data takes elsewhere. Answers are stored one by
+    them real against the colors of another photo. PHOTOS is what --data takes elsewhere. Answers are stored one by
     one; --resume RUN goes on with a stopped study, and its participants at the same pair.
     """
     from time import perf_counter
@@ -157,7 +157,7 @@ def _pictures(settings: ServeSettings, resume: Path | None, out: Path | None) ->
 
 
 def _leave_nothing(folder: Path) -> None:
-    """A study that could not begin leaves no folder behind, unless photos are coloured in it: --resume uses those."""
+    """A study that could not begin leaves no folder behind, unless photos are colored in it: --resume uses those."""
     from shutil import rmtree
 
     if [path.name for path in folder.glob("photos/*")] in ([], ["truth"]):
@@ -184,7 +184,7 @@ def _leave_nothing(folder: Path) -> None:
 def report(
     run: Path, out: Path | None, config: Path | None, assignments: tuple[str, ...], as_json: bool, **flags: Any
 ) -> None:  # fmt: skip
-    """The share of pairs of RUN in which the recoloured photo was labelled real, for each method.
+    """The share of pairs of RUN in which the recolored photo was labeled real, for each method.
 
     With standard errors by the bootstrap: participants are resampled, then the pairs within each. Sessions that fail
     the vigilance pairs or were not finished are left out. May be asked while participants are answering.
@@ -195,7 +195,7 @@ def report(
     from ssl_colorize.report.study import COLUMNS, study_plot, study_rows
     from ssl_colorize.report.tables import rows_table
     from ssl_colorize.runs import run_folder, write_atomically, write_config, write_metrics
-    from ssl_colorize.study.analysis import analyse, answers_csv, sift
+    from ssl_colorize.study.analysis import analyze, answers_csv, sift
     from ssl_colorize.study.config import ReportSettings, ServeSettings
     from ssl_colorize.study.methods import method_names
     from ssl_colorize.study.storage import DATABASE, Store
@@ -206,7 +206,7 @@ def report(
     if not any(session.answers for session in sessions):
         raise UserError(f"Nobody has answered in {run} yet: `ssl-colorize study serve --resume {run}` opens its page.")
     asked = ServeSettings.resolve(file=run / "config.yaml")
-    metrics = analyse(
+    metrics = analyze(
         sessions, method_names(asked.methods), vigilance=settings.vigilance, unfinished=settings.unfinished,
         seconds=asked.seconds, resamples=settings.resamples, seed=settings.seed,
     )  # fmt: skip
@@ -214,7 +214,7 @@ def report(
     write_config(folder, settings)
     counted = sift(sessions, vigilance=settings.vigilance, unfinished=settings.unfinished).counted
     write_atomically(folder / "answers.csv", answers_csv(sessions, counted))
-    study_plot(metrics, folder / "study.png", about=f"Labelled real by {len(counted)} participants")
+    study_plot(metrics, folder / "study.png", about=f"Labeled real by {len(counted)} participants")
     content = write_metrics(
         folder,
         command=command_line(),
@@ -224,7 +224,7 @@ def report(
         seconds=perf_counter() - started,
     )
     if not as_json:
-        results().print(rows_table(COLUMNS, study_rows(metrics), title=f"Labelled real, in {run}, %"))
+        results().print(rows_table(COLUMNS, study_rows(metrics), title=f"Labeled real, in {run}, %"))
     finish(
         content, title="Sessions", as_json=as_json,
         figures={"sessions": metrics["sessions"], "shown": metrics["shown"]},

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.encoder
-@options.labelled_data
+@options.labeled_data
 @options.layers
 @click.option(
     "--low-shot", is_flag=True, default=None, help="Also train on 1, 2, 4, ... 96 positives, five draws each."
@@ -58,7 +58,7 @@ def svm(out: Path | None, config: Path | None, assignments: tuple[str, ...], as_
     rows = [((layer,), found, untrained.get(layer, {})) for layer, found in layers_of(metrics).items()]
     table = figures_rows(rows, ("layer",), title=title_of(settings, run.folder, content["seconds"]))
     next_step = (
-        f"look at {run.folder / 'metrics.json'} for the figures of each class, or ask the neighbours: "
+        f"look at {run.folder / 'metrics.json'} for the figures of each class, or ask the neighbors: "
         f"{on_same('knn', settings)}"
     )
     end(content, [table, *_low_shot(metrics)], next_step=next_step, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Colour: CIELAB, the 313 bins, soft encoding, decoding, the prior. Tensors in, tensors out."""
+"""Color: CIELAB, the 313 bins, soft encoding, decoding, the prior. Tensors in, tensors out."""
 
 from ssl_colorize.color.bins import ab_bins
 from ssl_colorize.color.encoding import annealed_mean, mean, mode, nearest_bin, soft_encode
@@ -6,7 +6,7 @@ from ssl_colorize.color.hue import hue_chroma_to_rgb, rgb_to_hue_chroma, rgb_to_
 from ssl_colorize.color.lab import (
     into_gamut,
     lab_to_rgb,
-    lightness_to_grey,
+    lightness_to_gray,
     luminance,
     rgb_to_lab,
     rgb_to_lightness,
@@ -23,7 +23,7 @@ __all__ = [
     "into_gamut",
     "is_colored",
     "lab_to_rgb",
-    "lightness_to_grey",
+    "lightness_to_gray",
     "luminance",
     "mean",
     "mode",

@@ -1,4 +1,4 @@
-"""The quantised ab plane: 313 bins of 10 x 10 (paper section 2.1)."""
+"""The quantized ab plane: 313 bins of 10 x 10 (paper section 2.1)."""
 
 import itertools
 from functools import lru_cache
@@ -15,7 +15,7 @@ GRID_STEP = 10
 
 
 def ab_bins(step: int = GRID_STEP) -> Tensor:
-    """Centres of the ab bins that sRGB can reach.
+    """Centers of the ab bins that sRGB can reach.
 
     A grid point is kept if its Chebyshev distance to the convex hull of the sRGB cube in the ab plane is below
     `step`. The default gives the paper's 313 bins in the paper's order: a ascending, then b ascending.

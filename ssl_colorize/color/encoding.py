@@ -1,4 +1,4 @@
-"""Colours as soft distributions over the bins, and distributions back to colours (paper sections 2.1 and 2.3)."""
+"""Colors as soft distributions over the bins, and distributions back to colors (paper sections 2.1 and 2.3)."""
 
 from functools import lru_cache
 
@@ -12,15 +12,15 @@ _REACH = 128
 
 
 def soft_encode(ab: Tensor, neighbors: int = 5, sigma: float = 5.0, *, exact: bool = False) -> tuple[Tensor, Tensor]:
-    """Gaussian weights over the bins nearest to each colour.
+    """Gaussian weights over the bins nearest to each color.
 
-    The fast path looks up the few bins that can be among the nearest anywhere in the colour's cell of the ab plane,
+    The fast path looks up the few bins that can be among the nearest anywhere in the color's cell of the ab plane,
     and sorts only those; the exact path sorts all 313. They agree wherever the two nearest sets are the same, which
-    for colours within +-128 is everywhere.
+    for colors within +-128 is everywhere.
 
     Args:
         ab: (B, 2, H, W) floats in ab units.
-        neighbors: bins per colour: 5 in the paper, 10 in its released code.
+        neighbors: bins per color: 5 in the paper, 10 in its released code.
         sigma: width of the Gaussian in ab units.
         exact: search all bins.
 
@@ -49,7 +49,7 @@ def soft_encode(ab: Tensor, neighbors: int = 5, sigma: float = 5.0, *, exact: bo
     # Candidates come in index order, so a stable sort settles ties in both paths alike.
     squared, order = squared.sort(dim=1, stable=True)
     squared, order = squared[:, :neighbors], order[:, :neighbors]
-    # A softmax cannot underflow for colours far from every bin, where the Gaussians themselves would.
+    # A softmax cannot underflow for colors far from every bin, where the Gaussians themselves would.
     weights = torch.softmax(squared / (-2.0 * sigma**2), dim=1)
     indices = candidates.gather(1, order)
     batch, _, height, width = ab.shape
@@ -58,7 +58,7 @@ def soft_encode(ab: Tensor, neighbors: int = 5, sigma: float = 5.0, *, exact: bo
 
 
 def nearest_bin(ab: Tensor) -> Tensor:
-    """Index of the bin nearest to each colour: (B, 2, H, W) in ab units -> (B, H, W) int64."""
+    """Index of the bin nearest to each color: (B, 2, H, W) in ab units -> (B, H, W) int64."""
     return soft_encode(ab, neighbors=1)[0][:, 0]
 
 
@@ -66,8 +66,8 @@ def nearest_bin(ab: Tensor) -> Tensor:
 def _candidates(neighbors: int, device: torch.device) -> Tensor:
     """For every cell, a superset of the `neighbors` nearest bins of any point in it: (257, 257, M) int64, ascending.
 
-    If r is the cell's half diagonal and d the distance from its centre to the K-th nearest bin, then any point of the
-    cell has K bins within d + r, and so its K nearest lie within d + 2 r of the centre.
+    If r is the cell's half diagonal and d the distance from its center to the K-th nearest bin, then any point of the
+    cell has K bins within d + r, and so its K nearest lie within d + 2 r of the center.
     """
     axis = torch.arange(-_REACH, _REACH + 1, dtype=torch.float32)
     cells = torch.cartesian_prod(axis, axis)
@@ -84,8 +84,8 @@ def annealed_mean(logits: Tensor, temperature: float = 0.38, *, bins: Tensor | N
 
     Args:
         logits: (B, Q, H, W); any constant per pixel may be added to them.
-        temperature: 1 is the mean, towards 0 the mode; 0 gives the mode itself.
-        bins: (Q, 2) centres in ab units; the 313 of `ab_bins` by default.
+        temperature: 1 is the mean, toward 0 the mode; 0 gives the mode itself.
+        bins: (Q, 2) centers in ab units; the 313 of `ab_bins` by default.
 
     Returns:
         (B, 2, H, W) float32 in ab units.
@@ -93,23 +93,23 @@ def annealed_mean(logits: Tensor, temperature: float = 0.38, *, bins: Tensor | N
     Raises:
         ValueError: the temperature is negative, or the logits do not fit the bins.
     """
-    centres = (ab_bins() if bins is None else bins).to(device=logits.device, dtype=torch.float32)
-    if logits.ndim != 4 or logits.shape[1] != len(centres):
-        raise ValueError(f"expected logits of shape (B, {len(centres)}, H, W), got {tuple(logits.shape)}")
+    centers = (ab_bins() if bins is None else bins).to(device=logits.device, dtype=torch.float32)
+    if logits.ndim != 4 or logits.shape[1] != len(centers):
+        raise ValueError(f"expected logits of shape (B, {len(centers)}, H, W), got {tuple(logits.shape)}")
     if not temperature >= 0:
         raise ValueError(f"the temperature must not be negative, got {temperature}")
     if temperature == 0:
-        most: Tensor = centres[logits.argmax(1)]
+        most: Tensor = centers[logits.argmax(1)]
         return most.permute(0, 3, 1, 2)
     probabilities = torch.softmax(logits.float() / temperature, dim=1)
-    return torch.einsum("bqhw,qc->bchw", probabilities, centres)
+    return torch.einsum("bqhw,qc->bchw", probabilities, centers)
 
 
 def mean(logits: Tensor, *, bins: Tensor | None = None) -> Tensor:
-    """Expected colour: `annealed_mean` at temperature 1. (B, Q, H, W) -> (B, 2, H, W)."""
+    """Expected color: `annealed_mean` at temperature 1. (B, Q, H, W) -> (B, 2, H, W)."""
     return annealed_mean(logits, 1.0, bins=bins)
 
 
 def mode(logits: Tensor, *, bins: Tensor | None = None) -> Tensor:
-    """Most probable colour: `annealed_mean` at temperature 0. (B, Q, H, W) -> (B, 2, H, W)."""
+    """Most probable color: `annealed_mean` at temperature 0. (B, Q, H, W) -> (B, 2, H, W)."""
     return annealed_mean(logits, 0.0, bins=bins)

@@ -1,4 +1,4 @@
-"""Hue and chroma, the colours of Larsson et al.'s colorizer, and back to RGB under a given grey."""
+"""Hue and chroma, the colors of Larsson et al.'s colorizer, and back to RGB under a given gray."""
 
 import torch
 from torch import Tensor
@@ -30,20 +30,20 @@ def rgb_to_hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rgb_to_mean(rgb: Tensor) -> Tensor:
-    """The grey (R + G + B) / 3: (..., 3, H, W) floats in [0, 1] or uint8 -> (..., 1, H, W) float32 in [0, 1]."""
+    """The gray (R + G + B) / 3: (..., 3, H, W) floats in [0, 1] or uint8 -> (..., 1, H, W) float32 in [0, 1]."""
     return unit_range(rgb).mean(-3, keepdim=True)
 
 
-def hue_chroma_to_rgb(hue: Tensor, chroma: Tensor, grey: Tensor) -> Tensor:
-    """The RGB of a hue and chroma whose channels' mean is a given grey.
+def hue_chroma_to_rgb(hue: Tensor, chroma: Tensor, gray: Tensor) -> Tensor:
+    """The RGB of a hue and chroma whose channels' mean is a given gray.
 
     HSV fixes the channels up to a common shift, its value V: whatever V is, here the shift is the one that gives the
-    grey back. So the V = grey + chroma / 2 of the paper drops out.
+    gray back. So the V = gray + chroma / 2 of the paper drops out.
 
     Args:
         hue: (..., H, W), of period 1.
         chroma: (..., H, W) in [0, 1].
-        grey: (..., 1, H, W) in [0, 1].
+        gray: (..., 1, H, W) in [0, 1].
 
     Returns:
         (..., 3, H, W) float32, clipped to [0, 1].
@@ -52,5 +52,5 @@ def hue_chroma_to_rgb(hue: Tensor, chroma: Tensor, grey: Tensor) -> Tensor:
     offsets = hue.new_tensor([0.0, 1 / 3, 2 / 3]).view(3, 1, 1)
     distance = ((hue.unsqueeze(-3) - offsets + 0.5) % 1.0 - 0.5).abs()
     share = (2 - 6 * distance).clamp(0.0, 1.0)
-    rgb = chroma.unsqueeze(-3) * (share - share.mean(-3, keepdim=True)) + grey
+    rgb = chroma.unsqueeze(-3) * (share - share.mean(-3, keepdim=True)) + gray
     return rgb.clamp(0.0, 1.0)

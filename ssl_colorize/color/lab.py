@@ -56,8 +56,8 @@ def rgb_to_lightness(rgb: Tensor) -> Tensor:
     return 116.0 * _f(luminance(rgb)) - 16.0
 
 
-def lightness_to_grey(lightness: Tensor) -> Tensor:
-    """The value that R, G and B of a grey have in common: (...) in 0..100 -> (...) float32 in [0, 1], sRGB."""
+def lightness_to_gray(lightness: Tensor) -> Tensor:
+    """The value that R, G and B of a gray have in common: (...) in 0..100 -> (...) float32 in [0, 1], sRGB."""
     return _to_srgb(_lightness_to_luminance(lightness.float()).clamp(0.0, 1.0))
 
 
@@ -69,7 +69,7 @@ def luminance(rgb: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """sRGB of a CIELAB image, clipped to [0, 1] where the colour lies outside sRGB.
+    """sRGB of a CIELAB image, clipped to [0, 1] where the color lies outside sRGB.
 
     Args:
         lab: (..., 3, H, W) floats, L in 0..100.
@@ -84,7 +84,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
 
 def into_gamut(lab: Tensor, *, steps: int = 12) -> Tensor:
-    """Pull colours that sRGB cannot show towards grey at their own lightness and hue, until it can.
+    """Pull colors that sRGB cannot show toward gray at their own lightness and hue, until it can.
 
     Clipping RGB instead would change the lightness. The chroma's factor is found by bisection.
 
@@ -141,7 +141,7 @@ def to_uint8_keeping_lightness(lab: Tensor) -> Tensor:
 
 def _in_gamut(lab: Tensor) -> Tensor:
     linear = _lab_to_linear(lab)
-    # A hair of tolerance: the greys themselves miss [0, 1] by the rounding of the matrix.
+    # A hair of tolerance: the grays themselves miss [0, 1] by the rounding of the matrix.
     return ((linear >= -1e-4) & (linear <= 1.0 + 1e-4)).all(dim=-3, keepdim=True)
 
 
@@ -187,7 +187,7 @@ def _lab_to_linear(lab: Tensor) -> Tensor:
         raise ValueError(f"expected an image of shape (..., 3, H, W), got {tuple(lab.shape)}")
     light, a, b = lab.float().unbind(-3)
     fy = (light + 16.0) / 116.0
-    # Impossible colours may ask for negative light; scikit-image clips z there as well.
+    # Impossible colors may ask for negative light; scikit-image clips z there as well.
     f = torch.stack((fy + a / 500.0, fy, (fy - b / 200.0).clamp(min=0.0)), dim=-3)
     relative = _f_inverse(f)
     return torch.einsum("cx,...xhw->...chw", relative.new_tensor(_RELATIVE_XYZ_TO_RGB), relative)

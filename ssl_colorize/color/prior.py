@@ -1,4 +1,4 @@
-"""How often colours occur, and the weights that even that out (paper section 2.2)."""
+"""How often colors occur, and the weights that even that out (paper section 2.2)."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,13 @@ from torch import Tensor
 from ssl_colorize.color.bins import ab_bins
 from ssl_colorize.color.encoding import soft_encode
 
-# A photo where no |a| and no |b| exceeds this is taken for grey and teaches no colour.
-GREY_LIMIT = 5.0
+# A photo where no |a| and no |b| exceeds this is taken for gray and teaches no color.
+GRAY_LIMIT = 5.0
 
 
 def is_colored(ab: Tensor) -> Tensor:
-    """Which photos have any colour: (B, 2, H, W) in ab units -> (B,) bool."""
-    return ab.abs().flatten(1).amax(dim=1) > GREY_LIMIT
+    """Which photos have any color: (B, 2, H, W) in ab units -> (B,) bool."""
+    return ab.abs().flatten(1).amax(dim=1) > GRAY_LIMIT
 
 
 def smooth_prior(prior: Tensor, sigma: float = 5.0) -> Tensor:
@@ -40,7 +40,7 @@ def rebalance_weights(prior: Tensor, mix: float = 0.5) -> Tensor:
     """Class weights w = 1 / ((1 - mix) prior + mix / Q), scaled to expectation 1 under the prior (equation 4).
 
     Args:
-        prior: (313,) non-negative, smoothed; normalised here.
+        prior: (313,) non-negative, smoothed; normalized here.
         mix: share of the uniform distribution, the paper's lambda; 1 gives equal weights, 0 the inverse prior.
 
     Returns:
@@ -69,10 +69,10 @@ def _checked(prior: Tensor) -> Tensor:
 
 
 class ColorStatistics:
-    """What a stream of photos says about colour: the prior, and the best constant prediction under any weights.
+    """What a stream of photos says about color: the prior, and the best constant prediction under any weights.
 
     One 313 x 313 table, nearest bin by soft code, is enough for both: the prior is its sum over nearest bins, and the
-    distribution that minimises the weighted cross-entropy is its sum with each row weighted.
+    distribution that minimizes the weighted cross-entropy is its sum with each row weighted.
     """
 
     def __init__(self, *, neighbors: int = 5, sigma: float = 5.0) -> None:
@@ -80,8 +80,8 @@ class ColorStatistics:
         self.neighbors = neighbors
         self.sigma = sigma
         self.photos = 0
-        self.grey_photos = 0
-        # [0] photos with colour, [1] grey ones.
+        self.gray_photos = 0
+        # [0] photos with color, [1] gray ones.
         self._codes = torch.zeros(2, size, size, dtype=torch.float64)
         self._sum_ab = torch.zeros(2, dtype=torch.float64)
 
@@ -89,7 +89,7 @@ class ColorStatistics:
         """Count a batch of photos: (B, 2, H, W) in ab units, at the stride of the training targets."""
         colored = is_colored(ab)
         self.photos += len(ab)
-        self.grey_photos += int((~colored).sum())
+        self.gray_photos += int((~colored).sum())
         for table, photos in zip(self._codes, (ab[colored], ab[~colored]), strict=True):
             if len(photos):
                 indices, weights = soft_encode(photos, self.neighbors, self.sigma)
@@ -106,20 +106,20 @@ class ColorStatistics:
         return smooth_prior(self._codes.sum(dim=(0, 1)), smoothing)
 
     def best_constant(self, pixel_weights: Tensor) -> Tensor:
-        """The constant distribution that minimises the weighted cross-entropy over the photos with colour.
+        """The constant distribution that minimizes the weighted cross-entropy over the photos with color.
 
         Args:
-            pixel_weights: (313,) weight of a pixel by the bin nearest to its colour.
+            pixel_weights: (313,) weight of a pixel by the bin nearest to its color.
 
         Returns:
             (313,) float64, sums to 1.
 
         Raises:
-            ValueError: there was no photo with colour.
+            ValueError: there was no photo with color.
         """
         mass = pixel_weights.double().cpu() @ self._codes[0]
         return _checked(mass)
 
     def mean_ab(self) -> Tensor:
-        """The best constant colour under squared error, over the photos with colour: (2,) float64 in ab units."""
+        """The best constant color under squared error, over the photos with color: (2,) float64 in ab units."""
         return self._sum_ab / self._codes[0].sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""The luma and colour differences of Dahl's colorizer: a rounded BT.601, in which grey is only nearly 0.5."""
+"""The luma and color differences of Dahl's colorizer: a rounded BT.601, in which gray is only nearly 0.5."""
 
 import torch
 from torch import Tensor
@@ -35,8 +35,8 @@ def rgb_to_luma(rgb: Tensor) -> Tensor:
 def yuv_to_rgb(yuv: Tensor) -> Tensor:
     """The inverse of `rgb_to_yuv`, clipped to [0, 1]: (..., 3, H, W) floats -> (..., 3, H, W) float32."""
     yuv = yuv.float()
-    centred = torch.cat((yuv[..., :1, :, :], yuv[..., 1:, :, :] - _MIDDLE), dim=-3)
-    return torch.einsum("cy,...yhw->...chw", yuv.new_tensor(_YUV_TO_RGB), centred).clamp(0.0, 1.0)
+    centered = torch.cat((yuv[..., :1, :, :], yuv[..., 1:, :, :] - _MIDDLE), dim=-3)
+    return torch.einsum("cy,...yhw->...chw", yuv.new_tensor(_YUV_TO_RGB), centered).clamp(0.0, 1.0)
 
 
 def unit_range(rgb: Tensor) -> Tensor:

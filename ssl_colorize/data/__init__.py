@@ -3,7 +3,7 @@
 from ssl_colorize.data.annotated import open_annotated
 from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes
 from ssl_colorize.data.images import MAX_PIXELS, PHOTO_SUFFIXES, UnreadablePhoto, find_photos, read_photo
-from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
+from ssl_colorize.data.labeled import LabeledPhotos, choosing_split, open_labeled
 from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.photos import Photos
 from ssl_colorize.data.sources import open_photos
@@ -14,7 +14,7 @@ __all__ = [
     "AnnotatedPhotos",
     "Batch",
     "Boxes",
-    "LabelledPhotos",
+    "LabeledPhotos",
     "Photos",
     "UnreadableLog",
     "UnreadablePhoto",
@@ -22,7 +22,7 @@ __all__ = [
     "find_photos",
     "holdout_batches",
     "open_annotated",
-    "open_labelled",
+    "open_labeled",
     "open_photos",
     "read_photo",
     "training_batches",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes, box_presence
 from ssl_colorize.data.coco import coco_boxes, coco_masks, find_coco, read_coco
-from ssl_colorize.data.labelled import limited_indices
+from ssl_colorize.data.labeled import limited_indices
 from ssl_colorize.data.photos import PhotoFiles, Photos
 from ssl_colorize.data.sources import default_root
 from ssl_colorize.data.torchvision_sets import fetch_torchvision
@@ -128,4 +128,4 @@ def _with_equal_classes(train: AnnotatedPhotos, test: AnnotatedPhotos, where: st
 
 
 def _limited(part: AnnotatedPhotos, count: int, where: str) -> AnnotatedPhotos:
-    return part.take(limited_indices(part.labelled(), count, where).tolist())
+    return part.take(limited_indices(part.labeled(), count, where).tolist())

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from ssl_colorize.data.images import MAX_PIXELS, UnreadablePhoto, photo_size
-from ssl_colorize.data.labelled import LabelledPhotos
+from ssl_colorize.data.labeled import LabeledPhotos
 from ssl_colorize.data.photos import Photos
 from ssl_colorize.errors import UserError, one_line
 
@@ -119,9 +119,9 @@ class AnnotatedPhotos:
             masks=tuple(self.masks[i] for i in chosen) if self.masks else (),
         )
 
-    def labelled(self) -> LabelledPhotos:
+    def labeled(self) -> LabeledPhotos:
         """The same photos as a multi-label set, which is what splits are balanced by."""
-        return LabelledPhotos(self.photos, self.presence, self.classes)
+        return LabeledPhotos(self.photos, self.presence, self.classes)
 
 
 def box_presence(boxes: Sequence[Boxes], classes: int) -> NDArray[np.int8]:
@@ -206,7 +206,7 @@ def checked_mask(mask: Mask, size: tuple[int, int], name: str, classes: Sequence
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A picture with a palette or of greys, whose pixels are class numbers."""
+    """A picture with a palette or of grays, whose pixels are class numbers."""
 
     path: str
 
@@ -216,7 +216,7 @@ class MaskFile:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise ValueError(f"{picture.width} x {picture.height} pixels are too many")
                 if picture.mode not in ("P", "L"):
-                    raise ValueError(f"its pixels are {picture.mode}, not class numbers (a palette or greys)")
+                    raise ValueError(f"its pixels are {picture.mode}, not class numbers (a palette or grays)")
                 return np.array(picture)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"Cannot use the mask {self.path}: {one_line(error)}.") from None

@@ -42,7 +42,7 @@ class UnreadablePhoto(UserError):
 def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) -> Image.Image:
     """Decode a photo to mode RGB: upright, in sRGB, 8 bits a channel, the first frame, transparency laid on white.
 
-    An embedded colour profile is converted, and ignored if it is broken. 16-bit greys are scaled, not clipped. The
+    An embedded color profile is converted, and ignored if it is broken. 16-bit grays are scaled, not clipped. The
     result carries no metadata: what was embedded no longer describes it.
 
     Args:
@@ -160,9 +160,9 @@ def upright_srgb(image: Image.Image) -> Image.Image:
     image = _eight_bits(image)
     if image.has_transparency_data:
         layers = image if image.mode == "LA" else image.convert("RGBA")
-        colour = _to_srgb(layers.convert("L" if layers.mode == "LA" else "RGB"), profile)
+        color = _to_srgb(layers.convert("L" if layers.mode == "LA" else "RGB"), profile)
         white = Image.new("RGB", image.size, "white")
-        plain = Image.composite(colour, white, layers.getchannel("A"))
+        plain = Image.composite(color, white, layers.getchannel("A"))
     else:
         plain = _to_srgb(image, profile)
     if orientation in _UPRIGHT:
@@ -180,7 +180,7 @@ def _orientation(image: Image.Image) -> Any:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Bring 1-bit and 16-bit greys to 8 bits and palettes to colours; others are left as they are."""
+    """Bring 1-bit and 16-bit grays to 8 bits and palettes to colors; others are left as they are."""
     if image.mode == "1":
         return image.convert("L")
     if image.mode == "P" and not image.has_transparency_data:

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from ssl_colorize.data.annotations import IGNORED, Boxes
 
-PADDING = 119  # mid-grey, L = 50: what the networks see as zero, so that padding is to them as a convolution's own
+PADDING = 119  # mid-gray, L = 50: what the networks see as zero, so that padding is to them as a convolution's own
 LEAST_VISIBLE = 0.25  # share of a box's area that must be left in a crop for the object to count as on it
 LEAST_SIDE = 1.0  # px
 

@@ -92,7 +92,7 @@ def share_of(batch_size: int, world_size: int) -> int:
 
 
 def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, workers: int) -> Iterator[Batch]:
-    """All photos once, in order: short side resized to `resize` px, the centre crop of `crop` px, never mirrored.
+    """All photos once, in order: short side resized to `resize` px, the center crop of `crop` px, never mirrored.
 
     The last batch is smaller, and so is one with unreadable photos, which are left out; no batch is empty.
 
@@ -252,7 +252,7 @@ def complete_batches(batches: Generator[B, None, None], size: int) -> Iterator[B
 
 
 def _without_empty(batches: Generator[Batch, None, None]) -> Iterator[Batch]:
-    """Hand what is unreadable in empty batches on to their neighbours."""
+    """Hand what is unreadable in empty batches on to their neighbors."""
     with closing(batches):
         last = next(batches)
         for batch in batches:

@@ -1,4 +1,4 @@
-"""The real colour photos that the installed scikit-image and scikit-learn packages carry."""
+"""The real color photos that the installed scikit-image and scikit-learn packages carry."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -13,7 +13,7 @@ from ssl_colorize.data.images import read_photo
 from ssl_colorize.data.photos import Photos
 from ssl_colorize.errors import UserError
 
-# Left out on purpose: greys, drawings and a stained tissue, a night sky that is nearly all black, and the second view
+# Left out on purpose: grays, drawings and a stained tissue, a night sky that is nearly all black, and the second view
 # of the motorcycle, which would show what the first one holds out.
 _FILES = {
     "skimage": ("data", "astronaut.png chelsea.png coffee.png motorcycle_left.png retina.jpg rocket.jpg"),

@@ -17,7 +17,7 @@ from ssl_colorize.data.voc import VOC_CLASSES, read_objects, voc_labels
 from ssl_colorize.errors import UserError
 
 # Photos, their labels, and the names of the classes.
-Labelled = tuple[Photos, NDArray[np.integer], tuple[str, ...]]
+Labeled = tuple[Photos, NDArray[np.integer], tuple[str, ...]]
 
 
 class _Set(NamedTuple):
@@ -135,7 +135,7 @@ def open_torchvision(name: str, *, split: str, root: Path) -> Photos:
     return PhotoFiles.below(str(root), paths)
 
 
-def open_labelled_torchvision(name: str, *, root: Path) -> tuple[Labelled, Labelled]:
+def open_labeled_torchvision(name: str, *, root: Path) -> tuple[Labeled, Labeled]:
     """The photos of a set in TORCHVISION_SETS to train on and to test on, with labels.
 
     Raises:
@@ -146,7 +146,7 @@ def open_labelled_torchvision(name: str, *, root: Path) -> tuple[Labelled, Label
     # Of STL-10 only a part has labels.
     train = {"split": "train"} if name == "stl10" else known.train
     parts = {"train": train, "test": known.rest[-1]}
-    first, second = (_labelled(name, part, _load(name, options, root), root) for part, options in parts.items())
+    first, second = (_labeled(name, part, _load(name, options, root), root) for part, options in parts.items())
     return first, second
 
 
@@ -162,7 +162,7 @@ def fetch_torchvision(name: str, *, root: Path) -> Path:
     return Path(images[0][0]).parent.parent
 
 
-def _labelled(name: str, part: str, dataset: Any, root: Path) -> Labelled:
+def _labeled(name: str, part: str, dataset: Any, root: Path) -> Labeled:
     files = TORCHVISION_SETS[name].files
     if TORCHVISION_SETS[name].class_name == "VOCDetection":
         objects = [read_objects(Path(path)) for path in dataset.annotations]

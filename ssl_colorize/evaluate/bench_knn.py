@@ -1,4 +1,4 @@
-"""kNN against the way it is usually written: a search for every k, and votes as one-hot rows for every neighbour."""
+"""kNN against the way it is usually written: a search for every k, and votes as one-hot rows for every neighbor."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -100,13 +100,13 @@ def measure_knn(
 
 
 def _features(settings: KnnBenchSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit vectors (N, D) around a centre for each class: the bank, its classes, and the queries."""
+    """Unit vectors (N, D) around a center for each class: the bank, its classes, and the queries."""
     chance = torch.Generator().manual_seed(settings.seed)
-    centres = torch.randn(settings.classes, settings.width, generator=chance)
+    centers = torch.randn(settings.classes, settings.width, generator=chance)
     found = []
     for count in (settings.bank, settings.queries):
         labels = torch.randint(settings.classes, (count,), generator=chance)
-        features = torch.randn(count, settings.width, generator=chance).mul_(3).add_(centres[labels])
+        features = torch.randn(count, settings.width, generator=chance).mul_(3).add_(centers[labels])
         found += [torch.nn.functional.normalize(features), labels]
     bank, labels, queries, _ = found
     return bank, labels, queries
@@ -131,7 +131,7 @@ def _one_hot_votes(similarity: Tensor, voted: Tensor, settings: KnnBenchSettings
 def _votes(
     bank: Tensor, labels: Tensor, queries: Tensor, *, settings: KnnBenchSettings
 ) -> dict[str, Callable[[], object]]:
-    """Both ways to count the votes of one chunk of queries whose neighbours are known."""
+    """Both ways to count the votes of one chunk of queries whose neighbors are known."""
     k = max(settings.ks)
     found = Neighbors(*(queries[:CHUNK] @ bank.T).topk(k))
 

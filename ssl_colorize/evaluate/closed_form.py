@@ -11,7 +11,7 @@ from scipy.linalg import eigh
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssl_colorize.data.labelled import choosing_split
+from ssl_colorize.data.labeled import choosing_split
 from ssl_colorize.evaluate.outcome import Outcome
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import Answers, truth_ranks
@@ -54,17 +54,17 @@ class RidgePath:
     """
 
     def __init__(self, features: Array, targets: Array) -> None:
-        """Features (N, D) and targets (N, C); both are centred, the features standardised as well."""
+        """Features (N, D) and targets (N, C); both are centered, the features standardized as well."""
         self._standardized = Standardized(features)
         x = self._standardized(features)
         self._offset = targets.mean(0)
-        centred = targets - self._offset
+        centered = targets - self._offset
         self._rows = x if len(x) < x.shape[1] else None
         gram = x @ x.T if self._rows is not None else x.T @ x
         values, self._vectors = eigh(gram, overwrite_a=True, check_finite=False)
         # Rounding leaves eigenvalues a little below the 0 they are.
         self._values = values.clip(0)
-        self._coefficients = self._vectors.T @ (centred if self._rows is not None else x.T @ centred)
+        self._coefficients = self._vectors.T @ (centered if self._rows is not None else x.T @ centered)
 
     def project(self, features: Array) -> Array:
         """Rows (M, D) in the basis of the decomposition, for `scores`; done once for all penalties."""

@@ -36,7 +36,7 @@ class ExtractionSettings(Settings):
     seeds: int = Field(1, ge=1)  # whole runs with seeds that follow each other; their mean and spread
     random: bool = True  # the same with the untrained network of the same architecture
     resize: int | None = Field(None, ge=8)  # short side in pixels; by default the encoder's input size
-    crop: int | None = Field(None, ge=8)  # side of the centre crop; by default `resize`
+    crop: int | None = Field(None, ge=8)  # side of the center crop; by default `resize`
     cache: str | None = None  # folder; by default $SSL_COLORIZE_CACHE, else ~/.cache/ssl-colorize/features
     no_cache: bool = False
 
@@ -85,7 +85,7 @@ def extract(
         encoder: on the device to compute on.
         layers: names; all by default.
         resize: short side in pixels; the encoder's input size by default.
-        crop: side of the centre crop; `resize` by default.
+        crop: side of the center crop; `resize` by default.
         pool: see `pool_map`.
         sizes: cells a side that a layer's map is pooled to; 1 where not given.
         cache: folder to keep features in, or to take them from, memory-mapped; None computes them in memory.

@@ -1,4 +1,4 @@
-"""Weighted k nearest neighbours on frozen features: every k and temperature from one search (Wu et al. 2018)."""
+"""Weighted k nearest neighbors on frozen features: every k and temperature from one search (Wu et al. 2018)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ssl_colorize.data.labelled import LabelledPhotos, choosing_split
+from ssl_colorize.data.labeled import LabeledPhotos, choosing_split
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.evaluate.features import ExtractionSettings
 from ssl_colorize.evaluate.nearest import Features
@@ -20,7 +20,7 @@ from ssl_colorize.evaluate.subjects import Say, Task, Watch, measure_subjects
 from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
 
 GIB = 1 << 30
-# Neighbours of a query on the picture.
+# Neighbors of a query on the picture.
 SHOWN = 6
 
 # k and temperature.
@@ -30,7 +30,7 @@ Choice = tuple[int, float]
 class KnnSettings(ExtractionSettings):
     """Everything that decides a kNN evaluation."""
 
-    k: Annotated[tuple[PositiveInt, ...], Field(min_length=1, description="neighbours that vote")] = (20,)
+    k: Annotated[tuple[PositiveInt, ...], Field(min_length=1, description="neighbors that vote")] = (20,)
     temperature: Annotated[
         tuple[PositiveFloat, ...], Field(min_length=1, description="a vote weighs exp(similarity / temperature)")
     ] = (0.07,)
@@ -55,9 +55,9 @@ class Examples:
     """Some queries and the photos nearest to them, the nearest first, in one layer."""
 
     layer: str
-    queries: LabelledPhotos
-    neighbors: list[LabelledPhotos]
-    right: NDArray[np.bool_]  # (queries, neighbours): they share a class
+    queries: LabeledPhotos
+    neighbors: list[LabeledPhotos]
+    right: NDArray[np.bool_]  # (queries, neighbors): they share a class
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,15 @@ class KnnResult:
 class Sides:
     """The bank and the queries: readable photos with features by layer."""
 
-    bank: LabelledPhotos
-    queries: LabelledPhotos
+    bank: LabeledPhotos
+    queries: LabeledPhotos
     bank_features: Mapping[str, Features]
     query_features: Mapping[str, Features]
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the neighbours in one layer said, with one seed; how well the chosen k and temperature did in choosing."""
+    """What the neighbors in one layer said, with one seed; how well the chosen k and temperature did in choosing."""
 
     answers: dict[Choice, Answers]
     choosing: float | None = None
@@ -199,7 +199,7 @@ def classify(
     memory: int,
     own: bool = False,
 ) -> dict[Choice, Answers]:
-    """What the neighbours say for every k and temperature, from one search at the largest k.
+    """What the neighbors say for every k and temperature, from one search at the largest k.
 
     Args:
         search: over the bank.
@@ -210,7 +210,7 @@ def classify(
         own: the queries are the bank, and no photo votes for itself.
     """
     most = max(k for k, _ in choices)
-    # Similarities, places, weights, the neighbours' classes, votes and their comparison.
+    # Similarities, places, weights, the neighbors' classes, votes and their comparison.
     rows = max(256, memory // 64 // (32 * most + 8 * classes))
     labels, targets = torch.from_numpy(np.asarray(bank_labels)), torch.from_numpy(np.asarray(truth))
     parts: dict[Choice, list[NDArray[Any]]] = {choice: [] for choice in choices}

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_colorize.data.labelled import LabelledPhotos, choosing_split, open_labelled
+from ssl_colorize.data.labeled import LabeledPhotos, choosing_split, open_labeled
 from ssl_colorize.data.loading import UnreadableLog
 from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.engine.distributed import Processes, processes
+from ssl_colorize.engine.signals import Interrupted, StopRequest, stop_signals
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
 from ssl_colorize.evaluate.features import Extracted, extract, frozen
@@ -29,8 +31,6 @@ from ssl_colorize.evaluate.outcome import Outcome, Outcomes, packed, summarize, 
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import best_answer
 from ssl_colorize.evaluate.untrained import DRAWN, untrained_twin
-from ssl_colorize.pretrain.distributed import Processes, processes
-from ssl_colorize.pretrain.stopping import Interrupted, StopRequest, stop_signals
 from ssl_colorize.runs import write_atomically
 
 STATE_NAME = "probe.pt"
@@ -64,7 +64,7 @@ def linear_probe(
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
     device = choose_device(settings.device)
-    train, test = open_labelled(settings.data, limit=settings.limit)
+    train, test = open_labeled(settings.data, limit=settings.limit)
     with ExitStack() as stack:
         group = stack.enter_context(processes(device.type))
         if device.type == "cuda":
@@ -91,8 +91,8 @@ class _Run:
     encoder: Encoder
     layers: tuple[str, ...]
     twin: str | None
-    train: LabelledPhotos
-    test: LabelledPhotos
+    train: LabeledPhotos
+    test: LabeledPhotos
     group: Processes
     say: Say
     watch: Watch
@@ -137,7 +137,7 @@ class _Run:
     # ---- SGD ---------------------------------------------------------------------------------------------------------
 
     def _sgd(
-        self, encoders: Sequence[Encoder], fit: LabelledPhotos, choose: LabelledPhotos, seed: int,
+        self, encoders: Sequence[Encoder], fit: LabeledPhotos, choose: LabeledPhotos, seed: int,
         done: Sequence[Outcomes], state: Mapping[str, Any],
     ) -> Outcomes:  # fmt: skip
         settings = self.settings
@@ -230,7 +230,7 @@ class _Run:
             outcomes.append(found)
         return outcomes
 
-    def _extracted(self, encoder: Encoder, part: LabelledPhotos) -> Extracted:
+    def _extracted(self, encoder: Encoder, part: LabeledPhotos) -> Extracted:
         settings, view = self.settings, self.view
         done = 0
 

@@ -1,4 +1,4 @@
-"""What searches for neighbours share: the form of their answer, and the largest of many similarities."""
+"""What searches for neighbors share: the form of their answer, and the largest of many similarities."""
 
 from typing import Any, NamedTuple
 
@@ -46,6 +46,6 @@ def merged(best: Neighbors | None, new: Neighbors, k: int) -> Neighbors:
 
 
 def leave_out(similarity: Tensor, place: Tensor) -> None:
-    """Make sure that query i is not its own neighbour, which is column place[i] if there is one."""
+    """Make sure that query i is not its own neighbor, which is column place[i] if there is one."""
     rows = torch.nonzero((place >= 0) & (place < similarity.shape[1]))[:, 0]
     similarity[rows, place[rows]] = -torch.inf

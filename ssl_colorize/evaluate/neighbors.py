@@ -1,8 +1,8 @@
-"""Exact nearest neighbours by cosine similarity, in blocks that fit the memory they are given.
+"""Exact nearest neighbors by cosine similarity, in blocks that fit the memory they are given.
 
 The bank stays where it is: in memory, or mapped from the feature cache. Blocks of it go to the device one after the
 other, and each meets the queries in blocks small enough for the scratch memory; the best so far are merged. A CPU that
-multiplies bfloat16 looks for candidates that way first. Both engines answer with the same neighbours (where
+multiplies bfloat16 looks for candidates that way first. Both engines answer with the same neighbors (where
 similarities are equal to the last bit, either order is right).
 """
 
@@ -36,10 +36,10 @@ class Search(Protocol):
     """A bank that can be asked."""
 
     def __call__(self, queries: Features, k: int, *, own: int | None = None) -> Neighbors:
-        """Nearest neighbours of `queries` (N, D).
+        """Nearest neighbors of `queries` (N, D).
 
         Args:
-            own: the queries are rows `own`, `own + 1`, ... of the bank itself, and none is its own neighbour.
+            own: the queries are rows `own`, `own + 1`, ... of the bank itself, and none is its own neighbor.
 
         Raises:
             UserError: the bank holds fewer than k photos (other than the query).
@@ -68,7 +68,7 @@ class TorchSearch:
         self._bank = bank
         self._device = device
         self._memory = memory
-        # Dividing the similarities by the lengths spares a normalised copy of the bank.
+        # Dividing the similarities by the lengths spares a normalized copy of the bank.
         self._inverse_length = torch.cat([
             1 / _tensor(bank[start : start + ROWS], torch.device("cpu")).norm(dim=1).clamp_min(1e-12)
             for start in range(0, len(bank), ROWS)
@@ -120,7 +120,7 @@ class TorchSearch:
     def _search_block(
         self, block: Tensor, queries: Features, k: int, own: Tensor | None, *, start: int, rows: int
     ) -> Neighbors:
-        """Neighbours within one block of the bank, whose first row is row `start` of the bank."""
+        """Neighbors within one block of the bank, whose first row is row `start` of the bank."""
         inverse_length = self._inverse_length[start : start + len(block)]
         scratch = torch.empty(min(rows, len(queries)) * len(block), device=self._device)
         shape = len(queries), min(k, len(block))
@@ -162,7 +162,7 @@ class FaissSearch:
 
 
 def _without_own(similarity: Tensor, index: Tensor, own: int) -> Neighbors:
-    """k neighbours of k + 1: without the query itself, or, behind photos just like it, without the last."""
+    """k neighbors of k + 1: without the query itself, or, behind photos just like it, without the last."""
     is_own = index == torch.arange(own, own + len(index))[:, None]
     is_own[:, -1] |= ~is_own.any(dim=1)
     shape = len(index), index.shape[1] - 1
@@ -172,7 +172,7 @@ def _without_own(similarity: Tensor, index: Tensor, own: int) -> Neighbors:
 def _check_k(k: int, count: int, *, leaving_out: bool) -> None:
     most = count - 1 if leaving_out else count
     if k > most:
-        raise UserError(f"--k {k}: there are only {most:,} photos to be neighbours. Give --k {most} or less.")
+        raise UserError(f"--k {k}: there are only {most:,} photos to be neighbors. Give --k {most} or less.")
 
 
 def _normalized_blocks(features: Features) -> Iterator[NDArray[np.float32]]:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_colorize.data import Photos, holdout_batches, training_batches
-from ssl_colorize.data.labelled import LabelledPhotos
+from ssl_colorize.data.labeled import LabeledPhotos
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder, pool_map
+from ssl_colorize.engine.distributed import Processes
 from ssl_colorize.evaluate.heads import FeatureNorm, HeadSettings, LinearHeads, grid
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import Answers, truth_ranks
-from ssl_colorize.pretrain.distributed import Processes
 
 # Told after each step: how many are done, and the lowest loss of the heads of the deepest layer.
 Step = Callable[[int, Tensor], None]
@@ -68,7 +68,7 @@ def map_sides(encoder: Encoder, layers: Sequence[str], settings: Pooled, crop: i
 class Probe:
     """A frozen encoder with its heads: for each layer every learning rate with every weight decay.
 
-    A layer's pooled map is normalised by a `FeatureNorm`, which all heads of the layer share.
+    A layer's pooled map is normalized by a `FeatureNorm`, which all heads of the layer share.
     Several processes gather their pooled maps rather than their gradients, which are many times larger; so each of
     them takes the very steps that one process takes with the whole batch.
     """
@@ -102,7 +102,7 @@ class Probe:
 
     @torch.no_grad()
     def maps(self, photos: Tensor) -> dict[str, Tensor]:
-        """Photos (B, 3, H, W) uint8 -> each layer's pooled map (B, C, side, side), not normalised."""
+        """Photos (B, 3, H, W) uint8 -> each layer's pooled map (B, C, side, side), not normalized."""
         with self.autocast():
             maps = self.encoder(photos.to(self.device, non_blocking=True), self.layers)
         return {name: pool_map(x, self.sides[name], self.pool).to(self.dtype) for name, x in maps.items()}
@@ -130,7 +130,7 @@ class Probe:
         }
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Heads and normalisation, by layer; the encoder is not part of it."""
+        """Heads and normalization, by layer; the encoder is not part of it."""
         return {layer: self.heads[layer].state_dict() | self.norms[layer].state_dict() for layer in self.layers}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -164,7 +164,7 @@ def schedule(settings: ProbeSettings, step: int, steps: int) -> float:
 
 def train_probes(
     probes: Sequence[Probe],
-    data: LabelledPhotos,
+    data: LabeledPhotos,
     settings: ProbeSettings,
     *,
     view: View,
@@ -195,7 +195,7 @@ def train_probes(
 
 def judge(
     probes: Sequence[Probe],
-    data: LabelledPhotos,
+    data: LabeledPhotos,
     settings: ProbeSettings,
     *,
     view: View,
@@ -206,7 +206,7 @@ def judge(
     labels = np.asarray(data.labels)
     kept: list[Tensor] = []
     said: list[dict[str, list[Tensor]]] = [{layer: [] for layer in probe.layers} for probe in probes]
-    for batch in _centre_crops(data.photos, settings, view):
+    for batch in _center_crops(data.photos, settings, view):
         unreadable(batch.unreadable, len(batch.photos))
         kept.append(batch.indices)
         targets = torch.from_numpy(labels[batch.indices.numpy()]).long()
@@ -218,7 +218,7 @@ def judge(
     return [{layer: _answers(torch.cat(parts), truth) for layer, parts in one.items()} for one in said]
 
 
-def _centre_crops(photos: Photos, settings: ProbeSettings, view: View) -> Any:
+def _center_crops(photos: Photos, settings: ProbeSettings, view: View) -> Any:
     return holdout_batches(
         photos, resize=view.resize, crop=view.crop, batch_size=settings.batch_size, workers=settings.workers
     )

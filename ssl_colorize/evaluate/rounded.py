@@ -24,7 +24,7 @@ QUERIES, ROWS, DECIDED = 512, 512, 32
 SAMPLED, GROUP = 16, 8
 # Numbers in a row of a product are a multiple of this, and at least SHIFTS of them carry what is not rounded to one.
 ALIGNED, SHIFTS = 32, 3
-# Half the distance of neighbouring numbers, over the numbers.
+# Half the distance of neighboring numbers, over the numbers.
 BFLOAT16, FLOAT32 = 2.0**-8, 2.0**-24
 
 
@@ -60,9 +60,9 @@ class RoundedSearch:
         for first in range(0, count, ROWS):
             rows = slice(first, first + ROWS)
             shift[rows] = (bank[rows].double() @ self._mean.double()) * inverse_length[rows]
-            centred = self._centred(rows)
-            self._longest = max(self._longest, float(centred.norm(dim=1).max()))
-            self._rounding = max(self._rounding, float(centred.sub_(centred.bfloat16()).norm(dim=1).max()))
+            centered = self._centered(rows)
+            self._longest = max(self._longest, float(centered.norm(dim=1).max()))
+            self._rounding = max(self._rounding, float(centered.sub_(centered.bfloat16()).norm(dim=1).max()))
         self._shift = (shift - shift.mean()).float()
         self._largest_shift = float(self._shift.abs().max())
         # Drawn, as a bank may be in any order; always alike.
@@ -73,7 +73,7 @@ class RoundedSearch:
         """The k nearest of queries (n, D) of length 1, and which queries (n,) that is sure for.
 
         Args:
-            own: (n,) the queries' own places in the bank, which are not neighbours.
+            own: (n,) the queries' own places in the bank, which are not neighbors.
         """
         parts = queries.tensor_split(max(1, round(len(queries) / QUERIES)))
         places = own.tensor_split(len(parts)) if own is not None else [None] * len(parts)
@@ -85,15 +85,15 @@ class RoundedSearch:
         """About how many candidates are kept."""
         return max(256, 3 * k)
 
-    def _centred(self, rows: slice | Tensor) -> Tensor:
+    def _centered(self, rows: slice | Tensor) -> Tensor:
         return torch.addcmul(-self._mean, self._bank[rows], self._inverse_length[rows, None])
 
     def _rounded(self, rows: slice | Tensor) -> Tensor:
         """Rows of the bank, and their shifts."""
-        centred, shift = self._centred(rows), self._shift[rows]
-        rounded = torch.zeros(len(centred), self._width, dtype=torch.bfloat16)
-        rounded[:, : centred.shape[1]] = centred
-        for column in range(centred.shape[1], centred.shape[1] + SHIFTS):
+        centered, shift = self._centered(rows), self._shift[rows]
+        rounded = torch.zeros(len(centered), self._width, dtype=torch.bfloat16)
+        rounded[:, : centered.shape[1]] = centered
+        for column in range(centered.shape[1], centered.shape[1] + SHIFTS):
             rounded[:, column] = shift
             shift = shift - rounded[:, column]
         return rounded
@@ -143,13 +143,13 @@ class RoundedSearch:
         self, queries: Tensor, threshold: Tensor, value: Tensor, place: Tensor, *, k: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The k nearest of the candidates, and for which queries no other photo can be nearer."""
-        centred = queries - self._mean
-        rounded = centred.bfloat16().float()
+        centered = queries - self._mean
+        rounded = centered.bfloat16().float()
         # By Cauchy and Schwarz |a b - a' b'| <= |a - a'| |b| + |a'| |b - b'|; sums in float32 add their own rounding,
         # and so do the few operations around them.
         length = rounded.norm(dim=1)
         inner = (
-            (centred - rounded).norm(dim=1) * self._longest
+            (centered - rounded).norm(dim=1) * self._longest
             + length * self._rounding
             + self._width * FLOAT32 * (length * (self._longest + self._rounding) + 2 * self._largest_shift)
             + 16 * FLOAT32

@@ -1,4 +1,4 @@
-"""Neighbours vote: each for its own classes, with weight exp(similarity / temperature)."""
+"""Neighbors vote: each for its own classes, with weight exp(similarity / temperature)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +19,7 @@ def single_label_votes(
         labels: (bank,) int64 classes.
 
     Yields:
-        k, ascending, and votes (N, classes) in units of the nearest neighbour's vote. The next step adds to the same
+        k, ascending, and votes (N, classes) in units of the nearest neighbor's vote. The next step adds to the same
         tensor.
     """
     weights = _weights(neighbors.similarity, temperature)
@@ -35,7 +35,7 @@ def single_label_votes(
 def multi_label_votes(
     neighbors: Neighbors, labels: Tensor, *, ks: Sequence[int], temperature: float
 ) -> Iterator[tuple[int, Tensor]]:
-    """For every k the share of the votes that each class gets: neighbours whose label is unsure do not vote.
+    """For every k the share of the votes that each class gets: neighbors whose label is unsure do not vote.
 
     A share, and not a sum, so that the scores of different queries can be put in one order, as average precision does.
 

@@ -24,7 +24,7 @@ _FIGURES = {
     "loss_constant": "the same of the best constant prediction",
     "cross_entropy": "cross-entropy, unweighted, nats a pixel",
     "kl": "cross-entropy less the targets' entropy, nats",
-    "chroma": "mean chroma of its colours",
+    "chroma": "mean chroma of its colors",
     "chroma_true": "mean chroma of the photos",
 }
 _FRONT = """---
@@ -36,7 +36,7 @@ tags:
 - self-supervised
 ---"""
 _AUTHORS = "FILL IN: these are the authors' own weights, under the terms of {}."
-_LICENCE_UNKNOWN = "FILL IN: under which licence you publish these weights, and add `license:` to the lines at the top."
+_LICENSE_UNKNOWN = "FILL IN: under which license you publish these weights, and add `license:` to the lines at the top."
 
 
 def publishable(pretrained: Pretrained) -> Pretrained:
@@ -63,12 +63,12 @@ def model_card(pretrained: Pretrained, *, name: str, options: dict[str, Any], ch
     model = pretrained.model
     width = "" if model.width == 1 else f" at {model.width:g} of its width"
     release = RELEASES.get(pretrained.source)
-    title = pretrained.source if release else f"{name}, trained by colouring photos"
+    title = pretrained.source if release else f"{name}, trained by coloring photos"
     parts = [
         _FRONT,
         f"# {title}\n\nA network that learned from photos without labels: it sees the lightness of a photo and "
-        "answers with its colours (*Colorful Image Colorization*, Zhang, Isola, Efros, ECCV 2016). Its layers are "
-        "features, and its output colours grey photos.",
+        "answers with its colors (*Colorful Image Colorization*, Zhang, Isola, Efros, ECCV 2016). Its layers are "
+        "features, and its output colors gray photos.",
         f"- Network: `{model.name}`{width}, {parameter_count(model) / 1e6:.1f} M parameters with the decoder\n"
         f"- Output: {_OBJECTIVES[pretrained.objective]}, at 1/{model.target_stride} of the input\n"
         f"- Photos as it saw them in training: {pretrained.input_size} px or more on the short side\n"
@@ -76,7 +76,7 @@ def model_card(pretrained: Pretrained, *, name: str, options: dict[str, Any], ch
         "## Use\n\n" + _usage(channels),
         "## Training\n\n" + _training(pretrained),
         "## Limits\n\n" + _limits(pretrained),
-        f"## Licence\n\n{_AUTHORS.format(release.home) if release else _LICENCE_UNKNOWN}",
+        f"## License\n\n{_AUTHORS.format(release.home) if release else _LICENSE_UNKNOWN}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -129,11 +129,11 @@ def _budget(training: dict[str, Any]) -> str:
 
 def _limits(pretrained: Pretrained) -> str:
     lines = [
-        "- A grey photo does not say what colour things had: colours are plausible, not true. Do not take them for "
+        "- A gray photo does not say what color things had: colors are plausible, not true. Do not take them for "
         "evidence.",
         f"- It learned at about {pretrained.input_size} px; fine detail of larger photos says little to it.",
-        "- It sees lightness only: features that need colour are not there.",
-        "- It has the habits of its training photos: what is rare there comes out grey or in a common colour.",
+        "- It sees lightness only: features that need color are not there.",
+        "- It has the habits of its training photos: what is rare there comes out gray or in a common color.",
     ]
     return "\n".join(lines)
 

@@ -51,7 +51,7 @@ def export(settings: ExportSettings, folder: Path) -> dict[str, Any]:
 def _write_weights(settings: ExportSettings, folder: Path, path: Path) -> dict[str, Any]:
     pretrained = load_pretrained(settings.source)
     if settings.what == "colorizer":
-        pretrained.require_colours()
+        pretrained.require_colors()
     if settings.to == "safetensors":
         public = publishable(pretrained)
         save_pretrained(halved(public) if settings.half else public, path)

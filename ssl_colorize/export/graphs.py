@@ -1,4 +1,4 @@
-"""What is exported as a graph: photos in, maps or coloured photos out, with all arithmetic on colours inside."""
+"""What is exported as a graph: photos in, maps or colored photos out, with all arithmetic on colors inside."""
 
 from collections.abc import Sequence
 
@@ -62,14 +62,14 @@ def _indexed(x: Tensor, size: tuple[int, int], *, last: tuple[int, int]) -> Tens
 
 
 class PhotoColorizer(nn.Module):
-    """Photos in, coloured photos of the same size out.
+    """Photos in, colored photos of the same size out.
 
     The network sees every photo as a square of `size`, which is what `Colorizer` shows it up to an aspect of 2:1;
     longer photos it sees squeezed, where `Colorizer` squeezes them by half. The rest is the same but for the last step:
     numbers stay numbers, and are not rounded to 8 bits.
 
     Attributes:
-        channels: 3 for RGB in [0, 1], whose colours are not looked at; 1 for L in 0..100.
+        channels: 3 for RGB in [0, 1], whose colors are not looked at; 1 for L in 0..100.
         outputs: the name of the only output.
     """
 
@@ -87,10 +87,10 @@ class PhotoColorizer(nn.Module):
             channels: of the photos.
 
         Raises:
-            UserError: the network predicts no colours.
+            UserError: the network predicts no colors.
         """
         super().__init__()
-        pretrained.require_colours()
+        pretrained.require_colors()
         self.model = pretrained.model
         self.register_buffer("bins", pretrained.bins)
         self.objective = pretrained.objective

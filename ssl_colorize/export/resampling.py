@@ -29,7 +29,7 @@ def stretch_bilinear(x: Tensor, like: Tensor, *, seen: tuple[float, float]) -> T
     return down @ x @ across.T
 
 
-def _centres(count: int, x: Tensor) -> Tensor:
+def _centers(count: int, x: Tensor) -> Tensor:
     return torch.arange(count, device=x.device, dtype=torch.float32) + 0.5
 
 
@@ -39,7 +39,7 @@ def _bicubic(x: Tensor, *, dim: int, cells: int) -> Tensor:
     step = pixels / cells
     # Where a cell is smaller than a pixel nothing is smoothed away.
     width = torch.clamp(torch.full((), 1.0) * step, min=1.0)
-    distance = ((_centres(pixels, x) - _centres(cells, x).unsqueeze(1) * step) / width).abs()
+    distance = ((_centers(pixels, x) - _centers(cells, x).unsqueeze(1) * step) / width).abs()
     near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
     far = ((distance - 5) * distance + 8) * distance * _CUBIC - 4 * _CUBIC
     weights = torch.where(distance < 1, near, torch.where(distance < _CUBIC_REACH, far, torch.zeros_like(far)))
@@ -49,5 +49,5 @@ def _bicubic(x: Tensor, *, dim: int, cells: int) -> Tensor:
 def _bilinear(x: Tensor, like: Tensor, *, dim: int, share: float) -> Tensor:
     """The weights (n, cells) of the cells in each of n pixels."""
     pixels, cells = like.shape[dim], x.shape[dim]
-    places = (_centres(pixels, x) * (cells * share / pixels)).clamp(0.5, cells - 0.5)
-    return (1 - (places.unsqueeze(1) - _centres(cells, x)).abs()).clamp(min=0.0)
+    places = (_centers(pixels, x) * (cells * share / pixels)).clamp(0.5, cells - 0.5)
+    return (1 - (places.unsqueeze(1) - _centers(cells, x)).abs()).clamp(min=0.0)

@@ -52,7 +52,7 @@ def timm_model(pretrained: Pretrained, *, channels: int) -> nn.Module:
 
     name, options = timm_arguments(pretrained, channels=channels)
     model: nn.Module = timm.create_model(name, **options)
-    # The table of colours tells it whose keys these are.
+    # The table of colors tells it whose keys these are.
     model.load_state_dict({**pretrained.model.state_dict(), "color.bins": pretrained.bins})
     return model.eval()
 
@@ -72,13 +72,13 @@ def write_hub_folder(pretrained: Pretrained, folder: Path, *, channels: int) -> 
     """Write config.json, model.safetensors and README.md into a folder that is there.
 
     `timm.create_model("local-dir:FOLDER", pretrained=True)` reads the encoder, and all verbs read the folder as a run:
-    the weights are the self-contained file, colours and all, less the paths of the machine that it was trained on.
+    the weights are the self-contained file, colors and all, less the paths of the machine that it was trained on.
 
     Raises:
-        UserError: timm has no such network, it predicts no colours, or a file cannot be written.
+        UserError: timm has no such network, it predicts no colors, or a file cannot be written.
     """
-    # The card speaks of colours.
-    pretrained.require_colours()
+    # The card speaks of colors.
+    pretrained.require_colors()
     public = publishable(pretrained)
     name, options = timm_arguments(public, channels=channels)
     config = hub_config(public, channels=channels)

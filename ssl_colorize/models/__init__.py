@@ -1,4 +1,4 @@
-"""Networks from lightness to colour, by name."""
+"""Networks from lightness to color, by name."""
 
 from ssl_colorize.models import alexnet, backbone, eccv16  # noqa: F401  (they register themselves)
 from ssl_colorize.models.baselines import dahl, larsson  # noqa: F401  (likewise)

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.models.registry import ColorizationModel, centred, register_model
+from ssl_colorize.models.registry import ColorizationModel, centered, register_model
 
 
 @register_model("alexnet")
 class AlexNet(ColorizationModel):
     """L (B, 1, H, W) in 0..100 -> logits (B, outputs, H/8, W/8), rounded up.
 
-    No local response normalisation; BatchNorm without scale and shift between each convolution and its ReLU. The
+    No local response normalization; BatchNorm without scale and shift between each convolution and its ReLU. The
     logits, at stride 16, are resized bilinearly to stride 8.
 
     Args:
@@ -45,7 +45,7 @@ class AlexNet(ColorizationModel):
 
     @staticmethod
     def normalize(lightness: Tensor) -> Tensor:
-        return centred(lightness)
+        return centered(lightness)
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
         x = self.normalize(lightness)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.color import lightness_to_grey
+from ssl_colorize.color import lightness_to_gray
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.graph import parameters_behind
 from ssl_colorize.models.head import FUSED, HypercolumnHead, averaged, interpolated
@@ -35,7 +35,7 @@ class TimmColorizer(ColorizationModel):
     evenly spread ones where all have the same. Networks that take one size of photo only (attention with a table of
     positions) see the photo resized to it, and their maps are brought to what their strides say.
 
-    The body keeps timm's own random initialisation, and no parameter that the output does not depend on takes
+    The body keeps timm's own random initialization, and no parameter that the output does not depend on takes
     gradients.
 
     Attributes:
@@ -70,7 +70,7 @@ class TimmColorizer(ColorizationModel):
         self.reads = _read_layers(self.feature_info)
         self.head = HypercolumnHead([self.feature_info[index]["num_chs"] for index in self.reads])
         self.logits = nn.Conv2d(FUSED, outputs, 1)
-        for key, value in _normalisation(self.body).items():
+        for key, value in _normalization(self.body).items():
             # Saved with the weights: timm may change its mind about them.
             self.register_buffer(key, value)
         self._freeze_the_unused(name)
@@ -95,15 +95,15 @@ class TimmColorizer(ColorizationModel):
     # ---- what it computes --------------------------------------------------------------------------------------------
 
     def normalize(self, images: Tensor) -> Tensor:
-        """L (B, 1, H, W) as the grey of that lightness, less the mean over the deviation; or Lab (B, 3, H, W).
+        """L (B, 1, H, W) as the gray of that lightness, less the mean over the deviation; or Lab (B, 3, H, W).
 
-        As they are for a body of ours ("timm:colorize_eccv16"), which normalises lightness itself.
+        As they are for a body of ours ("timm:colorize_eccv16"), which normalizes lightness itself.
         """
         if getattr(self.body, "takes_lightness", False):
             return images
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        grey = (lightness_to_grey(images[:, :1]) - mean) / std
-        return grey if images.shape[1] == 1 else torch.cat((grey, images[:, 1:] / (100.0 * std)), dim=1)
+        gray = (lightness_to_gray(images[:, :1]) - mean) / std
+        return gray if images.shape[1] == 1 else torch.cat((gray, images[:, 1:] / (100.0 * std)), dim=1)
 
     def forward(self, lightness: Tensor) -> Tensor:
         return self._answer(self._raw_maps(lightness, self.reads), lightness)
@@ -229,8 +229,8 @@ def own_size(body: Any, options: dict[str, Any]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _normalisation(body: Any) -> dict[str, Tensor]:
-    """The mean and deviation that its photos are normalised with, averaged over the colours: scalars."""
+def _normalization(body: Any) -> dict[str, Tensor]:
+    """The mean and deviation that its photos are normalized with, averaged over the colors: scalars."""
     return {key: torch.tensor(body.pretrained_cfg[key]).mean() for key in ("mean", "std")}
 
 

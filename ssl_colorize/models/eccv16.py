@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ssl_colorize.models.registry import ColorizationModel, centred, register_model
+from ssl_colorize.models.registry import ColorizationModel, centered, register_model
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ECCV16(ColorizationModel):
 
     @staticmethod
     def normalize(lightness: Tensor) -> Tensor:
-        return centred(lightness) / 100.0
+        return centered(lightness) / 100.0
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
         x = self.normalize(lightness)

@@ -12,7 +12,7 @@ REDUCED, FUSED = 128, 256
 class HypercolumnHead(nn.Module):
     """Maps of several strides, fused into one (B, FUSED, h, w) of the size that is asked for.
 
-    Each is reduced by a 1x1 convolution and normalised, so that none drowns the others however large its numbers are;
+    Each is reduced by a 1x1 convolution and normalized, so that none drowns the others however large its numbers are;
     their sum goes through ReLU and a 3x3 convolution. What is finer than the output is averaged over its cells first,
     what is coarser is interpolated bilinearly after it was reduced, which is the cheap order in both cases.
     """

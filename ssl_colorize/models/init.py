@@ -1,4 +1,4 @@
-"""Data-dependent initialisation (Kraehenbuehl et al. 2016; Mishkin and Matas 2016).
+"""Data-dependent initialization (Kraehenbuehl et al. 2016; Mishkin and Matas 2016).
 
 A colorization network that starts from plain random weights spends its first epochs on a sepia average: its outputs
 barely depend on the photo. Here every layer starts with responses of unit variance on real photos.
@@ -167,36 +167,36 @@ def _sample_patches(layer: nn.Conv2d, maps: Tensor, generator: torch.Generator) 
 
 
 def _kmeans_filters(patches: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` filters (count, D): centroids of the whitened, contrast-normalised patches (P, D)."""
-    centred = patches - patches.mean(0)
-    if centred.abs().max() < 1e-6:
+    """`count` filters (count, D): centroids of the whitened, contrast-normalized patches (P, D)."""
+    centered = patches - patches.mean(0)
+    if centered.abs().max() < 1e-6:
         # Flat photos have no patterns to find.
         return torch.randn(count, patches.shape[1], generator=generator)
-    whitening = _whitening(centred, generator)
-    points = functional.normalize(centred @ whitening)
+    whitening = _whitening(centered, generator)
+    points = functional.normalize(centered @ whitening)
     if len(points) < 2 * count or points.numel() * count > KMEANS_UP_TO:
-        centres = points[torch.randint(len(points), (count,), generator=generator)]
+        centers = points[torch.randint(len(points), (count,), generator=generator)]
     else:
         seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
         kmeans = MiniBatchKMeans(count, init="random", n_init=1, batch_size=2048, max_iter=10, random_state=seed)
-        centres = torch.from_numpy(np.asarray(kmeans.fit(points.numpy()).cluster_centers_, dtype=np.float32))
-    return centres @ whitening.T
+        centers = torch.from_numpy(np.asarray(kmeans.fit(points.numpy()).cluster_centers_, dtype=np.float32))
+    return centers @ whitening.T
 
 
-def _whitening(centred: Tensor, generator: torch.Generator) -> Tensor:
+def _whitening(centered: Tensor, generator: torch.Generator) -> Tensor:
     """A matrix (D, R) that decorrelates patches (P, D); R is D, or fewer leading directions where D is large.
 
     Without it deep filters come out nearly alike: all follow the few directions in which deep maps vary most.
     """
-    size = centred.shape[1]
+    size = centered.shape[1]
     # Directions that carry little more than noise are not blown up.
-    ridge = 0.1 * float(centred.square().mean())
+    ridge = 0.1 * float(centered.square().mean())
     if size > WHITEN_UP_TO:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31 - 1, (1,), generator=generator)))
-            _, values, vectors = torch.svd_lowrank(centred, q=min(LEADING, *centred.shape), niter=2)
-        return vectors * (values.square() / len(centred) + ridge).rsqrt()
-    covariance = (centred.T @ centred / len(centred)).double()
+            _, values, vectors = torch.svd_lowrank(centered, q=min(LEADING, *centered.shape), niter=2)
+        return vectors * (values.square() / len(centered) + ridge).rsqrt()
+    covariance = (centered.T @ centered / len(centered)).double()
     # Added before, not after, and in double precision: eigh does not always converge on the many equal zeros that dead
     # channels and few patches leave.
     covariance.diagonal().add_(ridge)

@@ -1,4 +1,4 @@
-"""A trained network with everything its colours depend on, in one safetensors file; and the authors' released file."""
+"""A trained network with everything its colors depend on, in one safetensors file; and the authors' released file."""
 
 import math
 from dataclasses import dataclass, field
@@ -34,13 +34,13 @@ class Pretrained:
 
     Attributes:
         model: in eval mode.
-        bins: (Q, 2) float32, the ab centres that the logits stand for.
-        prior: (Q,) float32, the colours of its training photos, smoothed; None if unknown.
+        bins: (Q, 2) float32, the ab centers that the logits stand for.
+        prior: (Q,) float32, the colors of its training photos, smoothed; None if unknown.
         mix: share of the uniform distribution in its class weights; None if unknown or not rebalanced.
         temperature: of the annealed mean that it decodes with unless told otherwise.
         input_size: short side in pixels of the photos as it saw them in training (before cropping).
         objective: what the outputs are: "class" (logits over the bins), "l2" (ab itself, in units of `AB_SCALE`),
-            "dahl" (UV), "larsson" (logits over hue and chroma), "features" (no colours: the network learned something
+            "dahl" (UV), "larsson" (logits over hue and chroma), "features" (no colors: the network learned something
             else, and its layers are what it is for).
         training: figures of its training, free in form.
         source: where it came from.
@@ -56,15 +56,15 @@ class Pretrained:
     training: dict[str, Any] = field(default_factory=dict)
     source: str = ""
 
-    def require_colours(self) -> None:
+    def require_colors(self) -> None:
         """Refuse a network that was trained for something else.
 
         Raises:
-            UserError: its outputs are no colours.
+            UserError: its outputs are no colors.
         """
         if self.objective == "features":
             raise UserError(
-                f"{self.source or 'This network'} was not trained to colour photos: it is an encoder only, for "
+                f"{self.source or 'This network'} was not trained to color photos: it is an encoder only, for "
                 "linear-probe, knn, svm and finetune. Give a network that `ssl-colorize pretrain` trained."
             )
 
@@ -75,7 +75,7 @@ class Pretrained:
 
 
 def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | None = None) -> Tensor:
-    """The colours that a network predicts.
+    """The colors that a network predicts.
 
     Args:
         pretrained: the network; only that of the class objective has a temperature, the others ignore it.
@@ -86,9 +86,9 @@ def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | No
         ab (B, 2, h, w) float32 at 1/target_stride of the input.
 
     Raises:
-        UserError: it predicts no colours.
+        UserError: it predicts no colors.
     """
-    pretrained.require_colours()
+    pretrained.require_colors()
     if temperature is None:
         temperature = pretrained.temperature
     return decode(pretrained.objective, pretrained.model(light), light, temperature=temperature, bins=pretrained.bins)
@@ -97,7 +97,7 @@ def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | No
 def decode(
     objective: Objective, output: Tensor, light: Tensor, *, temperature: float = 0.38, bins: Tensor | None = None
 ) -> Tensor:
-    """A network's raw output as colours.
+    """A network's raw output as colors.
 
     Args:
         objective: what it was trained for.

@@ -13,7 +13,7 @@ from ssl_colorize.models.backbone import FAMILY, TimmColorizer, intermediates, m
 from ssl_colorize.models.pretrained import load_exactly
 from ssl_colorize.models.timm_factory import parse_name
 
-COLOURS = 3
+COLORS = 3
 
 
 @torch.no_grad()
@@ -22,9 +22,9 @@ def load_published(model: TimmColorizer, *, file: Path | None = None) -> None:
 
     The tag in the network's name says which, as in "timm:resnet50.a1_in1k"; without one they are timm's default.
 
-    Grey photos give the same maps as before: each colour's weights are scaled by its own deviation, summed, and what
-    the colours' means differ by goes into the stem's bias, or into the BatchNorm after it. Exceptions: the outermost
-    cells of a stem that pads (padding was the mean colour, and is the mean grey), stems that standardise their weights,
+    Gray photos give the same maps as before: each color's weights are scaled by its own deviation, summed, and what
+    the colors' means differ by goes into the stem's bias, or into the BatchNorm after it. Exceptions: the outermost
+    cells of a stem that pads (padding was the mean color, and is the mean gray), stems that standardize their weights,
     and those with neither bias nor BatchNorm.
 
     Args:
@@ -37,7 +37,7 @@ def load_published(model: TimmColorizer, *, file: Path | None = None) -> None:
     name, options = parse_name(model.name.removeprefix(f"{FAMILY}:"))
     options.pop("stride", None)
     overlay = {"pretrained_cfg_overlay": {"file": str(file)}} if file is not None else {}
-    teacher = make_body(name, options, channels=COLOURS, pretrained=True, **overlay)
+    teacher = make_body(name, options, channels=COLORS, pretrained=True, **overlay)
     state = dict(teacher.state_dict())
     convolutions = teacher.pretrained_cfg.get("first_conv")
     for stem in (convolutions,) if isinstance(convolutions, str) else convolutions or ():
@@ -49,14 +49,14 @@ def _sum_stem(model: TimmColorizer, teacher: Any, stem: str, state: dict[str, Te
     """Make the weights of one of the first convolutions, in a teacher's state, fit the model's single channel."""
     mean, std = (torch.tensor(teacher.pretrained_cfg[key]) for key in ("mean", "std"))
     weight = state[f"{stem}.weight"]
-    if weight.ndim != 4 or weight.shape[1] % COLOURS:
+    if weight.ndim != 4 or weight.shape[1] % COLORS:
         raise UserError(f"Setting trunk: the weights of {stem}, of shape {tuple(weight.shape)}, cannot be summed.")
-    # Several channels of a colour are pixels that were moved there; the colour changes fastest.
-    by_colour = weight.unflatten(1, (-1, COLOURS))
-    shape = (1, 1, COLOURS, 1, 1)
+    # Several channels of a color are pixels that were moved there; the color changes fastest.
+    by_color = weight.unflatten(1, (-1, COLORS))
+    shape = (1, 1, COLORS, 1, 1)
     own_mean, own_std = (model.get_buffer(key).cpu() for key in ("mean", "std"))
-    summed = (by_colour * (own_std / std).view(shape)).sum(2)
-    offset = (by_colour * ((own_mean - mean) / std).view(shape)).sum((1, 2, 3, 4))
+    summed = (by_color * (own_std / std).view(shape)).sum(2)
+    offset = (by_color * ((own_mean - mean) / std).view(shape)).sum((1, 2, 3, 4))
     state[f"{stem}.weight"] = summed
     place = _place_of_offset(model, stem)
     if place is not None:

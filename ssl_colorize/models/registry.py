@@ -60,12 +60,12 @@ class ColorizationModel(nn.Module, ABC):
     def light(self, rgb: Tensor) -> Tensor:
         """What the network sees of photos: RGB (..., 3, H, W), uint8 or in [0, 1] -> (..., 1, H, W) in 0..100.
 
-        CIELAB's lightness, but for models that define grey otherwise.
+        CIELAB's lightness, but for models that define gray otherwise.
         """
         return rgb_to_lightness(rgb)
 
     def light_of(self, lightness: Tensor) -> Tensor:
-        """The same of greys that are known by their CIELAB lightness: (B, 1, H, W) in 0..100, both."""
+        """The same of grays that are known by their CIELAB lightness: (B, 1, H, W) in 0..100, both."""
         return lightness
 
     @abstractmethod
@@ -101,7 +101,7 @@ class ColorizationModel(nn.Module, ABC):
             raise UserError(f"{self.name} has no layer {unknown[0]!r}: choose from {', '.join(self.layers)}.")
 
 
-def centred(images: Tensor) -> Tensor:
+def centered(images: Tensor) -> Tensor:
     """Lightness about zero: L (B, 1, H, W) in 0..100, or Lab (B, 3, H, W), whose a and b lie about zero already."""
     if images.shape[1] == 1:
         return images - 50.0
@@ -146,7 +146,7 @@ def is_model(name: str) -> bool:
 
 
 def create_model(name: str, **options: Any) -> ColorizationModel:
-    """A new network by name, with PyTorch's own random initialisation.
+    """A new network by name, with PyTorch's own random initialization.
 
     Args:
         name: one of `list_models()`, or "timm:NAME" (see `models.backbone`).

@@ -55,7 +55,7 @@ class Shipped:
         return Path(__file__).parents[1] / "weights" / self.file
 
 
-# What colours photos where nothing else was trained or named.
+# What colors photos where nothing else was trained or named.
 STARTER = "eccv16_starter"
 SHIPPED = {STARTER: Shipped(architecture="colorize_eccv16_starter", file="eccv16_starter.safetensors")}
 RELEASES = {

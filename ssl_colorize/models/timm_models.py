@@ -30,10 +30,10 @@ from ssl_colorize.models.released import RELEASES, SHIPPED, released_file
 NETWORKS: dict[str, type[ECCV16] | type[AlexNet]] = {"eccv16": ECCV16, "alexnet": AlexNet}
 # Both have as many.
 LAYERS = 7
-# Where the released file has the table of colours, which an encoder has no use for.
+# Where the released file has the table of colors, which an encoder has no use for.
 _RELEASED_DECODING = "model_out.weight"
-# Where our files have it, and what everything about colours begins with there.
-_BINS, _COLOURS = "color.bins", "color."
+# Where our files have it, and what everything about colors begins with there.
+_BINS, _COLORS = "color.bins", "color."
 
 
 class Lightness(nn.Module):
@@ -49,7 +49,7 @@ class Lightness(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         light = rgb_to_lightness(x) if self.channels == 3 else x
-        # Colour is computed in float32, whatever the network runs in.
+        # Color is computed in float32, whatever the network runs in.
         return self.normalize(light).to(x.dtype)
 
 
@@ -58,7 +58,7 @@ class WithClassifier(nn.Module, ABC):
 
     num_classes: int
     head: ClassifierHead
-    # With one channel: L in 0..100, where timm's other models take a normalised grey.
+    # With one channel: L in 0..100, where timm's other models take a normalized gray.
     takes_lightness = True
 
     @abstractmethod
@@ -236,8 +236,8 @@ def _rename(
         _replace(state, {key: released.get(key, key) for key in state})
     if _BINS not in state:
         return
-    # Our files have the table of colours; timm's have none.
-    _replace(state, {key: "" if key.startswith(_COLOURS) else keys.get(key, key) for key in state})
+    # Our files have the table of colors; timm's have none.
+    _replace(state, {key: "" if key.startswith(_COLORS) else keys.get(key, key) for key in state})
     # timm lets keys be missing where the number of classes is another, which must not hide a file that does not fit.
     lost = sorted({key for key in keys.values() if key and not key.endswith("num_batches_tracked")} - set(state))
     if lost:

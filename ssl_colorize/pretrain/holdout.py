@@ -1,4 +1,4 @@
-"""How well a network colours photos that it does not train on, beside the best constant prediction."""
+"""How well a network colors photos that it does not train on, beside the best constant prediction."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -30,9 +30,9 @@ def evaluate(
     Returns:
         "loss" (the trained objective), "loss_constant" (the same for the best constant), "cross_entropy" (unweighted,
         nats), "kl" (that less the targets' entropy; comparable with the paper's 1.8835), "chroma" and "chroma_true"
-        (mean over pixels, ab units), "spread" and "spread_true" (root mean square distance from the mean colour), and
+        (mean over pixels, ab units), "spread" and "spread_true" (root mean square distance from the mean color), and
         what figures the objective has of its own. Those that it does not have are None; the spreads are not there if it
-        asks for no colours.
+        asks for no colors.
     """
     network.eval()
     sums: dict[str, float] = {}
@@ -40,21 +40,21 @@ def evaluate(
         with autocast():
             output = network(*batch.inputs)
         found = objective.sums(output, batch)
-        colours = objective.colours(output, batch)
-        if colours is not None:
-            found |= _colour_sums(*colours)
+        colors = objective.colors(output, batch)
+        if colors is not None:
+            found |= _color_sums(*colors)
         for name, value in found.items():
             sums[name] = sums.get(name, 0.0) + float(value)
     count = sums.pop("count")
     means = {name: value / count for name, value in sums.items()}
     figures: dict[str, float | None] = {name: means.get(name) for name in FIGURES}
     for suffix in ("", "_true") if figures["chroma"] is not None else ():
-        centre = means.pop(f"a{suffix}") ** 2 + means.pop(f"b{suffix}") ** 2
-        figures[f"spread{suffix}"] = max(0.0, means.pop(f"square{suffix}") - centre) ** 0.5
+        center = means.pop(f"a{suffix}") ** 2 + means.pop(f"b{suffix}") ** 2
+        figures[f"spread{suffix}"] = max(0.0, means.pop(f"square{suffix}") - center) ** 0.5
     return figures | means
 
 
-def _colour_sums(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
+def _color_sums(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
     sums = {}
     for suffix, ab in (("", predicted), ("_true", true)):
         sums[f"chroma{suffix}"] = ab.norm(dim=1).sum()
@@ -64,13 +64,13 @@ def _colour_sums(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
 
 
 def sepia_warning(figures: dict[str, float | None]) -> str | None:
-    """Words for a network whose colours have gone pale or all alike; None when they have not."""
+    """Words for a network whose colors have gone pale or all alike; None when they have not."""
     chroma, chroma_true = figures["chroma"] or 0.0, figures["chroma_true"] or 0.0
     spread, spread_true = figures["spread"] or 0.0, figures["spread_true"] or 0.0
     if chroma < SEPIA_SHARE * chroma_true:
-        what = f"the predictions are nearly grey (mean chroma {chroma:.1f}, true {chroma_true:.1f})"
+        what = f"the predictions are nearly gray (mean chroma {chroma:.1f}, true {chroma_true:.1f})"
     elif spread < SEPIA_SHARE * spread_true:
-        what = f"every photo gets nearly the same tint (colours vary by {spread:.1f}, true {spread_true:.1f})"
+        what = f"every photo gets nearly the same tint (colors vary by {spread:.1f}, true {spread_true:.1f})"
     else:
         return None
     return f"Sepia alarm: {what}. Normal early on; if it stays, train longer or with init: kmeans and rebalance: true."

@@ -1,4 +1,4 @@
-"""The training loop, top to bottom: photos -> light and targets of their colours -> network -> objective -> step."""
+"""The training loop, top to bottom: photos -> light and targets of their colors -> network -> objective -> step."""
 
 import math
 import signal
@@ -17,6 +17,11 @@ from torch import Tensor, nn
 from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.sources import leave_out, open_photos
 from ssl_colorize.device import choose_autocast, choose_device
+from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, rewind_log, save_checkpoint
+from ssl_colorize.engine.distributed import Processes, processes, synchronized
+from ssl_colorize.engine.optimizer import make_optimizer
+from ssl_colorize.engine.progress import RunLog, TrainingProgress
+from ssl_colorize.engine.signals import Interrupted, stop_signals
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
 from ssl_colorize.models.backbone import TimmColorizer
@@ -24,16 +29,11 @@ from ssl_colorize.models.baselines.vgg import VGG16, imagenet_weights
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.pretrain.augment import augment
-from ssl_colorize.pretrain.checkpoint import Checkpoint, load_checkpoint, rewind_log, save_checkpoint
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.distributed import Processes, processes, synchronized
 from ssl_colorize.pretrain.holdout import evaluate
 from ssl_colorize.pretrain.objectives import Objective, best_constant, make_objective
-from ssl_colorize.pretrain.optimizer import make_optimizer
-from ssl_colorize.pretrain.progress import RunLog, TrainingProgress
 from ssl_colorize.pretrain.start import start_from
 from ssl_colorize.pretrain.statistics import BestConstant, TrainingStatistics, count_statistics
-from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
 from ssl_colorize.runs import write_config, write_metrics
 
 # Shorter runs log every step, longer ones about this many rows.
@@ -47,7 +47,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, kind: "type[Run
         recipe: what to do.
         folder: gets config.yaml, metrics.jsonl, TensorBoard events, checkpoint.pt, model.safetensors, metrics.json.
         resume: go on from the folder's checkpoint, exactly as if the run had never stopped.
-        kind: of run, if the network is to learn something else than colours (benchmarks/pretexts.py).
+        kind: of run, if the network is to learn something else than colors (benchmarks/pretexts.py).
 
     Returns:
         The content of metrics.json, whose "metrics" are those of the held-out photos; empty but in the first process.
@@ -137,7 +137,7 @@ class Run:
         return best_constant(self.recipe)
 
     def make_objective(self) -> Objective:
-        """What the network is asked, which depends on how common colours are."""
+        """What the network is asked, which depends on how common colors are."""
         return make_objective(self.recipe, self.statistics, stride=self.model.target_stride)
 
     def examples(self, batch: Batch, *, training: bool) -> Any:
@@ -145,7 +145,7 @@ class Run:
         return self.objective.examples(batch.photos.to(self.device, non_blocking=True), training=training)
 
     def begin(self) -> None:
-        """Start at step 0: count the colours of the first training crops, initialise the network on a few of them."""
+        """Start at step 0: count the colors of the first training crops, initialize the network on a few of them."""
         recipe = self.recipe
         # First, since they may not be to be had.
         published = recipe.trunk == "imagenet" and recipe.start is None
@@ -196,7 +196,7 @@ class Run:
         self.objective = self.make_objective()
 
     def _equip(self) -> None:
-        """What works on the initialised network: its average, the other processes, the optimizer."""
+        """What works on the initialized network: its average, the other processes, the optimizer."""
         recipe = self.recipe
         self.ema = ModelEmaV3(self.model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
         self.network: nn.Module = self.model

@@ -1,4 +1,4 @@
-"""Measure how common each colour is in a set of photos, one batch at a time."""
+"""Measure how common each color is in a set of photos, one batch at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PriorSettings(Settings):
 
     data: tuple[str, ...] = Field(("samples",), min_length=1, description="folders, torchvision names, or samples")
     limit: PositiveInt | None = Field(None, description="use only so many photos")
-    size: PositiveInt = Field(256, description="photos are resized to this short side, and their centre square counted")
+    size: PositiveInt = Field(256, description="photos are resized to this short side, and their center square counted")
     stride: PositiveInt = Field(4, description="every so manieth pixel, as in the training targets")
     neighbors: Annotated[int, Field(ge=1, le=313)] = 5
     sigma: PositiveFloat = Field(5.0, description="of the soft code, in ab units")
@@ -40,13 +40,13 @@ class PriorSettings(Settings):
 
 @dataclass(frozen=True)
 class MeasuredPrior:
-    """The colours of a set of photos.
+    """The colors of a set of photos.
 
     Attributes:
         prior: (313,) float64, smoothed, sums to 1.
         weights: (313,) float32, the class weights, expectation 1 under the prior.
         photos: how many were counted.
-        grey_photos: how many of them have no colour (no |a| or |b| above 5).
+        gray_photos: how many of them have no color (no |a| or |b| above 5).
         unreadable: how many were skipped.
         pixels: how many pixels were counted.
     """
@@ -54,7 +54,7 @@ class MeasuredPrior:
     prior: Tensor
     weights: Tensor
     photos: int
-    grey_photos: int
+    gray_photos: int
     unreadable: int
     pixels: int
 
@@ -66,7 +66,7 @@ class MeasuredPrior:
             "min": float(self.prior.min()),
             "weight_max": float(self.weights.max()),
             "weight_min": float(self.weights.min()),
-            "grey_share": self.grey_photos / self.photos,
+            "gray_share": self.gray_photos / self.photos,
             "photos": self.photos,
             "unreadable": self.unreadable,
             "pixels": self.pixels,
@@ -85,7 +85,7 @@ def measure_prior(
         on_batch: told after each batch how many photos it covered, unreadable ones included.
 
     Raises:
-        UserError: most photos are unreadable, or mix is 0 and some colour does not occur at all.
+        UserError: most photos are unreadable, or mix is 0 and some color does not occur at all.
     """
     counted = ColorStatistics(neighbors=settings.neighbors, sigma=settings.sigma)
     log = UnreadableLog(folder, len(photos))
@@ -104,4 +104,4 @@ def measure_prior(
         weights = rebalance_weights(prior, settings.mix)
     except ValueError as error:
         raise UserError(f"Setting mix: {error}.") from None
-    return MeasuredPrior(prior, weights, counted.photos, counted.grey_photos, len(log), pixels)
+    return MeasuredPrior(prior, weights, counted.photos, counted.gray_photos, len(log), pixels)

@@ -1,4 +1,4 @@
-"""Colour statistics of the training photos: the prior, the class weights, the best constant prediction."""
+"""Color statistics of the training photos: the prior, the class weights, the best constant prediction."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.targets import subsampled_ab
 
-# The best constant gets this share of uniform mass, so that a colour the training photos lack costs it 13 nats, not
+# The best constant gets this share of uniform mass, so that a color the training photos lack costs it 13 nats, not
 # infinitely many. It costs 0.001 nats elsewhere.
 CONSTANT_FLOOR = 1e-3
-# Neighbouring pixels are nearly alike: networks that answer at every pixel count no more than this.
+# Neighboring pixels are nearly alike: networks that answer at every pixel count no more than this.
 FINEST_STRIDE = 4
 
 
@@ -40,7 +40,7 @@ class TrainingStatistics:
         class_weights: (313,) float32, expectation 1 under the prior; ones without rebalancing.
         constant: float32, the objective's best constant: (313,) the distribution under its weights, for "class" and
             "l2"; (2,) UV for "dahl"; (64,) distributions of hue and chroma for "larsson".
-        mean_ab: (2,) float32, the best constant colour under squared error.
+        mean_ab: (2,) float32, the best constant color under squared error.
     """
 
     prior: Tensor
@@ -58,20 +58,20 @@ def count_statistics(
     """Count batches of training photos (B, 3, H, W) uint8.
 
     Args:
-        stride: of the network's output; colours are counted at every so manieth pixel, but at no more than every
+        stride: of the network's output; colors are counted at every so manieth pixel, but at no more than every
             fourth.
-        best: finds the objective's best constant, where the colours alone do not tell it.
+        best: finds the objective's best constant, where the colors alone do not tell it.
 
     Raises:
-        UserError: no photo has any colour, or the recipe's prior file is unusable.
+        UserError: no photo has any color, or the recipe's prior file is unusable.
     """
     counted = ColorStatistics(neighbors=recipe.neighbors, sigma=recipe.sigma)
     for photos in batches:
         counted.update(subsampled_ab(photos, max(stride, FINEST_STRIDE)))
         if best is not None:
             best.update(photos)
-    if counted.photos == counted.grey_photos:
-        raise UserError(f"All {counted.photos} training photos looked at are grey: colorization needs colour photos.")
+    if counted.photos == counted.gray_photos:
+        raise UserError(f"All {counted.photos} training photos looked at are gray: colorization needs color photos.")
     prior = counted.prior(smoothing=recipe.smoothing) if recipe.prior is None else read_prior(Path(recipe.prior))
     try:
         class_weights = rebalance_weights(prior, recipe.mix) if recipe.rebalance else torch.ones(len(prior))

@@ -1,4 +1,4 @@
-"""What a batch of photos asks of the network: lightness in, soft-encoded colour at the network's stride out."""
+"""What a batch of photos asks of the network: lightness in, soft-encoded color at the network's stride out."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ class Targets(NamedTuple):
 
     Attributes:
         lightness: (B, 1, H, W) float32 in 0..100, the network's input.
-        ab: (B, 2, h, w) float32, the true colours at the targets' stride.
+        ab: (B, 2, h, w) float32, the true colors at the targets' stride.
         indices: (B, K, h, w) int64, bins of the soft code, nearest first.
         weights: (B, K, h, w) float32, their probabilities.
-        pixel_weights: (B, h, w) float32, class weight of the nearest bin, 0 in grey photos.
+        pixel_weights: (B, h, w) float32, class weight of the nearest bin, 0 in gray photos.
     """
 
     lightness: Tensor
@@ -30,7 +30,7 @@ class Targets(NamedTuple):
 
 
 def subsampled_ab(photos: Tensor, stride: int) -> Tensor:
-    """True colours at every stride-th pixel (paper section 5, plain subsampling).
+    """True colors at every stride-th pixel (paper section 5, plain subsampling).
 
     Args:
         photos: (B, 3, H, W) uint8, or floats in [0, 1].

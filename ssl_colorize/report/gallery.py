@@ -1,4 +1,4 @@
-"""The gallery of a scoring run: grey | each method | truth, as a page that needs no other file, and as pictures."""
+"""The gallery of a scoring run: gray | each method | truth, as a page that needs no other file, and as pictures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from ssl_colorize.colorize import grey
+from ssl_colorize.colorize import gray
 from ssl_colorize.pictures import encode
 from ssl_colorize.report.sheets import photo_sheet
 from ssl_colorize.runs import write_atomically
 from ssl_colorize.score.examples import Example
 
 # These two stand at the ends of every row anyway.
-GREY, TRUTH = "gray", "truth"
+GRAY, TRUTH = "gray", "truth"
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #28282e; background: #fff; margin: 1.5rem; }
@@ -66,10 +66,10 @@ def gallery_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<style>{_STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
-        "<p>Below each picture: the AuC of its colours, in percent.</p>",
+        "<p>Below each picture: the AuC of its colors, in percent.</p>",
         _figures(columns, rows),
         '<div class="wide"><table class="photos"><thead><tr>',
-        *(f'<th scope="col">{escape(name)}</th>' for name in ("grey", *shown, "truth")),
+        *(f'<th scope="col">{escape(name)}</th>' for name in ("gray", *shown, "truth")),
         "</tr></thead><tbody>",
         *(_row(example, shown) for example in examples),
         "</tbody></table></div>",
@@ -82,17 +82,17 @@ def gallery_page(
 
 
 def gallery_sheet(path: Path, examples: Sequence[Example], *, methods: Sequence[str] | None = None) -> Path:
-    """Write the same photos as one PNG, with these methods or all between grey and truth."""
+    """Write the same photos as one PNG, with these methods or all between gray and truth."""
     shown = coloring_methods(examples) if methods is None else list(methods)
-    rows = [(grey(example.photo), *(example.pictures[name] for name in shown), example.photo) for example in examples]
+    rows = [(gray(example.photo), *(example.pictures[name] for name in shown), example.photo) for example in examples]
     # Few columns stand twice beside each other, so that the sheet is not a strip.
-    photo_sheet(rows, ("grey", *shown, "truth"), path, cell=160, groups=2 if len(shown) < 3 else 1)
+    photo_sheet(rows, ("gray", *shown, "truth"), path, cell=160, groups=2 if len(shown) < 3 else 1)
     return path
 
 
 def coloring_methods(examples: Sequence[Example]) -> list[str]:
     """The methods whose pictures say more than the ends of the row."""
-    return [name for name in examples[0].pictures if name not in (GREY, TRUTH)] if examples else []
+    return [name for name in examples[0].pictures if name not in (GRAY, TRUTH)] if examples else []
 
 
 def _figures(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -103,9 +103,9 @@ def _figures(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _row(example: Example, shown: Sequence[str]) -> str:
     cells = [
-        _cell(grey(example.photo), f"{example.name}, grey", example.auc.get(GREY)),
+        _cell(gray(example.photo), f"{example.name}, gray", example.auc.get(GRAY)),
         *(_cell(example.pictures[name], f"{example.name}, {name}", example.auc[name]) for name in shown),
-        _cell(example.photo, f"{example.name}, true colours", example.auc.get(TRUTH)),
+        _cell(example.photo, f"{example.name}, true colors", example.auc.get(TRUTH)),
     ]
     return f"<tr>{''.join(cells)}</tr>"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from ssl_colorize.data import UnreadablePhoto
-from ssl_colorize.data.labelled import LabelledPhotos
+from ssl_colorize.data.labeled import LabeledPhotos
 from ssl_colorize.evaluate.knn import Examples
 from ssl_colorize.report.sheets import INK, photo_sheet
 
@@ -17,7 +17,7 @@ RIGHT, WRONG = (46, 158, 91), (209, 73, 91)
 
 
 def neighbors_sheet(examples: Examples, path: Path) -> Path:
-    """Write a PNG: a query a row, then its neighbours, with a green border where they share a class, else a red one."""
+    """Write a PNG: a query a row, then its neighbors, with a green border where they share a class, else a red one."""
     rows = []
     for number, near in enumerate(examples.neighbors):
         query = _photo(examples.queries, number, INK)
@@ -28,7 +28,7 @@ def neighbors_sheet(examples: Examples, path: Path) -> Path:
     return path
 
 
-def _photo(photos: LabelledPhotos, index: int, color: tuple[int, int, int]) -> Image.Image:
+def _photo(photos: LabeledPhotos, index: int, color: tuple[int, int, int]) -> Image.Image:
     """The photo at the sheet's size, so that every border is as wide; a blank if it has gone since it was measured."""
     try:
         photo = photos.photos.read(index, short_side=2 * CELL)

@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from ssl_colorize.color import lab_to_rgb
+from ssl_colorize.engine.checkpoint import METRICS_LOG, read_log
 from ssl_colorize.errors import UserError
-from ssl_colorize.pretrain.checkpoint import METRICS_LOG, read_log
 from ssl_colorize.runs import write_atomically
 
 Array = NDArray[np.floating[Any]]
@@ -58,7 +58,7 @@ def _series(rows: Sequence[dict[str, Any]], name: str) -> tuple[Array, Array]:
 
 
 def smooth(values: Array, reach: int) -> Array:
-    """The mean of each value and its `reach` neighbours on both sides; fewer, but as many on both, near the ends.
+    """The mean of each value and its `reach` neighbors on both sides; fewer, but as many on both, near the ends.
 
     Equal numbers keep the mean from lagging behind a falling loss; at the very ends, where none are left, NaN says
     that there is no mean worth drawing.
@@ -123,7 +123,7 @@ def loss_curve(folder: str | Path) -> Path:
     axes[0].set_ylabel("loss (nats)" if has_kl else "loss")
     if has_kl:
         _draw_curve(axes[1], rows, train="kl", holdout="holdout_kl", constant=None)
-        axes[1].set_title("KL to the true colours, not rebalanced", loc="left", fontsize=11)
+        axes[1].set_title("KL to the true colors, not rebalanced", loc="left", fontsize=11)
         axes[1].set_ylabel("nats per pixel")
     for panel in axes:
         _clean(panel)
@@ -142,7 +142,7 @@ def loss_curve(folder: str | Path) -> Path:
 
 
 def bin_colors(bins: Array, light: float = 65.0) -> Array:
-    """The sRGB colour (Q, 3) in [0, 1] of each ab bin (Q, 2) at lightness `light`, clipped to what a screen shows."""
+    """The sRGB color (Q, 3) in [0, 1] of each ab bin (Q, 2) at lightness `light`, clipped to what a screen shows."""
     lab = np.concatenate([np.full((len(bins), 1), light), bins], axis=1).T[:, :, None]
     rgb: Array = lab_to_rgb(torch.from_numpy(lab).float())[:, :, 0].clamp(0, 1).numpy().T
     return rgb
@@ -155,7 +155,7 @@ def _side(values: Array, low: float, high: float) -> Array:
 
 
 def _draw_bins(axes: Axes, bins: Array, values: Array, *, colors: Array, low: float, high: float) -> None:
-    """A tile for each bin in its own colour, as large as its value is between low and high."""
+    """A tile for each bin in its own color, as large as its value is between low and high."""
     cells = [Rectangle((a - BIN / 2, b - BIN / 2), BIN, BIN) for a, b in bins]
     axes.add_collection(PatchCollection(cells, facecolor="#f3f3f6", edgecolor="white", linewidth=0.6))
     tiles = [Rectangle((a - s / 2, b - s / 2), s, s) for (a, b), s in zip(bins, _side(values, low, high), strict=True)]
@@ -183,12 +183,12 @@ def _draw_key(axes: Axes, *, low: float, high: float, ticks: Sequence[float], sa
 
 
 def prior_plot(prior: Array, weights: Array, bins: Array, path: str | Path, *, about: str = "") -> None:
-    """Draw how common the colours are, and what weight they get, as two maps of the ab plane.
+    """Draw how common the colors are, and what weight they get, as two maps of the ab plane.
 
     Args:
         prior: (Q,) share of each bin, sums to 1.
         weights: (Q,) rebalancing weights, expectation 1 under the prior.
-        bins: (Q, 2) bin centres in ab.
+        bins: (Q, 2) bin centers in ab.
         path: the PNG to write.
         about: one line over the maps, for instance how many photos were read.
     """
@@ -199,12 +199,12 @@ def prior_plot(prior: Array, weights: Array, bins: Array, path: str | Path, *, a
     low, high = 1e-7, max(0.2, float(prior.max()))
     _draw_bins(panels[0], bins, prior, colors=colors, low=low, high=high)
     _draw_key(keys[0], low=low, high=high, ticks=decades, say=["0.0001%", "0.001%", "0.01%", "0.1%", "1%", "10%"])
-    panels[0].set_title("Prior: share of the pixels near each colour", loc="left", fontsize=11)
+    panels[0].set_title("Prior: share of the pixels near each color", loc="left", fontsize=11)
     low, high = float(weights.min()) * 0.7, float(weights.max())
     _draw_bins(panels[1], bins, weights, colors=colors, low=low, high=high)
     ticks = np.geomspace(float(weights.min()), high, 6)
     _draw_key(keys[1], low=low, high=high, ticks=list(ticks), say=[f"{tick:.2g}" for tick in ticks])
-    panels[1].set_title("Weight of a pixel of that colour in training", loc="left", fontsize=11)
+    panels[1].set_title("Weight of a pixel of that color in training", loc="left", fontsize=11)
     if about:
         figure.suptitle(about, x=0.012, ha="left", fontsize=12, color=INK)
     _save(figure, Path(path))

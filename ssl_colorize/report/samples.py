@@ -1,4 +1,4 @@
-"""The sheet of held-out photos that ends a pretraining run: grey | predicted | true."""
+"""The sheet of held-out photos that ends a pretraining run: gray | predicted | true."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ssl_colorize.colorize import Colorizer, grey
+from ssl_colorize.colorize import Colorizer, gray
 from ssl_colorize.data import Photos, UnreadablePhoto, open_photos
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.report.sheets import photo_sheet
@@ -16,7 +16,7 @@ CELL = 192
 
 
 def samples_sheet(folder: Path, recipe: Recipe, *, count: int = 8) -> Path:
-    """Colour some of a run's held-out photos and write samples.png into its folder; returns the path.
+    """Color some of a run's held-out photos and write samples.png into its folder; returns the path.
 
     The photos are spread evenly over the held-out set, whatever they look like.
 
@@ -25,10 +25,10 @@ def samples_sheet(folder: Path, recipe: Recipe, *, count: int = 8) -> Path:
     """
     _, held_out = open_photos(recipe.data, limit=recipe.limit).holdout(recipe.holdout, most=recipe.holdout_photos)
     colorizer = Colorizer.load(folder, device=recipe.device)
-    rows = [(grey(photo), colorizer.colorize(photo), photo) for photo in _spread(held_out, count)]
+    rows = [(gray(photo), colorizer.colorize(photo), photo) for photo in _spread(held_out, count)]
     path = folder / "samples.png"
     if rows:
-        photo_sheet(rows, ("grey", "predicted", "true"), path, cell=CELL, groups=2)
+        photo_sheet(rows, ("gray", "predicted", "true"), path, cell=CELL, groups=2)
     return path
 
 

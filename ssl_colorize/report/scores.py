@@ -38,7 +38,7 @@ _PICTURES = (
     _Column("SSIM", "ssim", lambda value: f"{value:.4f}"),
     _Column("LPIPS", "lpips", lambda value: f"{value:.4f}"),
     _Column("FID", "fid", number),
-    _Column("colourful", "colorfulness", lambda value: f"{value:.1f}"),
+    _Column("colorful", "colorfulness", lambda value: f"{value:.1f}"),
     _Column("params MB", "parameters_mb", lambda value: f"{value:.1f}"),
     _Column("maps MB", "features_mb", lambda value: f"{value:.1f}"),
     _Column("ms/photo", "seconds_per_photo", lambda value: f"{1000 * value:.0f}"),
@@ -53,7 +53,7 @@ def score_cells(
     Args:
         metrics: of a scoring run.
         methods: the rows.
-        part: 0 for the colours, 1 for pictures and costs, None for both.
+        part: 0 for the colors, 1 for pictures and costs, None for both.
     """
     halves = (_COLORS, _PICTURES) if part is None else ((_COLORS, _PICTURES)[part],)
     wanted = tuple(

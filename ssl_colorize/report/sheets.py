@@ -26,7 +26,7 @@ def _fit(photo: Image.Image, cell: int) -> Image.Image:
 
 
 def _draw_titles(sheet: Image.Image, titles: Sequence[str], *, lefts: Sequence[float], cell: int, top: float) -> None:
-    """Write each title centred over its column, all in one size: the largest at which the longest fits its cell."""
+    """Write each title centered over its column, all in one size: the largest at which the longest fits its cell."""
     draw = ImageDraw.Draw(sheet)
     size = float(_title_size(cell))
     widest = max(draw.textlength(title, font=ImageFont.load_default(size)) for title in titles)

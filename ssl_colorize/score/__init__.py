@@ -1,1 +1,1 @@
-"""How good predicted colours are: methods, measures, and the stream of photos between them."""
+"""How good predicted colors are: methods, measures, and the stream of photos between them."""

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.finetune.saved import load_finetuned
 from ssl_colorize.models.released import checkpoints_folder
 from ssl_colorize.models.timm_factory import local_copy, where_to_put
 from ssl_colorize.models.trunks import LITE0, Lite0Trunk
-from ssl_colorize.transfer.saved import load_finetuned
 
 # What timm and others crop to in testing, where a model does not say it.
 _CROP_SHARE = 0.875
@@ -96,7 +96,7 @@ def load_classifier(source: str, *, device: torch.device) -> Classifier:
         size = trunk.input_size
 
         def lite0(pictures: Tensor) -> Tensor:
-            return trunk.prepare(_centre(pictures, round(size / _CROP_SHARE), size) / 255.0)
+            return trunk.prepare(_center(pictures, round(size / _CROP_SHARE), size) / 255.0)
 
         return ImageNetClassifier(source, trunk.network, lite0, about=_cut(round(size / _CROP_SHARE), size))
     if kind == "timm" and name:
@@ -128,7 +128,7 @@ def _timm(source: str, name: str, device: torch.device) -> Classifier:
     mean, std = (torch.tensor(config[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
 
     def prepare(pictures: Tensor) -> Tensor:
-        return (_centre(pictures, whole, size) / 255.0 - mean) / std
+        return (_center(pictures, whole, size) / 255.0 - mean) / std
 
     return ImageNetClassifier(source, network.to(device), prepare, about=_cut(whole, size))
 
@@ -156,8 +156,8 @@ def _check_classes(source: str, count: int) -> None:
         raise UserError(f"Classifier {source!r} has {count} classes, not ImageNet's {len(_synsets())}.")
 
 
-def _centre(pictures: Tensor, whole: int, crop: int) -> Tensor:
-    """Square pictures (B, 3, H, H) uint8 resized to `whole` px and cut to their centre, as floats in 0..255."""
+def _center(pictures: Tensor, whole: int, crop: int) -> Tensor:
+    """Square pictures (B, 3, H, H) uint8 resized to `whole` px and cut to their center, as floats in 0..255."""
     values = pictures.float()
     if values.shape[-1] != whole:
         values = functional.interpolate(values, (whole, whole), mode="bicubic", antialias=True).clamp(0.0, 255.0)
@@ -166,7 +166,7 @@ def _centre(pictures: Tensor, whole: int, crop: int) -> Tensor:
 
 
 def _cut(whole: int, crop: int) -> str:
-    return f"pictures at {whole} px (bicubic), centre crop {crop}"
+    return f"pictures at {whole} px (bicubic), center crop {crop}"
 
 
 @lru_cache

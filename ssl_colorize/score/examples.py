@@ -1,4 +1,4 @@
-"""Some photos of a scoring run as every method colours them, for people to look at."""
+"""Some photos of a scoring run as every method colors them, for people to look at."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ssl_colorize.score.stream import Others, ScoredPhotos, piece_of
 
 @dataclass(frozen=True)
 class Example:
-    """One photo as each method colours it.
+    """One photo as each method colors it.
 
     Attributes:
         name: the photo's.
@@ -37,12 +37,12 @@ def choose_examples(
     size: int,
     count: int,
 ) -> list[Example]:
-    """Photos at even distances over the set, as every method colours them.
+    """Photos at even distances over the set, as every method colors them.
 
     Args:
         scorer: the methods.
         scored: the photos.
-        others: where the method random takes its colours from.
+        others: where the method random takes its colors from.
         lines: their figures.
         size: side of the crops in pixels.
         count: how many photos, at most.

@@ -1,4 +1,4 @@
-"""Measures of colours in closed form, and those of pictures that torchmetrics has."""
+"""Measures of colors in closed form, and those of pictures that torchmetrics has."""
 
 from functools import lru_cache
 
@@ -10,8 +10,8 @@ from ssl_colorize.color.bins import GRID_STEP
 
 # The largest threshold of the area under the curve, in ab units (paper section 3.1).
 LARGEST = 150.0
-# The rarest colour of ImageNet has a share of 6.1e-9. In a smaller set, less says how few photos were counted, not how
-# rare the colour is, and a single such pixel would outweigh all others.
+# The rarest color of ImageNet has a share of 6.1e-9. In a smaller set, less says how few photos were counted, not how
+# rare the color is, and a single such pixel would outweigh all others.
 RAREST = 6e-9
 # What the rounding of an exact picture to 8 bits costs by itself: a mean squared error of 1/12 level.
 PSNR_MOST = 58.92
@@ -36,7 +36,7 @@ def closeness(ab: Tensor, truth: Tensor) -> Tensor:
 
 
 def rarity_weights(prior: Tensor) -> Tensor:
-    """Weights 1 / p~ of the bins, a share below that of ImageNet's rarest colour counting as that.
+    """Weights 1 / p~ of the bins, a share below that of ImageNet's rarest color counting as that.
 
     Args:
         prior: (313,) non-negative, smoothed.
@@ -49,7 +49,7 @@ def rarity_weights(prior: Tensor) -> Tensor:
 
 
 def pixel_weights(truth: Tensor, weights: Tensor) -> Tensor:
-    """Each pixel's weight, that of the bin nearest to its true colour.
+    """Each pixel's weight, that of the bin nearest to its true color.
 
     Args:
         truth: (2, H, W) in ab units.
@@ -59,7 +59,7 @@ def pixel_weights(truth: Tensor, weights: Tensor) -> Tensor:
         (H, W), of the weights' type.
     """
     # The bins are the points of a grid, so that rounding finds the nearest one, wherever that one is a bin: for all
-    # colours of sRGB it is.
+    # colors of sRGB it is.
     table = _grid().to(truth.device)
     cells = (truth / GRID_STEP).round().long().clamp(-_REACH, _REACH) + _REACH
     index = table[cells[0], cells[1]]
@@ -79,13 +79,13 @@ def _grid() -> Tensor:
 
 
 def colorfulness(pictures: Tensor) -> Tensor:
-    """Hasler and Suesstrunk's M3 (2003): spread plus 0.3 times the mean of the opponent colours, both signed.
+    """Hasler and Suesstrunk's M3 (2003): spread plus 0.3 times the mean of the opponent colors, both signed.
 
     Args:
         pictures: (B, 3, H, W) uint8 sRGB.
 
     Returns:
-        (B,) float64: 0 for greys, about 15 slightly, 45 quite and 82 highly colourful.
+        (B,) float64: 0 for grays, about 15 slightly, 45 quite and 82 highly colorful.
     """
     red, green, blue = pictures.double().flatten(2).unbind(1)
     opponents = torch.stack((red - green, (red + green) / 2 - blue))

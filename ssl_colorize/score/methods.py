@@ -1,4 +1,4 @@
-"""Who colours: truth, grey, a random photo's colours, and any trained network, all behind one small protocol.
+"""Who colors: truth, gray, a random photo's colors, and any trained network, all behind one small protocol.
 
 Another method is a class with these four names; nothing else needs to know of it.
 """
@@ -26,7 +26,7 @@ class Scene:
     """What is known of a photo.
 
     Attributes:
-        rgb: (3, H, W) uint8, on the CPU. A method that colours looks at its lightness only.
+        rgb: (3, H, W) uint8, on the CPU. A method that colors looks at its lightness only.
         lab: (3, H, W) float32, its CIELAB.
         other: (3, H, W) uint8, a random other photo; None where no method asks for one.
     """
@@ -37,7 +37,7 @@ class Scene:
 
 
 class Method(Protocol):
-    """Something that colours photos.
+    """Something that colors photos.
 
     Attributes:
         name: what its figures are called.
@@ -50,13 +50,13 @@ class Method(Protocol):
     features: int | None
 
     def ab(self, scene: Scene) -> Tensor:
-        """The colours of a photo: (2, H, W) float32 in ab units, at the photo's size, before sRGB limits them."""
+        """The colors of a photo: (2, H, W) float32 in ab units, at the photo's size, before sRGB limits them."""
         ...
 
 
 @dataclass
 class Truth:
-    """The photo's own colours."""
+    """The photo's own colors."""
 
     name: str = "truth"
     parameters: int | None = None
@@ -68,7 +68,7 @@ class Truth:
 
 @dataclass
 class Gray:
-    """No colours."""
+    """No colors."""
 
     name: str = "gray"
     parameters: int | None = None
@@ -80,7 +80,7 @@ class Gray:
 
 @dataclass
 class Random:
-    """The colours of a random other photo, each where it is there."""
+    """The colors of a random other photo, each where it is there."""
 
     name: str = "random"
     parameters: int | None = None

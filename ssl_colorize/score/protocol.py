@@ -24,12 +24,12 @@ def protocol(
         weighting: of the rebalanced area.
         instruments: the networks that measure.
         classes: of the photos.
-        others: where the method random takes its colours from.
+        others: where the method random takes its colors from.
     """
     text = {
-        "photos": f"{photos}: upright 8-bit sRGB, short side resized to {size} px (bicubic, antialiased), centre crop "
+        "photos": f"{photos}: upright 8-bit sRGB, short side resized to {size} px (bicubic, antialiased), center crop "
         f"of {size} x {size} px",
-        "colours": "CIELAB in floats (D65, 2 degrees). A network sees lightness only, at its own input size; its ab "
+        "colors": "CIELAB in floats (D65, 2 degrees). A network sees lightness only, at its own input size; its ab "
         "are brought to the photo's size bilinearly and joined with the photo's own lightness",
         "auc": f"of ab as predicted, before sRGB limits them: the mean over pixels of 1 - min(d, {LARGEST:.0f}) / "
         f"{LARGEST:.0f}, d the Euclidean ab error; the area under the share of pixels within a threshold, 0 to "
@@ -37,7 +37,7 @@ def protocol(
         "auc_rebalanced": "not measured"
         if weighting is None
         else f"the same over the pixels of all photos together, each weighted by 1 / p~ at the bin nearest to its true "
-        f"colour (lambda 0); p~ is of {weighting.about}; shares below {RAREST:g} (ImageNet's rarest) count as that",
+        f"color (lambda 0); p~ is of {weighting.about}; shares below {RAREST:g} (ImageNet's rarest) count as that",
         "pictures": "all below is measured on 8-bit sRGB pictures in memory, as colorize writes PNGs: what sRGB cannot "
         "show at a pixel's lightness loses chroma, not lightness",
         "psnr": f"mean over photos, in dB; at most {PSNR_MOST} a photo, what rounding to 8 bits costs",

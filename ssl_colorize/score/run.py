@@ -1,6 +1,6 @@
-"""How good colours are: any methods on any photos, by one protocol, streamed and resumable.
+"""How good colors are: any methods on any photos, by one protocol, streamed and resumable.
 
-Each photo is read once, every method colours it, and its figures are appended to photos.jsonl, which is summed up at
+Each photo is read once, every method colors it, and its figures are appended to photos.jsonl, which is summed up at
 the end. Memory does not grow with the pixels of the set, only by some numbers a photo.
 """
 
@@ -15,9 +15,9 @@ import torch
 
 from ssl_colorize.data import UnreadableLog
 from ssl_colorize.device import choose_device
+from ssl_colorize.engine.signals import Interrupted, stop_signals
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.trunks import LITE0
-from ssl_colorize.pretrain.stopping import Interrupted, stop_signals
 from ssl_colorize.runs import write_atomically
 from ssl_colorize.score.classes import true_classes
 from ssl_colorize.score.classifiers import load_classifier
@@ -266,5 +266,5 @@ def _remark(lines: list[Line], size: int, say: Say) -> None:
     if share is not None and len(read) > 1 and share > max(0.1, 2 / len(read)):
         say(
             f"One photo carries {share:.0%} of the rebalanced weight: see the interval of rebalanced AuC. A prior of "
-            "all training photos (ssl-colorize prior, then --prior) knows rare colours better than that of a run."
+            "all training photos (ssl-colorize prior, then --prior) knows rare colors better than that of a run."
         )

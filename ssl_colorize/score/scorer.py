@@ -1,4 +1,4 @@
-"""Lets every method colour a piece of photos, and measures what comes out."""
+"""Lets every method color a piece of photos, and measures what comes out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Instruments:
 
 
 def recolored(lab: Tensor, ab: Tensor) -> Tensor:
-    """A photo with other colours, as `Colorizer.colorize` joins them: 8-bit sRGB of the photo's own lightness.
+    """A photo with other colors, as `Colorizer.colorize` joins them: 8-bit sRGB of the photo's own lightness.
 
     Args:
         lab: (3, H, W), the photo.
@@ -51,7 +51,7 @@ class Scorer:
     """Figures of photos.
 
     Args:
-        methods: who colours.
+        methods: who colors.
         weights: (313,) of the bins, for the rebalanced area; None leaves it away.
         instruments: what else is measured.
         device: where pictures are made and measured.
@@ -106,7 +106,7 @@ class Scorer:
         return lines
 
     def _color(self, method: Method, scene: Scene, weights: Tensor | None) -> tuple[Tensor, dict[str, Any]]:
-        """A method's picture (3, H, W) uint8, and what its colours are worth before sRGB limits them."""
+        """A method's picture (3, H, W) uint8, and what its colors are worth before sRGB limits them."""
         began = perf_counter()
         ab = method.ab(scene)
         seconds = perf_counter() - began

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_colorize.data import Photos, UnreadablePhoto, open_labelled, open_photos
-from ssl_colorize.data.labelled import TEST_FOLDERS
+from ssl_colorize.data import Photos, UnreadablePhoto, open_labeled, open_photos
+from ssl_colorize.data.labeled import TEST_FOLDERS
 from ssl_colorize.data.loading import load_steps, resized_window
 from ssl_colorize.data.photos import together
 from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS
@@ -70,7 +70,7 @@ def open_scored(data: Sequence[str], *, limit: int | None = None) -> ScoredPhoto
 def _open_item(item: str) -> ScoredPhotos:
     path = Path(item).expanduser()
     if item in TORCHVISION_SETS or (path.is_dir() and find_voc(path) is not None):
-        test = open_labelled([item])[1]
+        test = open_labeled([item])[1]
         if test.multilabel:
             return ScoredPhotos(test.photos, [()] * len(test), f"{item} (its test part)")
         labels: list[tuple[str, ...]] = [(test.classes[number],) for number in test.labels.tolist()]
@@ -164,7 +164,7 @@ class _Pieces(Dataset[Piece]):
 
 
 def cut(photo: Image.Image, size: int) -> Tensor:
-    """The centre of a photo, its short side resized to `size` px (bicubic, antialiased): (3, size, size) uint8."""
+    """The center of a photo, its short side resized to `size` px (bicubic, antialiased): (3, size, size) uint8."""
     window = resized_window(photo, short_side=size, crop=size, across=0.5, down=0.5)
     return torch.from_numpy(np.asarray(window).transpose(2, 0, 1).copy())
 
@@ -174,7 +174,7 @@ def _stack(photos: list[Tensor], size: int) -> Tensor:
 
 
 def open_others(scored: ScoredPhotos, data: Sequence[str], *, seed: int) -> Others:
-    """Where the method random takes its colours from: the photos of `data` to train on, or the scored ones.
+    """Where the method random takes its colors from: the photos of `data` to train on, or the scored ones.
 
     Raises:
         UserError: there is no other photo.

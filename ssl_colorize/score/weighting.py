@@ -22,7 +22,7 @@ Watch = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Weighting:
-    """Weights of the bins (313,) float64, and whose colours they come from, in words."""
+    """Weights of the bins (313,) float64, and whose colors they come from, in words."""
 
     weights: Tensor
     about: str
@@ -58,7 +58,7 @@ def find_weighting(
     if file is not None:
         return _kept(folder, read_prior(Path(file)), f"the prior {file}")
     if data:
-        return _kept(folder, _count(folder, data, workers, watch), f"the colours of {', '.join(data)}, counted here")
+        return _kept(folder, _count(folder, data, workers, watch), f"the colors of {', '.join(data)}, counted here")
     for method in methods:
         if isinstance(method, Trained) and method.colorizer.pretrained.prior is not None:
             source = method.colorizer.pretrained.source
@@ -85,7 +85,7 @@ def _count(folder: Path, data: Sequence[str], workers: int, watch: Watch) -> Ten
     def advance(count: int) -> None:
         nonlocal done
         done += count
-        watch("Counting colours", done, len(photos))
+        watch("Counting colors", done, len(photos))
 
     # What cannot be read of these photos is listed apart from the scored ones.
     place = folder / "prior"

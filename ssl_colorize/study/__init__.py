@@ -1,1 +1,1 @@
-"""The perceptual study: people tell real photos from recoloured ones, in a web page."""
+"""The perceptual study: people tell real photos from recolored ones, in a web page."""

@@ -1,4 +1,4 @@
-"""From answers to the share labelled real, with standard errors (paper section 3.1)."""
+"""From answers to the share labeled real, with standard errors (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def sift(sessions: Sequence[Session], *, vigilance: float, unfinished: bool = Fa
 
 
 def _fooled(session: Session, kind: str = "counted") -> list[bool]:
-    """Of each of its pairs of a kind, whether the recoloured photo was taken for real."""
+    """Of each of its pairs of a kind, whether the recolored photo was taken for real."""
     return [not one.right for one in session.answers if one.kind == kind]
 
 
 def bootstrap(fooled: NDArray[Any], asked: NDArray[Any], *, resamples: int, seed: int) -> NDArray[np.float64]:
-    """Resample participants, then the pairs within each: the share labelled real in every resample.
+    """Resample participants, then the pairs within each: the share labeled real in every resample.
 
-    Of n pairs of which k were labelled real, a resample of n has a binomial number: drawing that is drawing the pairs.
+    Of n pairs of which k were labeled real, a resample of n has a binomial number: drawing that is drawing the pairs.
 
     Args:
-        fooled: (P,) pairs that each participant labelled wrongly.
+        fooled: (P,) pairs that each participant labeled wrongly.
         asked: (P,) pairs that each participant answered, at least 1.
 
     Returns:
@@ -67,24 +67,24 @@ def bootstrap(fooled: NDArray[Any], asked: NDArray[Any], *, resamples: int, seed
     chance = np.random.default_rng(seed)
     drawn = chance.integers(0, len(asked), (resamples, len(asked)))
     number = asked[drawn]
-    labelled = chance.binomial(number, (fooled / asked)[drawn])
-    shares: NDArray[np.float64] = labelled.sum(1) / number.sum(1)
+    labeled = chance.binomial(number, (fooled / asked)[drawn])
+    shares: NDArray[np.float64] = labeled.sum(1) / number.sum(1)
     return shares
 
 
-def labelled_real(
+def labeled_real(
     sessions: Sequence[Session], *, kind: str = "counted", resamples: int = 10_000, seed: int = 0
 ) -> dict[str, Any]:
-    """Share of pairs in which the recoloured photo was picked as real, and how sure that is.
+    """Share of pairs in which the recolored photo was picked as real, and how sure that is.
 
     Returns:
-        "labelled_real", its bootstrap "standard_error" and 95 % interval "low" to "high" (None with fewer than 2
+        "labeled_real", its bootstrap "standard_error" and 95 % interval "low" to "high" (None with fewer than 2
         participants, of whom none could be resampled), "participants" and "pairs".
     """
     answers = [found for session in sessions if (found := _fooled(session, kind))]
     fooled, asked = (np.array([count(each) for each in answers], dtype=np.int64) for count in (sum, len))
     figures: dict[str, Any] = {
-        "labelled_real": float(fooled.sum() / asked.sum()) if len(answers) else None,
+        "labeled_real": float(fooled.sum() / asked.sum()) if len(answers) else None,
         "standard_error": None, "low": None, "high": None,
         "participants": len(answers), "pairs": int(asked.sum()),
     }  # fmt: skip
@@ -95,7 +95,7 @@ def labelled_real(
     return figures
 
 
-def analyse(
+def analyze(
     sessions: Sequence[Session], methods: Sequence[str], *, vigilance: float, unfinished: bool, seconds: float,
     resamples: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
@@ -108,7 +108,7 @@ def analyse(
         seconds: how long each photo was to be shown.
 
     Returns:
-        "methods": by name as `labelled_real`; "vigilance": the same of the vigilance pairs of all finished sessions,
+        "methods": by name as `labeled_real`; "vigilance": the same of the vigilance pairs of all finished sessions,
         also those left out, since leaving out by it would flatter it; "sessions": how many; "shown": the median time a
         photo was on the screen in seconds, the share of pairs where one was off by more than 5 %, and the share whose
         photos were loaded more than once, and so perhaps seen twice.
@@ -118,9 +118,9 @@ def analyse(
     finished = [session for session in sessions if session.finished]
     return {
         "methods": {
-            name: labelled_real([each for each in sifted.counted if each.method == name], **how) for name in methods
+            name: labeled_real([each for each in sifted.counted if each.method == name], **how) for name in methods
         },
-        "vigilance": labelled_real(finished, kind="vigilance", **how),
+        "vigilance": labeled_real(finished, kind="vigilance", **how),
         "sessions": {
             "begun": len(sessions), "finished": len(finished), "counted": len(sifted.counted),
             "unfinished": len(sifted.unfinished), "inattentive": len(sifted.inattentive),
@@ -144,7 +144,7 @@ def _shown(sessions: Sequence[Session], seconds: float) -> dict[str, float | Non
 def answers_csv(sessions: Sequence[Session], counted: Sequence[Session]) -> str:
     """Every answer on a line, for a statistician's own tools."""
     out = io.StringIO()
-    columns = ("session", "method", "counted", "place", "kind", "photo", "real_first", "picked_first", "labelled_real",
+    columns = ("session", "method", "counted", "place", "kind", "photo", "real_first", "picked_first", "labeled_real",
                "first_ms", "second_ms", "took_ms", "loaded")  # fmt: skip
     write = csv.writer(out, lineterminator="\n")
     write.writerow(columns)

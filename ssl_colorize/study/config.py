@@ -15,7 +15,7 @@ class ServeSettings(Protocol):
 
     Attributes:
         photos: the real photos: what --data takes elsewhere, read whole.
-        methods: "name=RUN", "name=FOLDER" of coloured photos under the same names, "gray" or "random".
+        methods: "name=RUN", "name=FOLDER" of colored photos under the same names, "gray" or "random".
         temperature: of the networks' annealed mean; None is each checkpoint's own.
         limit: prepare at most so many photos.
         device: auto, cpu or cuda.

@@ -1,4 +1,4 @@
-"""Ways to recolour a photo for the study: a trained network, a folder of coloured photos, or what needs neither."""
+"""Ways to recolor a photo for the study: a trained network, a folder of colored photos, or what needs neither."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from ssl_colorize.color import into_gamut, rgb_to_lab, to_uint8_keeping_lightness
-from ssl_colorize.colorize import Colorizer, grey
+from ssl_colorize.colorize import Colorizer, gray
 from ssl_colorize.data.images import find_photos, photo_size, read_photo
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.released import is_release
 from ssl_colorize.study.files import as_tensor, picture_path, square
 
-# How far the aspects of a photo and its coloured version may be apart, from rounding their sizes.
+# How far the aspects of a photo and its colored version may be apart, from rounding their sizes.
 _ASPECT_TOLERANCE = 0.02
 
 RANDOM = "random"
@@ -23,13 +23,13 @@ GRAY = "gray"
 
 
 class Method(ABC):
-    """Something that recolours photos, under a name of its own."""
+    """Something that recolors photos, under a name of its own."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def accepts(self, photo: str, size: tuple[int, int]) -> bool:
-        """Whether it can recolour the photo of that name, and of that width and height; asked before hours of work.
+        """Whether it can recolor the photo of that name, and of that width and height; asked before hours of work.
 
         Raises:
             UserError: it should, but something is wrong with what it has.
@@ -38,7 +38,7 @@ class Method(ABC):
 
     @abstractmethod
     def recolor(self, photo: str, truth: Image.Image) -> Image.Image:
-        """The photo of that name, SIDE x SIDE pixels, in other colours and at the same size."""
+        """The photo of that name, SIDE x SIDE pixels, in other colors and at the same size."""
 
 
 class Network(Method):
@@ -54,7 +54,7 @@ class Network(Method):
 
 
 class Folder(Method):
-    """Photos that something else has coloured, under the same names but for their endings."""
+    """Photos that something else has colored, under the same names but for their endings."""
 
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(name)
@@ -63,7 +63,7 @@ class Folder(Method):
         for path in find_photos(folder):
             other = self._paths.setdefault(_stem(path.relative_to(folder).as_posix()), path)
             if other != path:
-                raise UserError(f"{other} and {path} are both the coloured version of one photo: keep one of them.")
+                raise UserError(f"{other} and {path} are both the colored version of one photo: keep one of them.")
 
     def accepts(self, photo: str, size: tuple[int, int]) -> bool:
         path = self._paths.get(_stem(photo))
@@ -73,7 +73,7 @@ class Folder(Method):
         if abs(width / height / (size[0] / size[1]) - 1) > _ASPECT_TOLERANCE:
             raise UserError(
                 f"{path} is {width} x {height} pixels and the photo {photo} {size[0]} x {size[1]}, another shape: a "
-                "coloured photo has to show the same part."
+                "colored photo has to show the same part."
             )
         return True
 
@@ -82,10 +82,10 @@ class Folder(Method):
 
 
 class Gray(Method):
-    """No colour at all."""
+    """No color at all."""
 
     def recolor(self, photo: str, truth: Image.Image) -> Image.Image:
-        return grey(truth)
+        return gray(truth)
 
 
 class Random(Method):
@@ -107,13 +107,13 @@ class Random(Method):
 def open_methods(given: Sequence[str], *, device: str, temperature: float | None) -> list[Method]:
     """The methods that `--method` names: "full=RUN", "other=FOLDER", "gray", "random", or a RUN or FOLDER alone.
 
-    "random" is not opened here, since it takes its colours from the other photos.
+    "random" is not opened here, since it takes its colors from the other photos.
 
     Raises:
         UserError: none is named, two have one name, a name cannot be one, or a source is not there or not usable.
     """
     if not given:
-        raise UserError("Say what recolours the photos: --method full=RUN, or --method name=FOLDER of coloured photos.")
+        raise UserError("Say what recolors the photos: --method full=RUN, or --method name=FOLDER of colored photos.")
     methods: list[Method] = []
     for name, source in map(named_source, given):
         if source == RANDOM:

@@ -1,4 +1,4 @@
-"""The photos of a study, real and recoloured, prepared before the first participant comes."""
+"""The photos of a study, real and recolored, prepared before the first participant comes."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def prepare(
     photos: Photos, methods: Sequence[Method], names: Sequence[str], folder: Path, *, needed: int, watch: Watch,
     say: Callable[[str], None],
 ) -> Pictures:  # fmt: skip
-    """Cut out, recolour and store the photos; what a stopped preparation has stored is not made again.
+    """Cut out, recolor and store the photos; what a stopped preparation has stored is not made again.
 
     Args:
-        photos: the real ones. Those that cannot be read, have no colour, or that a method lacks are left out.
+        photos: the real ones. Those that cannot be read, have no color, or that a method lacks are left out.
         methods: all but Random, which is made here from the photos that are left.
         names: of all methods, in the order in which they were given.
         folder: of the study.
@@ -73,17 +73,17 @@ def prepare(
         say: is told what was left out.
 
     Raises:
-        UserError: two photos share a name, a coloured photo is unusable, or too few photos are left.
+        UserError: two photos share a name, a colored photo is unusable, or too few photos are left.
     """
     root = folder / _FOLDER
     kept = _keep_truth(photos, methods, root, watch=watch, say=say)
     check_enough(len(kept), needed)
-    # In an order of their own, so that neighbours, which may be of one scene, do not get each other's colours.
+    # In an order of their own, so that neighbors, which may be of one scene, do not get each other's colors.
     donors = sorted(kept, key=lambda name: name_hash(name, salt=b"donor"))
     opened = {method.name for method in methods}
     randoms = [Random(name, donors, root / _TRUTH) for name in [*names, _VIGILANCE] if name not in opened]
     for method in [*methods, *randoms]:
-        what = "Colours of other photos" if isinstance(method, Random) else f"Colouring with {method.name}"
+        what = "Colors of other photos" if isinstance(method, Random) else f"Coloring with {method.name}"
         for done, name in enumerate(kept):
             watch(what, done, len(kept))
             path = picture_path(root / method.name, name)
@@ -100,7 +100,7 @@ def check_enough(photos: int, needed: int) -> None:
     Raises:
         UserError: it cannot.
     """
-    # Two, for one to take the other's colours.
+    # Two, for one to take the other's colors.
     if photos < max(2, needed):
         raise UserError(
             f"A session shows {needed} photos, each once, and there are {photos} that can be used: give more photos, "
@@ -139,10 +139,10 @@ def _keep_one(photos: Photos, index: int, methods: Sequence[Method], root: Path)
     photo = photos.read(index)
     lacking = next((method for method in methods if not method.accepts(name, photo.size)), None)
     if lacking is not None:
-        return f"lack a coloured version by {lacking.name}"
+        return f"lack a colored version by {lacking.name}"
     truth = square(photo)
-    # Both photos of such a pair could be grey: it would say nothing about colours.
+    # Both photos of such a pair could be gray: it would say nothing about colors.
     if not is_colored(rgb_to_lab(as_tensor(truth))[1:].unsqueeze(0))[0]:
-        return "have no colour"
+        return "have no color"
     store(truth, picture_path(root / _TRUTH, name))
     return ""

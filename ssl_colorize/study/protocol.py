@@ -14,7 +14,7 @@ from ssl_colorize.config import Settings
 # Side of every photo that is shown, in pixels.
 SIDE = 256
 
-# A vigilance pair stands among the counted ones and looks like any of them, but its recoloured photo has the colours of
+# A vigilance pair stands among the counted ones and looks like any of them, but its recolored photo has the colors of
 # another photo: whoever looks at the screen sees which one is real.
 Kind = Literal["practice", "counted", "vigilance"]
 
@@ -44,7 +44,7 @@ class Protocol(Settings):
 
 @dataclass(frozen=True)
 class Pair:
-    """One photo, to be shown as it is and recoloured.
+    """One photo, to be shown as it is and recolored.
 
     Attributes:
         photo: its name.

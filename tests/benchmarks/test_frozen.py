@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import studies
 
-from ssl_colorize.data.labelled import LabelledPhotos
+from ssl_colorize.data.labeled import LabeledPhotos
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 
@@ -89,8 +89,8 @@ class Unread:
         return Unread(len(indices))
 
 
-def labelled(labels: np.ndarray) -> LabelledPhotos:
-    return LabelledPhotos(Unread(len(labels)), labels, ("a", "b"))
+def labeled(labels: np.ndarray) -> LabeledPhotos:
+    return LabeledPhotos(Unread(len(labels)), labels, ("a", "b"))
 
 
 def test_few_labels_are_few_and_equally_of_each_class_and_drawn_several_times():
@@ -98,7 +98,7 @@ def test_few_labels_are_few_and_equally_of_each_class_and_drawn_several_times():
     labels = np.arange(400) % 2
     # Of 20 numbers one tells the classes apart, so that more photos find it better.
     features = chance.normal(size=(400, 20)) + np.eye(20)[0] * labels[:, None]
-    train, test = labelled(labels[:300]), labelled(labels[300:])
+    train, test = labeled(labels[:300]), labeled(labels[300:])
     settings = ProbeSettings(encoder="random", data=("given",), engine="ridge")
     few, many = (
         frozen.few_labels(features[:300], train, features[300:], test, count=count, settings=settings)
@@ -113,7 +113,7 @@ def test_machines_rank_what_can_be_told_apart():
     labels = (chance.random((120, 2)) < 0.4).astype(np.int8)
     features = np.concatenate([labels[:, :1] + 0.1 * chance.normal(size=(120, 1)), chance.normal(size=(120, 3))], 1)
     found = frozen.machines(
-        features[:80], labelled(labels[:80]), features[80:], labelled(labels[80:]), seed=0
+        features[:80], labeled(labels[:80]), features[80:], labeled(labels[80:]), seed=0
     )  # fmt: skip
     # The first class is seen, the second is not in the features: 1 and about its share.
     assert 0.6 < found["map"] < 0.85 and 0.5 < found["choosing"] < 0.95

@@ -17,26 +17,26 @@ from safetensors.torch import load_file
 import ssl_colorize as sc
 from ssl_colorize.cli import main as verbs
 from ssl_colorize.data import Batch, holdout_batches
+from ssl_colorize.engine.checkpoint import load_checkpoint, read_log
+from ssl_colorize.engine.distributed import Processes
+from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.export.config import ExportSettings
 from ssl_colorize.export.files import export
 from ssl_colorize.models import load_pretrained
-from ssl_colorize.pretrain.checkpoint import load_checkpoint, read_log
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.distributed import Processes
 from ssl_colorize.pretrain.loop import Run, train
-from ssl_colorize.pretrain.stopping import Interrupted
 from ssl_colorize.runs import write_config
 
 NAMES = tuple(pretexts.RUNS)
 CPU = torch.device("cpu")
 # Each class has a lightness of its own, by which its photos are known again.
-GREYS = {"n1": 40, "n2": 120, "n3": 200}
+GRAYS = {"n1": 40, "n2": 120, "n3": 200}
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Two folders of class folders, n2 in both; photos are darkest at their top, with a little colour."""
+    """Two folders of class folders, n2 in both; photos are darkest at their top, with a little color."""
     chance = np.random.default_rng(0)
     folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     for folder, classes in zip(folders, (("n1", "n2"), ("n2", "n3")), strict=True):
@@ -44,16 +44,16 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
             (folder / "train" / name).mkdir(parents=True)
             for index in range(6):
                 down = np.linspace(-50, 50, 36)[:, None, None]
-                pixels = GREYS[name] + down + np.array([12, 0, -12]) + chance.normal(0, 4, (36, 36, 3))
+                pixels = GRAYS[name] + down + np.array([12, 0, -12]) + chance.normal(0, 4, (36, 36, 3))
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "train" / name / f"{index}.png")
     return str(folders[0]), str(folders[1] / "train")
 
 
 def recipe(sets: tuple[str, str], pretext: str, **values: Any) -> pretexts.PretextRecipe:
-    return pretexts.PretextRecipe.checked(colour_recipe(sets, **values).model_dump() | {"pretext": pretext})
+    return pretexts.PretextRecipe.checked(color_recipe(sets, **values).model_dump() | {"pretext": pretext})
 
 
-def colour_recipe(sets: tuple[str, str], **values: Any) -> Recipe:
+def color_recipe(sets: tuple[str, str], **values: Any) -> Recipe:
     return Recipe.checked(
         {
             "data": sets, "resize": (32, 36), "crop": 32, "holdout": 0.2, "width": 0.125, "init_photos": 8,
@@ -116,7 +116,7 @@ def test_the_answer_is_the_turn_that_was_made(sets: tuple[str, str], tmp_path: P
     assert torch.equal(every.light.flatten(1).argmax(1), corners[every.answers])
 
 
-def test_the_autoencoder_is_asked_for_the_lightness_of_the_pixels_that_colours_are_asked_for(
+def test_the_autoencoder_is_asked_for_the_lightness_of_the_pixels_that_colors_are_asked_for(
     sets: tuple[str, str], tmp_path: Path
 ) -> None:
     run = begun(recipe(sets, "autoencoder"), tmp_path / "run", pretexts.AutoencoderRun)
@@ -136,7 +136,7 @@ def test_folders_of_one_name_are_one_class(sets: tuple[str, str], tmp_path: Path
     assert (len(run.labels), len(run.held_out_labels)) == (19, 5)
     for batch, training in ((next(run.batches(0, 1)), True), (held_out(run), False)):
         question = run.examples(batch, training=training)
-        by_pixels = batch.photos.float().mean((1, 2, 3)).sub(torch.tensor([[grey] for grey in GREYS.values()]))
+        by_pixels = batch.photos.float().mean((1, 2, 3)).sub(torch.tensor([[gray] for gray in GRAYS.values()]))
         assert torch.equal(question.answers, by_pixels.abs().argmin(0))
     assert run.objective.output_bias.exp().tolist() == pytest.approx(
         (torch.bincount(run.labels) / 19).tolist(), abs=1e-3
@@ -158,9 +158,9 @@ def test_photos_without_class_folders_have_no_labels(photo_folder: Path, sets: t
 
 
 def test_the_photos_are_those_of_the_colorization_run(sets: tuple[str, str], tmp_path: Path) -> None:
-    colour = begun(colour_recipe(sets), tmp_path / "colour", Run)
+    color = begun(color_recipe(sets), tmp_path / "color", Run)
     other = begun(recipe(sets, "rotation"), tmp_path / "rotation", pretexts.RotationRun)
-    for mine, its in zip(colour.batches(5, 8), other.batches(5, 8), strict=True):
+    for mine, its in zip(color.batches(5, 8), other.batches(5, 8), strict=True):
         assert torch.equal(mine.photos, its.photos)
 
 
@@ -173,7 +173,7 @@ def test_the_photos_are_those_of_the_colorization_run(sets: tuple[str, str], tmp
         ("rotation", "accuracy", 1, 0.9),
         ("autoencoder", "error", -1, 0.9),
         ("supervised", "top1", 1, 0.9),
-        # There is little to learn of these photos' colours.
+        # There is little to learn of these photos' colors.
         ("hypercolumn", "loss", -1, 0.95),
     ],
 )
@@ -267,18 +267,18 @@ def test_other_trunks_learn_as_well(sets: tuple[str, str], tmp_path: Path, model
 # ---- what its network is not -----------------------------------------------------------------------------------------
 
 
-def test_a_network_of_features_colours_nothing(trained: dict[str, Trained], photo_folder: Path, tmp_path: Path) -> None:
+def test_a_network_of_features_colors_nothing(trained: dict[str, Trained], photo_folder: Path, tmp_path: Path) -> None:
     run = str(trained["autoencoder"].folder)
     assert (load_pretrained(run).objective, load_pretrained(run).prior) == ("features", None)
-    with pytest.raises(UserError, match="was not trained to colour photos"):
+    with pytest.raises(UserError, match="was not trained to color photos"):
         sc.Colorizer.load(run, device="cpu")
     colorize = ["colorize", str(next(photo_folder.glob("*.png"))), "-o", str(tmp_path / "out"), "--checkpoint", run]
     score = ["score", "--data", str(photo_folder), "--method", f"its={run}", "-o", str(tmp_path / "score")]
     for arguments in (colorize, score):
         result = CliRunner().invoke(verbs, arguments)
-        assert result.exit_code == 2 and "was not trained to colour photos" in result.stderr.splitlines()[-1]
+        assert result.exit_code == 2 and "was not trained to color photos" in result.stderr.splitlines()[-1]
     for kind, what in (("torch-export", "colorizer"), ("safetensors", "colorizer"), ("hub-folder", "encoder")):
-        with pytest.raises(UserError, match="was not trained to colour photos"):
+        with pytest.raises(UserError, match="was not trained to color photos"):
             export(ExportSettings(source=run, to=kind, what=what), tmp_path)  # type: ignore[arg-type]
     assert not list(tmp_path.glob("*.*"))
 
@@ -295,13 +295,13 @@ def test_info_names_it(trained: dict[str, Trained]) -> None:
 def test_the_command_is_like_a_run_but_for_what_is_set(sets: tuple[str, str], tmp_path: Path) -> None:
     like, out = tmp_path / "like", tmp_path / "out"
     like.mkdir()
-    write_config(like, colour_recipe(sets, seed=5))
+    write_config(like, color_recipe(sets, seed=5))
     arguments = ["rotation", "--like", str(like), "-o", str(out), "--set", "steps=2", "--json"]
     result = CliRunner().invoke(pretexts.main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     config = json.loads(result.stdout)["config"]
     changed = {"steps": 2, "pretext": "rotation"}
-    assert config == colour_recipe(sets, seed=5).model_dump(mode="json") | changed
+    assert config == color_recipe(sets, seed=5).model_dump(mode="json") | changed
     assert (out / "loss.png").is_file()
     with pytest.raises(UserError, match="already holds a run"):
         CliRunner().invoke(pretexts.main, arguments, catch_exceptions=False)

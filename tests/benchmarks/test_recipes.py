@@ -37,7 +37,7 @@ def test_the_best_recipe_comes_after_the_base_and_says_what_differs(tmp_path: Pa
 def test_what_differs_is_how_it_was_trained_and_not_where():
     base = {"mix": 0.5, "init": "kmeans", "data": ["a"], "start": None}
     assert recipes.changes(base | {"mix": 0.8, "data": ["/b"]}, base) == {"mix": 0.8}
-    # The start stands in for the initialisation.
+    # The start stands in for the initialization.
     assert recipes.changes(base | {"init": "lsuv", "start": "/some/runs/first"}, base) == {"start": "first"}
 
 

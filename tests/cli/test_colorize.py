@@ -98,7 +98,7 @@ def test_mistakes_are_one_line_and_leave_no_folder(photos: Path, arguments: tupl
     assert [folder.name for folder in Path("runs").iterdir()] == ["tiny"]
 
 
-def test_without_a_run_the_network_of_the_package_colours(photos: Path) -> None:
+def test_without_a_run_the_network_of_the_package_colors(photos: Path) -> None:
     Path("runs/tiny/model.safetensors").unlink()
     result = run("photos", "-o", "out")
     assert result.exit_code == 0 and "eccv16_starter" in result.stderr

@@ -29,7 +29,7 @@ def test_an_export_is_a_run_folder(workplace: Path) -> None:
 
 def test_a_hub_folder_holds_what_a_hub_asks_for(workplace: Path) -> None:
     code, out, _ = run("runs/tiny", "--to", "hub-folder", "-o", "hub")
-    assert code == 0 and "fill in the licence" in out
+    assert code == 0 and "fill in the license" in out
     assert sorted(each.name for each in (workplace / "hub").iterdir()) == [
         "README.md",
         "config.json",

@@ -116,5 +116,5 @@ def test_a_finished_run_has_nothing_to_resume_and_settings_are_kept(classes: Pat
 def test_help_names_the_shared_flags(task: str) -> None:
     result = run("finetune", task, "--help")
     assert result.exit_code == 0
-    for flag in ("--encoder", "--data", "--train-from", "--colour / --grey", "--rescale", "--resume", "--refit"):
+    for flag in ("--encoder", "--data", "--train-from", "--color / --gray", "--rescale", "--resume", "--refit"):
         assert flag in result.stdout

@@ -49,7 +49,7 @@ def test_knn_writes_figures_classes_and_a_picture(folders: Path) -> None:
     assert "95 % interval" in result.stdout and f"{100 * metrics['conv1']['k1_t0.1']['top1']:.1f}" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("Next: look at out/neighbors.png")
     sheet = np.asarray(Image.open(folders / "out" / "neighbors.png"))
-    assert (sheet == (46, 158, 91)).all(2).any(), "no neighbour is marked as right"
+    assert (sheet == (46, 158, 91)).all(2).any(), "no neighbor is marked as right"
 
 
 def test_knn_as_json_from_its_own_configuration(folders: Path) -> None:

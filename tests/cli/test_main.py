@@ -60,7 +60,7 @@ def test_every_verb_is_there_and_has_help(verb: str) -> None:
 def test_the_group_lists_the_verbs() -> None:
     output = CliRunner().invoke(main, ["--help"]).output
     assert all(f"{verb} " in output and line in output for verb, line in VERBS.items())
-    assert CliRunner().invoke(main, ["colourise"]).exit_code == 2
+    assert CliRunner().invoke(main, ["colorize"]).exit_code == 2
 
 
 def test_version_is_the_packages() -> None:

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 import ssl_colorize.pretrain.loop as loop
 from ssl_colorize.cli import main
+from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.stopping import Interrupted
 
 TINY = ["--data", "photos", "--width", "0.125", "--batch-size", "2", "--workers", "0", "--device", "cpu"] + [
     part for pair in ("resize=40", "crop=32", "prior_photos=8", "init_photos=8") for part in ("--set", pair)

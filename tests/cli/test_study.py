@@ -41,7 +41,7 @@ def place(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def take_part(folder: Path, *, fooled: int, method: str = "full", trials: int = 3) -> None:
-    """A session that takes the first so many of its counted pairs' recoloured photos for real."""
+    """A session that takes the first so many of its counted pairs' recolored photos for real."""
     pictures = Pictures.prepared(folder)
     assert pictures is not None
     settings = ServeSettings.resolve(file=folder / "config.yaml")
@@ -91,7 +91,7 @@ def test_report_says_who_was_fooled_how_often(place: Path) -> None:
     assert result.exit_code == 0, result.stderr
     content = json.loads((place / "report" / "metrics.json").read_text())
     full = content["metrics"]["methods"]["full"]
-    assert (full["labelled_real"], full["participants"], full["pairs"]) == (6 / 12, 4, 12)
+    assert (full["labeled_real"], full["participants"], full["pairs"]) == (6 / 12, 4, 12)
     # Shares 0, 1/3, 2/3, 1 of three pairs each: see the closed form in tests/study/test_analysis.py.
     shares = np.arange(4) / 3
     assert full["standard_error"] == pytest.approx(
@@ -131,7 +131,7 @@ def test_mistakes_are_one_line_and_leave_nothing(place: Path, arguments: tuple[s
     assert not (place / "out").exists()
 
 
-def test_all_grey_photos_leave_nothing(place: Path) -> None:
+def test_all_gray_photos_leave_nothing(place: Path) -> None:
     for path in (place / "photos").iterdir():
         Image.open(path).convert("L").save(path)
     result = run("serve", "photos", "--method", "gray", *FAST, "-o", "out")

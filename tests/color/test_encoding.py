@@ -11,7 +11,7 @@ from ssl_colorize.color import ab_bins, annealed_mean, mean, mode, nearest_bin, 
 
 
 def brute_force(ab: Tensor, neighbors: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Dense codes (N, 313) in float64 of all colours of (B, 2, H, W), and which have a clear K-th neighbour (N,)."""
+    """Dense codes (N, 313) in float64 of all colors of (B, 2, H, W), and which have a clear K-th neighbor (N,)."""
     points = ab.permute(0, 2, 3, 1).reshape(-1, 1, 2).double().numpy()
     squared = ((points - ab_bins().double().numpy()) ** 2).sum(-1)
     order = squared.argsort(axis=1, kind="stable")[:, : neighbors + 1]
@@ -67,7 +67,7 @@ def test_nearest_first_distinct_and_summing_to_one() -> None:
 
 
 def test_a_code_worked_out_by_hand() -> None:
-    # Grey is bin 120; its four neighbours at distance 10 have exp(-100 / 50) each.
+    # Gray is bin 120; its four neighbors at distance 10 have exp(-100 / 50) each.
     indices, weights = soft_encode(torch.zeros(1, 2, 1, 1), neighbors=5, sigma=5.0)
     side = np.exp(-2) / (1 + 4 * np.exp(-2))
     assert indices[0, 0, 0, 0] == 120 and weights[0, 0, 0, 0].item() == pytest.approx(1 - 4 * side, abs=1e-6)
@@ -86,7 +86,7 @@ def test_colors_far_outside_have_finite_codes() -> None:
 
 @pytest.mark.parametrize(("neighbors", "error"), [(5, 0.22), (10, 0.24)])
 def test_a_color_comes_back_within_the_papers_error(neighbors: int, error: float) -> None:
-    # Colours spread evenly over the part of the ab plane that sRGB fills: a centre for every unit square met.
+    # Colors spread evenly over the part of the ab plane that sRGB fills: a center for every unit square met.
     axis = torch.linspace(0, 1, 96)
     rgb = torch.cartesian_prod(axis, axis, axis).T.reshape(3, 96, -1)
     ab = rgb_to_lab(rgb)[1:].flatten(1).round().unique(dim=1).view(1, 2, 1, -1)
@@ -123,12 +123,12 @@ def logits() -> Tensor:
 def test_annealed_mean_is_its_formula(logits: Tensor, temperature: float) -> None:
     decoded = annealed_mean(logits, temperature)
     assert decoded.shape == (2, 2, 3, 4) and decoded.dtype == torch.float32
-    centres = ab_bins().double().numpy()
+    centers = ab_bins().double().numpy()
     for photo, row, column in itertools.product(range(2), range(3), range(4)):
         # f_T of the distribution itself, as the paper writes it: z^(1/T) over its sum.
         z = np.exp(logits[photo, :, row, column].double().numpy())
         annealed = (z / z.sum()) ** (1 / temperature)
-        expected = (annealed / annealed.sum()) @ centres
+        expected = (annealed / annealed.sum()) @ centers
         assert decoded[photo, :, row, column].tolist() == pytest.approx(expected.tolist(), abs=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Hue and chroma against scikit-image and the standard library, and back under a grey."""
+"""Hue and chroma against scikit-image and the standard library, and back under a gray."""
 
 import colorsys
 
@@ -45,18 +45,18 @@ def test_a_hue_a_hair_below_red_does_not_become_one() -> None:
     assert 0 <= hue.item() < 1
 
 
-def test_the_grey_is_the_mean() -> None:
+def test_the_gray_is_the_mean() -> None:
     pixels = torch.tensor([30, 60, 120], dtype=torch.uint8).view(3, 1, 1)
     assert rgb_to_mean(pixels).item() == pytest.approx(70 / 255)
 
 
-def test_back_is_hsv_shifted_to_the_grey() -> None:
+def test_back_is_hsv_shifted_to_the_gray() -> None:
     chance = np.random.default_rng(0)
-    for hue, chroma, grey in chance.uniform((0, 0, 0.35), (1, 0.5, 0.65), (50, 3)):
-        value = grey + chroma / 2
+    for hue, chroma, gray in chance.uniform((0, 0, 0.35), (1, 0.5, 0.65), (50, 3)):
+        value = gray + chroma / 2
         wanted = np.array(colorsys.hsv_to_rgb(hue, chroma / value, value))
-        wanted += grey - wanted.mean()
-        found = hue_chroma_to_rgb(*(torch.tensor([[number]]) for number in (hue, chroma)), torch.tensor([[[grey]]]))
+        wanted += gray - wanted.mean()
+        found = hue_chroma_to_rgb(*(torch.tensor([[number]]) for number in (hue, chroma)), torch.tensor([[[gray]]]))
         assert found.flatten().tolist() == pytest.approx(wanted, abs=1e-6)
 
 

@@ -47,9 +47,9 @@ def test_lab_is_within_a_thousandth_of_skimage(rgb: Tensor) -> None:
     assert (lab.double() - from_skimage(rgb2lab(to_skimage(rgb)))).abs().max() < 1e-3
 
 
-def test_all_greys_are_grey() -> None:
-    grey = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256)
-    lab = rgb_to_lab(grey)
+def test_all_grays_are_gray() -> None:
+    gray = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256)
+    lab = rgb_to_lab(gray)
     # The published matrix's rows do not quite sum to the white point, hence not zero.
     assert lab[1:].abs().max() < 0.02
     assert lab[0, 0, 0] == pytest.approx(0, abs=1e-4) and lab[0, 0, 255] == pytest.approx(100, abs=1e-3)
@@ -116,8 +116,8 @@ def test_impossible_colors_clip_as_skimage_clips_them() -> None:
 
 
 def test_luminance_is_the_y_of_lightness() -> None:
-    grey = torch.full((3, 1, 1), 0.5)
-    assert luminance(grey).item() == pytest.approx(((0.5 + 0.055) / 1.055) ** 2.4, abs=1e-5)
+    gray = torch.full((3, 1, 1), 0.5)
+    assert luminance(gray).item() == pytest.approx(((0.5 + 0.055) / 1.055) ** 2.4, abs=1e-5)
 
 
 def test_into_gamut_leaves_possible_colors_and_mends_the_others_at_their_lightness_and_hue() -> None:
@@ -128,7 +128,7 @@ def test_into_gamut_leaves_possible_colors_and_mends_the_others_at_their_lightne
     outside = torch.stack((light, 150 * angle.cos(), 150 * angle.sin()))
     mended = into_gamut(outside)
     back = rgb_to_lab(lab_to_rgb(mended))
-    # Nothing to speak of was clipped away: the colour survives the way through RGB.
+    # Nothing to speak of was clipped away: the color survives the way through RGB.
     assert (back - mended)[0].abs().max() < 0.1
     assert (back - mended)[1:].abs().max() < 0.3
     assert torch.equal(mended[0], outside[0])
@@ -144,7 +144,7 @@ def test_eight_bits_keep_the_lightness_better_than_rounding() -> None:
     kept = to_uint8_keeping_lightness(lab)
     rounded = (lab_to_rgb(lab) * 255).round().to(torch.uint8)
     assert kept.dtype == torch.uint8 and kept.shape == lab.shape
-    # Each channel goes to one of its two neighbours.
+    # Each channel goes to one of its two neighbors.
     assert ((kept - lab_to_rgb(lab) * 255).abs() <= 1.001).all()
 
     def error(image: Tensor) -> np.ndarray:

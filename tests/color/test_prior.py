@@ -41,7 +41,7 @@ def test_smoothing_is_a_gaussian_that_keeps_every_bins_mass() -> None:
 
 def test_smoothing_of_one_bin_by_hand() -> None:
     smoothed = smooth_prior(one_at(120), 5.0)
-    # exp(-100 / 50) of the middle for a side neighbour, exp(-200 / 50) for a corner one.
+    # exp(-100 / 50) of the middle for a side neighbor, exp(-200 / 50) for a corner one.
     around = {tuple(point): value for point, value in zip(ab_bins().int().tolist(), smoothed.tolist(), strict=True)}
     assert around[10, 0] / around[0, 0] == pytest.approx(np.exp(-2))
     assert around[-10, 10] / around[0, 0] == pytest.approx(np.exp(-4))
@@ -64,7 +64,7 @@ def test_weights_have_expectation_one(mix: float) -> None:
     prior = smooth_prior(random_prior())
     weights = rebalance_weights(prior, mix)
     assert (prior * weights).sum().item() == pytest.approx(1, rel=1e-6)
-    # The unnormalised prior says the same.
+    # The unnormalized prior says the same.
     assert torch.allclose(rebalance_weights(prior * 40, mix), weights)
 
 
@@ -106,7 +106,7 @@ def test_unusable_priors_and_mixes_are_refused(prior: Tensor, mix: float) -> Non
         rebalance_weights(prior, mix)
 
 
-def test_a_photo_is_grey_where_neither_axis_exceeds_five() -> None:
+def test_a_photo_is_gray_where_neither_axis_exceeds_five() -> None:
     ab = torch.zeros(5, 2, 4, 4)
     ab[1, 0, 2, 3] = 5.0
     ab[2, 0, 2, 3] = 5.01
@@ -121,7 +121,7 @@ def test_a_photo_is_grey_where_neither_axis_exceeds_five() -> None:
 
 @pytest.fixture
 def ab(photos: Tensor) -> Tensor:
-    """Six photos of 8 x 8, of which the last two are grey."""
+    """Six photos of 8 x 8, of which the last two are gray."""
     ab = rgb_to_lab(photos[::6, :, ::8, ::8])[:6, 1:].clone()
     ab[4:] = ab[4:].clamp(-4, 4)
     assert is_colored(ab).tolist() == [True] * 4 + [False] * 2
@@ -150,7 +150,7 @@ def counted(*batches: Tensor) -> ColorStatistics:
 
 def test_the_prior_counts_every_pixel_of_every_photo(ab: Tensor) -> None:
     statistics = counted(ab)
-    assert (statistics.photos, statistics.grey_photos) == (6, 2)
+    assert (statistics.photos, statistics.gray_photos) == (6, 2)
     expected = np.mean([code for _, code in loop_codes(ab)], axis=0)
     assert statistics.prior(smoothing=0).numpy() == pytest.approx(expected, abs=1e-6)
     assert torch.allclose(statistics.prior(smoothing=5), smooth_prior(torch.from_numpy(expected), 5), atol=1e-6)
@@ -160,7 +160,7 @@ def test_batches_do_not_matter(ab: Tensor) -> None:
     at_once, one_by_one = counted(ab), counted(*ab.split(1))
     assert torch.allclose(at_once.prior(), one_by_one.prior(), atol=1e-12)
     assert torch.allclose(at_once.mean_ab(), one_by_one.mean_ab())
-    assert one_by_one.photos == 6 and one_by_one.grey_photos == 2
+    assert one_by_one.photos == 6 and one_by_one.gray_photos == 2
 
 
 def test_the_best_constant_is_the_weighted_mean_code_of_colored_photos(ab: Tensor) -> None:
@@ -207,7 +207,7 @@ def test_the_mean_color_is_that_of_colored_photos(ab: Tensor) -> None:
 def test_without_photos_there_is_no_prior_and_without_color_no_constant(ab: Tensor) -> None:
     with pytest.raises(ValueError, match="mass"):
         ColorStatistics().prior()
-    grey = counted(ab[4:])
-    assert grey.prior().argmax() == 120
+    gray = counted(ab[4:])
+    assert gray.prior().argmax() == 120
     with pytest.raises(ValueError, match="mass"):
-        grey.best_constant(torch.ones(313))
+        gray.best_constant(torch.ones(313))

@@ -23,7 +23,7 @@ def test_yuv_is_the_published_matrix() -> None:
     ("rgb", "yuv"),
     [((1, 0, 0), (0.299, 0.331, 0.999)), ((0, 0, 1), (0.114, 0.999, 0.4187)), ((0, 0, 0), (0, 0.5, 0.5))],
 )
-def test_known_colours(rgb: tuple[float, ...], yuv: tuple[float, ...]) -> None:
+def test_known_colors(rgb: tuple[float, ...], yuv: tuple[float, ...]) -> None:
     assert rgb_to_yuv(torch.tensor(rgb).float().view(3, 1, 1)).flatten().tolist() == pytest.approx(yuv, abs=1e-6)
 
 
@@ -32,7 +32,7 @@ def test_there_and_back() -> None:
     assert (yuv_to_rgb(rgb_to_yuv(rgb)) - rgb).abs().max() < 1e-5
 
 
-def test_impossible_colours_are_clipped() -> None:
+def test_impossible_colors_are_clipped() -> None:
     rgb = yuv_to_rgb(torch.tensor([0.5, 1.0, 1.0]).view(3, 1, 1)).flatten()
     wanted = (np.linalg.inv(MATRIX) @ np.array([0.5, 0.5, 0.5])).clip(0, 1)
     assert rgb.tolist() == pytest.approx(wanted, abs=1e-5) and rgb.max() == 1

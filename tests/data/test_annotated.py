@@ -10,7 +10,7 @@ from annotated_sets import annotation, listed, mask, photo, voc_boxes, voc_masks
 
 from ssl_colorize.data.annotated import Task, open_annotated
 from ssl_colorize.data.annotations import summary
-from ssl_colorize.data.labelled import choosing_split
+from ssl_colorize.data.labeled import choosing_split
 from ssl_colorize.errors import UserError
 
 TRAIN = {

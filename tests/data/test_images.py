@@ -26,13 +26,13 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(photo)
 
 
-def png(*, width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+def png(*, width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
     """A PNG file by hand, for what Pillow does not write."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
@@ -40,7 +40,7 @@ def png(*, width: int, height: int, depth: int, colour: int, rows: bytes) -> byt
 # --- modes -----------------------------------------------------------------------------------------------------------
 
 
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
     values = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
     got = pixels(saved(Image.fromarray(values), tmp_path / "a.png"))
     assert (got == values[:, :, None]).all()
@@ -53,7 +53,7 @@ def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
+def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     values = np.array([[0, 0x0080, 0x0081, 0x4000, 0x8000, 0xFEFF, 0xFFFF]], np.uint16)
     path = saved(Image.fromarray(values), tmp_path / f"a.{suffix}")
     expected = [round(int(value) / 257) for value in values[0]]  # 0xFFFF / 255 = 257
@@ -66,12 +66,12 @@ def test_sixteen_bit_pgm(tmp_path: Path) -> None:
     assert pixels(tmp_path / "a.pgm")[0, :, 0].tolist() == [0, 128, 255]
 
 
-def test_sixteen_bit_colour_and_grey_with_alpha(tmp_path: Path) -> None:
+def test_sixteen_bit_color_and_gray_with_alpha(tmp_path: Path) -> None:
     (tmp_path / "rgb.png").write_bytes(
-        png(width=1, height=1, depth=16, colour=2, rows=b"\0" + struct.pack(">3H", 0x8000, 0, 0xFFFF))
+        png(width=1, height=1, depth=16, color=2, rows=b"\0" + struct.pack(">3H", 0x8000, 0, 0xFFFF))
     )
     (tmp_path / "la.png").write_bytes(
-        png(width=2, height=1, depth=16, colour=4, rows=b"\0" + struct.pack(">4H", 0x8000, 0xFFFF, 0x8000, 0))
+        png(width=2, height=1, depth=16, color=4, rows=b"\0" + struct.pack(">4H", 0x8000, 0xFFFF, 0x8000, 0))
     )
     assert pixels(tmp_path / "rgb.png").tolist() == [[[128, 0, 255]]]
     assert pixels(tmp_path / "la.png").tolist() == [[[128] * 3, [255] * 3]]
@@ -87,8 +87,8 @@ def test_alpha_lies_on_white(tmp_path: Path) -> None:
     rgba = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 51]]], np.uint8)  # 51 = a fifth
     expected = [[200, 100, 0], [255, 255, 255], [244, 224, 204]]
     assert pixels(saved(Image.fromarray(rgba), tmp_path / "a.png"))[0].tolist() == expected
-    grey = np.array([[[100, 255], [100, 0], [100, 51]]], np.uint8)
-    assert pixels(saved(Image.fromarray(grey), tmp_path / "b.png"))[0, :, 0].tolist() == [100, 255, 224]
+    gray = np.array([[[100, 255], [100, 0], [100, 51]]], np.uint8)
+    assert pixels(saved(Image.fromarray(gray), tmp_path / "b.png"))[0, :, 0].tolist() == [100, 255, 224]
 
 
 def test_palettes_with_and_without_transparency(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_palettes_with_and_without_transparency(tmp_path: Path) -> None:
     assert pixels(several)[0].tolist() == expected
 
 
-def test_transparent_colour_of_an_rgb_png(tmp_path: Path) -> None:
+def test_transparent_color_of_an_rgb_png(tmp_path: Path) -> None:
     image = Image.fromarray(np.array([[[1, 2, 3], [9, 9, 9]]], np.uint8))
     assert pixels(saved(image, tmp_path / "a.png", transparency=(9, 9, 9)))[0].tolist() == [[1, 2, 3], [255] * 3]
 
@@ -177,7 +177,7 @@ def test_broken_exif_is_ignored(tmp_path: Path) -> None:
         assert read_photo(path).size == (8, 8)
 
 
-# --- colour profiles -------------------------------------------------------------------------------------------------
+# --- color profiles -------------------------------------------------------------------------------------------------
 
 # Columns: the XYZ (D50) of the red, green and blue primaries, as in the two published profiles.
 ADOBE = np.array([[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]])
@@ -230,10 +230,10 @@ def encoded(linear: np.ndarray) -> np.ndarray:
 
 
 def test_embedded_profile_is_converted_to_srgb(tmp_path: Path) -> None:
-    colours = np.array([[128, 128, 128], [180, 120, 90], [60, 140, 70], [90, 100, 200], [255, 255, 255]], np.uint8)
-    path = saved(Image.fromarray(colours[None]), tmp_path / "a.png", icc_profile=matrix_profile(ADOBE, gamma=GAMMA))
-    expected = adobe_to_srgb(colours)
-    assert np.abs(expected - colours).max() > 10  # or the test would pass without a conversion
+    colors = np.array([[128, 128, 128], [180, 120, 90], [60, 140, 70], [90, 100, 200], [255, 255, 255]], np.uint8)
+    path = saved(Image.fromarray(colors[None]), tmp_path / "a.png", icc_profile=matrix_profile(ADOBE, gamma=GAMMA))
+    expected = adobe_to_srgb(colors)
+    assert np.abs(expected - colors).max() > 10  # or the test would pass without a conversion
     assert np.abs(pixels(path)[0] - expected).max() <= 2
     # What the profile said is no longer true of the pixels, so it must not be saved with them.
     assert read_photo(path).info == {}
@@ -248,12 +248,12 @@ def test_profile_applies_beneath_alpha(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA"])
-def test_grey_profile_is_converted(tmp_path: Path, mode: str) -> None:
-    grey = np.array([[0, 64, 128, 200, 255]], np.uint8)
-    image = Image.fromarray(grey).convert(mode)
+def test_gray_profile_is_converted(tmp_path: Path, mode: str) -> None:
+    gray = np.array([[0, 64, 128, 200, 255]], np.uint8)
+    image = Image.fromarray(gray).convert(mode)
     path = saved(image, tmp_path / "a.png", icc_profile=display_profile(b"GRAY", {b"kTRC": curve(1.5)}))
-    expected = encoded((grey[0] / 255.0) ** 1.5)
-    assert np.abs(expected - grey).max() > 10
+    expected = encoded((gray[0] / 255.0) ** 1.5)
+    assert np.abs(expected - gray).max() > 10
     assert np.abs(pixels(path)[0] - expected[:, None]).max() <= 2
 
 
@@ -314,7 +314,7 @@ def test_decompression_bomb_is_refused_from_its_header(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow_limit)
     side = 60_000
     assert side * side > MAX_PIXELS
-    (tmp_path / "bomb.png").write_bytes(png(width=side, height=side, depth=8, colour=2, rows=bytes(1000)))
+    (tmp_path / "bomb.png").write_bytes(png(width=side, height=side, depth=8, color=2, rows=bytes(1000)))
     # Decoding would fail too, on too few rows: what tells is that the size is the reason.
     refused(tmp_path / "bomb.png", f"{side} x {side}|{side * side}")
     assert pillow_limit == Image.MAX_IMAGE_PIXELS

@@ -17,7 +17,7 @@ from ssl_colorize.errors import UserError
 
 
 class MadePhotos(Photos):
-    """Photo i is of one colour, whose red is i; those in `broken` cannot be read."""
+    """Photo i is of one color, whose red is i; those in `broken` cannot be read."""
 
     def __init__(self, count: int, broken: Iterable[int] = (), size: tuple[int, int] = (10, 8)) -> None:
         self.count, self.broken, self.size = count, set(broken), size
@@ -182,7 +182,7 @@ def test_small_photos_are_enlarged() -> None:
     assert held.photos[0, 0, 0, -1] == 3
 
 
-def test_holdout_is_centred_in_order_and_unmirrored() -> None:
+def test_holdout_is_centered_in_order_and_unmirrored() -> None:
     parts = list(holdout_batches(SlopePhotos(5, size=(20, 16)), resize=16, crop=8, batch_size=2, workers=0))
     assert [len(part.photos) for part in parts] == [2, 2, 1]
     assert parts[0].photos[0, 0, 0].tolist() == list(range(6, 14))
@@ -273,7 +273,7 @@ def test_settings_that_do_not_fit_are_refused_at_once() -> None:
 
 
 class TellingPhotos(MadePhotos):
-    """Photos whose colour tells how the process that reads them is set up."""
+    """Photos whose color tells how the process that reads them is set up."""
 
     def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
         ignored = [signal.getsignal(number) == signal.SIG_IGN for number in (signal.SIGINT, signal.SIGTERM)]

@@ -20,15 +20,15 @@ from ssl_colorize.errors import UserError
 
 
 def make(root: Path, *names: str) -> Path:
-    """Photos of one colour each, told by their name."""
+    """Photos of one color each, told by their name."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 6), colour_of(name)).save(path, format="PNG")
+        Image.new("RGB", (8, 6), color_of(name)).save(path, format="PNG")
     return root
 
 
-def colour_of(name: str) -> tuple[int, int, int]:
+def color_of(name: str) -> tuple[int, int, int]:
     red, green, blue = hashlib.sha256(name.encode()).digest()[:3]
     return red, green, blue
 
@@ -44,7 +44,7 @@ def test_plain_and_nested_folders(tmp_path: Path) -> None:
     make(tmp_path, "b.png", "a/x.png", "a/deep/y.PNG")
     photos = open_photos([str(tmp_path)])
     assert names(photos) == ["a/deep/y.PNG", "a/x.png", "b.png"]
-    assert photos[1].getpixel((0, 0)) == colour_of("a/x.png")
+    assert photos[1].getpixel((0, 0)) == color_of("a/x.png")
     assert names(open_photos([f"{tmp_path}/"])) == names(photos)
 
 
@@ -174,7 +174,7 @@ def test_sets_pickle_small(tmp_path: Path) -> None:
     assert len(stored) < 10_000
     copy = pickle.loads(stored)
     assert names(copy) == names(photos)
-    assert copy[0].getpixel((0, 0)) == colour_of("a.png")
+    assert copy[0].getpixel((0, 0)) == color_of("a.png")
 
 
 def test_indices_past_the_end_are_an_error(tmp_path: Path) -> None:
@@ -187,14 +187,14 @@ def test_indices_past_the_end_are_an_error(tmp_path: Path) -> None:
 # --- samples ---------------------------------------------------------------------------------------------------------
 
 
-def test_samples_are_real_colour_photos() -> None:
+def test_samples_are_real_color_photos() -> None:
     photos = open_photos(["samples"])
     assert {"astronaut.png", "china.jpg", "flower.jpg"} <= set(names(photos))
     for index in range(len(photos)):
         pixels = np.asarray(photos[index]).astype(int)
         spread = pixels.max(axis=-1) - pixels.min(axis=-1)
         assert min(pixels.shape[:2]) >= 256
-        assert spread.mean() > 15, f"{photos.name(index)} is nearly grey"
+        assert spread.mean() > 15, f"{photos.name(index)} is nearly gray"
 
 
 def test_samples_hold_out_the_right_quarter_of_each_photo() -> None:
@@ -314,7 +314,7 @@ def test_torchvision_set_of_files_is_read_as_files(tmp_path: Path) -> None:
     assert isinstance(photos, PhotoFiles)
     first = "imagenette2-320/train/n01440764/a.JPEG"
     assert photos.name(0) == first
-    assert photos[0].getpixel((0, 0)) == colour_of(first)
+    assert photos[0].getpixel((0, 0)) == color_of(first)
     assert len(photos) == 2
     assert len(open_photos(["imagenette"], split="all", root=tmp_path)) == 3
 

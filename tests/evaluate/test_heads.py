@@ -80,7 +80,7 @@ def test_going_on_from_a_state_is_going_on() -> None:
     assert torch.equal(whole.weight, second.weight) and torch.equal(whole.bias, second.bias)
 
 
-def test_normalisation_is_batch_norms() -> None:
+def test_normalization_is_batch_norms() -> None:
     generator = torch.Generator().manual_seed(0)
     ours, theirs = FeatureNorm(5), nn.BatchNorm2d(5, affine=False, momentum=None)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Nearest neighbours and their votes: hand-worked cases, loops in float64, scikit-learn, and faiss."""
+"""Nearest neighbors and their votes: hand-worked cases, loops in float64, scikit-learn, and faiss."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def loop_votes(similarity: np.ndarray, voted: np.ndarray, classes: int, k: int, 
 
 
 @pytest.mark.parametrize("engine", ["torch", "faiss"])
-def test_neighbours_by_angle_whatever_the_length(engine: str) -> None:
+def test_neighbors_by_angle_whatever_the_length(engine: str) -> None:
     bank = np.array([[0, 5], [100, 1], [1, 1], [-1, 0]], np.float32)
     found = search_of(bank, engine=engine)(np.array([[3, 0], [0.1, 0.2]], np.float32), 3)
     assert found.place.tolist() == [[1, 2, 0], [2, 0, 1]]
@@ -62,7 +62,7 @@ def test_neighbours_by_angle_whatever_the_length(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["torch", "faiss"])
-def test_all_neighbours_agree_with_float64(engine: str) -> None:
+def test_all_neighbors_agree_with_float64(engine: str) -> None:
     bank, queries = random_features(60), random_features(7, seed=1)
     similarity, places = sorted_places(bank, queries)
     found = search_of(bank, engine=engine)(queries, 20)
@@ -95,7 +95,7 @@ def test_the_search_keeps_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("engine", ["torch", "faiss"])
 @pytest.mark.parametrize("memory", [6_000, MEMORY])
-def test_no_photo_is_its_own_neighbour(engine: str, memory: int) -> None:
+def test_no_photo_is_its_own_neighbor(engine: str, memory: int) -> None:
     bank = random_features(50).astype(np.float16)
     # Two are alike: each is the other's nearest, and still not its own.
     bank[31] = bank[7]
@@ -174,7 +174,7 @@ def test_single_label_agrees_with_loops_and_scikit_learn(temperature: float) -> 
         np.testing.assert_array_equal(ranks < 1, theirs.predict(unit[1]) == truth)
 
 
-def test_a_very_low_temperature_is_the_nearest_neighbour() -> None:
+def test_a_very_low_temperature_is_the_nearest_neighbor() -> None:
     bank, queries = random_features(80), random_features(40, seed=1)
     random = np.random.default_rng(2)
     labels, truth = random.integers(0, 4, 80), random.integers(0, 4, 40)
@@ -242,7 +242,7 @@ def test_slabs_of_queries_change_nothing() -> None:
 
 
 def test_choosing_finds_what_is_better_on_the_training_photos() -> None:
-    # Two classes mixed one by one along a circle: only the nearest neighbours of both sides tell anything.
+    # Two classes mixed one by one along a circle: only the nearest neighbors of both sides tell anything.
     angles = np.linspace(0, 2 * np.pi, 120, endpoint=False)
     features = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     labels = (np.arange(120) // 10) % 2
@@ -307,13 +307,13 @@ def test_choosing_reports_one_and_never_sees_the_test_photos(
 ) -> None:
     settings = settings_for(class_folders, k=(1, 3), temperature=(0.07, 1), choose=True)
     first = run_knn(settings).metrics
-    opened = subjects.open_labelled
+    opened = subjects.open_labeled
 
     def poisoned(*arguments: object, **options: object) -> tuple[object, object]:
         train, test = opened(*arguments, **options)  # type: ignore[arg-type]
         return train, type(test)(test.photos, 1 - test.labels, test.classes)
 
-    monkeypatch.setattr(subjects, "open_labelled", poisoned)
+    monkeypatch.setattr(subjects, "open_labeled", poisoned)
     second = run_knn(settings).metrics
     for layer in ("conv1", "conv2"):
         ((name, found),) = first[layer].items()

@@ -16,15 +16,15 @@ import torch
 from PIL import Image
 
 import ssl_colorize.evaluate.linear_probe as module
-from ssl_colorize.data.labelled import LabelledPhotos, open_labelled
+from ssl_colorize.data.labeled import LabeledPhotos, open_labeled
 from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.linear_probe import linear_probe
 from ssl_colorize.evaluate.one_pass import Probe, choose_view, map_sides, schedule, train_probes
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.untrained import untrained_twin
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
-from ssl_colorize.pretrain.stopping import Interrupted
 
 SKIMAGE_PHOTOS = Path(skimage.__file__).parent / "data"
 SOURCE = "random:eccv16@0.125"
@@ -111,11 +111,11 @@ def test_choosing_does_not_see_the_test_labels(
 ) -> None:
     sound = linear_probe(settings, tmp_path)
 
-    def poisoned(*arguments: Any, **options: Any) -> tuple[LabelledPhotos, LabelledPhotos]:
-        train, test = open_labelled(*arguments, **options)
+    def poisoned(*arguments: Any, **options: Any) -> tuple[LabeledPhotos, LabeledPhotos]:
+        train, test = open_labeled(*arguments, **options)
         return train, dataclasses.replace(test, labels=1 - test.labels)
 
-    monkeypatch.setattr(module, "open_labelled", poisoned)
+    monkeypatch.setattr(module, "open_labeled", poisoned)
     other = linear_probe(settings, tmp_path)
     for layer in settings.layers:
         assert other[layer]["choosing"] == sound[layer]["choosing"]
@@ -156,7 +156,7 @@ def test_refitting_trains_on_all_photos(
 ) -> None:
     trained: list[int] = []
 
-    def noted(probes: Any, data: LabelledPhotos, *arguments: Any, **options: Any) -> None:
+    def noted(probes: Any, data: LabeledPhotos, *arguments: Any, **options: Any) -> None:
         trained.append(len(data))
         train_probes(probes, data, *arguments, **options)
 
@@ -170,8 +170,8 @@ def test_refitting_trains_on_all_photos(
 
 @pytest.mark.parametrize("engine", ["sgd", "ridge", "logistic"])
 def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def several(*arguments: Any, **options: Any) -> tuple[LabelledPhotos, ...]:
-        parts = open_labelled(*arguments, **options)
+    def several(*arguments: Any, **options: Any) -> tuple[LabeledPhotos, ...]:
+        parts = open_labeled(*arguments, **options)
         found = []
         for part in parts:
             labels = np.eye(2, dtype=np.int8)[part.labels]
@@ -179,7 +179,7 @@ def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monk
             found.append(dataclasses.replace(part, labels=labels))
         return tuple(found)
 
-    monkeypatch.setattr(module, "open_labelled", several)
+    monkeypatch.setattr(module, "open_labeled", several)
     metrics = linear_probe(made(striped, engine=engine, layers=("conv1",), steps=30, numbers=512), tmp_path)
     one = metrics["conv1"]
     assert "top1" not in one and one["low"] <= one["map"] <= one["high"]
@@ -189,7 +189,7 @@ def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monk
 
 def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings) -> None:
     """Training more layers and rates beside it changes nothing in a head."""
-    train, _ = open_labelled(settings.data)
+    train, _ = open_labeled(settings.data)
     encoder = load_encoder(SOURCE)
     view = choose_view(settings, encoder)
     every = Probe(encoder, encoder.layers, settings, classes=2, crop=view.crop)

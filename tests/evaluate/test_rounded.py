@@ -1,4 +1,4 @@
-"""The search by rounded products gives the neighbours of the search in full, checked in float64."""
+"""The search by rounded products gives the neighbors of the search in full, checked in float64."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def sure_share(search: TorchSearch, queries: np.ndarray, k: int, monkeypatch: py
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_neighbours_agree_with_float64(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbors_agree_with_float64(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, queries = normal(3_001, seed=seed), normal(101, seed=seed + 10)
     # Lengths do not matter.
     bank *= np.random.default_rng(seed).lognormal(sigma=3, size=(len(bank), 1)).astype(np.float32)
@@ -80,7 +80,7 @@ def test_features_that_are_all_alike_are_told_apart(monkeypatch: pytest.MonkeyPa
     check(search(queries, 20), cosine, 20)
 
 
-def test_neighbours_closer_together_than_rounding_can_tell() -> None:
+def test_neighbors_closer_together_than_rounding_can_tell() -> None:
     queries = normal(50, seed=0)
     queries /= np.linalg.norm(queries, axis=1)[:, None]
     bank = normal(3_001, seed=1)
@@ -130,7 +130,7 @@ def test_copies_of_a_photo_are_all_found() -> None:
     assert set(found.place[1, :7].tolist()) == {1, *range(1_000, 1_006)}
 
 
-def test_no_photo_is_its_own_neighbour() -> None:
+def test_no_photo_is_its_own_neighbor() -> None:
     bank = normal(2_500, seed=0)
     bank[31] = bank[7]
     search = search_of(bank)

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from ssl_colorize.data.labelled import LabelledPhotos
+from ssl_colorize.data.labeled import LabeledPhotos
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import subjects, svm
@@ -49,12 +49,12 @@ def random_labels(count: int, *, seed: int, unsure: float = 0.1) -> np.ndarray:
     return random.choice([0, 1, -1], (count, len(CLASSES)), p=kinds).astype(np.int8)
 
 
-def labelled(labels: np.ndarray) -> LabelledPhotos:
-    return LabelledPhotos(PhotoFiles([f"{n}.png" for n in range(len(labels))], [0] * len(labels)), labels, CLASSES)
+def labeled(labels: np.ndarray) -> LabeledPhotos:
+    return LabeledPhotos(PhotoFiles([f"{n}.png" for n in range(len(labels))], [0] * len(labels)), labels, CLASSES)
 
 
 def evaluate_layer(
-    x: np.ndarray, train: LabelledPhotos, others: np.ndarray, test: LabelledPhotos, settings: SvmSettings
+    x: np.ndarray, train: LabeledPhotos, others: np.ndarray, test: LabeledPhotos, settings: SvmSettings
 ) -> dict[str, Any]:
     return summarize_layer([train_layer(x, train, others, test, settings)], train.classes, seed=settings.seed)
 
@@ -70,7 +70,7 @@ def reference_scores(x: np.ndarray, y: np.ndarray, others: np.ndarray, cost: flo
 def test_ap_agrees_with_the_protocol_written_out() -> None:
     labels, truth = random_labels(120, seed=0), random_labels(60, seed=1)
     x, others = features_of(labels, seed=2), features_of(truth, seed=3)
-    found = evaluate_layer(x, labelled(labels), others, labelled(truth), settings_for(costs=(1.0,)))
+    found = evaluate_layer(x, labeled(labels), others, labeled(truth), settings_for(costs=(1.0,)))
     for number, name in enumerate(CLASSES):
         sure = truth[:, number] != -1
         scores = reference_scores(x, labels[:, number], others, 1.0)[sure]
@@ -121,9 +121,9 @@ def test_the_cost_is_that_of_the_best_mean_ap_over_three_folds() -> None:
 def test_the_test_photos_have_no_say_in_the_cost() -> None:
     labels, truth = random_labels(90, seed=4), random_labels(40, seed=1)
     x, others = features_of(labels, seed=5), features_of(truth, seed=3)
-    first = evaluate_layer(x, labelled(labels), others, labelled(truth), settings_for())
+    first = evaluate_layer(x, labeled(labels), others, labeled(truth), settings_for())
     poisoned = np.where(truth == -1, -1, 1 - truth).astype(np.int8)
-    second = evaluate_layer(x, labelled(labels), others, labelled(poisoned), settings_for())
+    second = evaluate_layer(x, labeled(labels), others, labeled(poisoned), settings_for())
     assert first["cost"] == second["cost"]
     assert first["map"] > second["map"] + 0.1
 
@@ -150,7 +150,7 @@ def test_many_numbers_become_as_many_as_photos_and_no_score_changes() -> None:
 
 def test_single_labels_are_one_against_the_rest() -> None:
     numbers, true_numbers = np.arange(90) % 3, np.arange(45) % 3
-    train, test = labelled(numbers), labelled(true_numbers)
+    train, test = labeled(numbers), labeled(true_numbers)
     labels, truth = class_labels(train), class_labels(test)
     assert labels.tolist()[:3] == np.eye(3).tolist()
     found = evaluate_layer(features_of(labels, seed=0), train, features_of(truth, seed=1), test, settings_for())
@@ -161,7 +161,7 @@ def test_a_class_that_the_test_photos_lack_is_left_out_of_the_mean() -> None:
     labels, truth = random_labels(60, seed=0), random_labels(30, seed=1)
     truth[:, 1] = 0
     found = evaluate_layer(
-        features_of(labels, seed=2), labelled(labels), features_of(truth, seed=3), labelled(truth), settings_for()
+        features_of(labels, seed=2), labeled(labels), features_of(truth, seed=3), labeled(truth), settings_for()
     )
     assert set(found["ap"]) == {"cat", "cow"}
     assert found["map"] == pytest.approx((found["ap"]["cat"] + found["ap"]["cow"]) / 2)

@@ -48,7 +48,7 @@ def colorizer(saved: Save, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 # Any size, up to 2:1.
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (75, 131), (200, 100), (31, 47)])
-def test_onnx_colours_as_the_colorizer_does(colorizer: tuple[Path, Path], height: int, width: int) -> None:
+def test_onnx_colors_as_the_colorizer_does(colorizer: tuple[Path, Path], height: int, width: int) -> None:
     source, file = colorizer
     photos = photo(height, width)
     colored = read_onnx(file)(photos)[0]
@@ -57,7 +57,7 @@ def test_onnx_colours_as_the_colorizer_does(colorizer: tuple[Path, Path], height
     levels = torch.from_numpy(np.array(expected)).permute(2, 0, 1).float()
     # The colorizer rounds to 8 bits, each channel up or down.
     assert (colored[0] * 255 - levels).abs().max() < 1.05
-    # They are colours, and the photo's lightness is there.
+    # They are colors, and the photo's lightness is there.
     assert rgb_to_lab(colored)[:, 1:].abs().mean() > 5
     assert (rgb_to_lightness(colored) - rgb_to_lightness(photos)).abs().max() < 0.1
 
@@ -70,7 +70,7 @@ def test_onnx_agrees_with_torch_in_batches(colorizer: tuple[Path, Path]) -> None
         found = read_onnx(file)(photos)[0]
         assert found.shape == (batch, 3, 90, 77)
         assert (found - graph(photos)[0]).abs().max() < 1e-4
-        # A photo's colours do not depend on its neighbours.
+        # A photo's colors do not depend on its neighbors.
         assert (found[:1] - read_onnx(file)(photos[:1])[0]).abs().max() < 1e-4
 
 
@@ -113,7 +113,7 @@ def test_long_photos_are_squeezed_and_temperature_and_size_are_taken(saved: Save
     ("name", "objective", "outputs"),
     [("alexnet", "class", 313), ("eccv16", "l2", 2), ("dahl", "dahl", 2), ("larsson", "larsson", 64)],
 )
-def test_every_network_colours_in_its_graph_as_the_colorizer_does(
+def test_every_network_colors_in_its_graph_as_the_colorizer_does(
     saved: Save, name: str, objective: str, outputs: int
 ) -> None:
     source = str(saved(name, objective=objective, outputs=outputs))

@@ -23,7 +23,7 @@ def test_bilinear_is_pytorchs(size: tuple[int, int]) -> None:
 
 
 def test_a_photo_may_lie_over_a_part_of_the_map() -> None:
-    # Cells of 0 and 1 and one beyond the photo: its pixels have their centres at 0.5 and 1.5 cells.
+    # Cells of 0 and 1 and one beyond the photo: its pixels have their centers at 0.5 and 1.5 cells.
     x = torch.tensor([0.0, 1.0, 100.0]).view(1, 1, 1, 3)
     across = stretch_bilinear(x, torch.zeros(1, 1, 1, 4), seen=(1.0, 2 / 3))
     # Of four pixels they lie at 0.25, 0.75, 1.25 and 1.75 cells; the last reaches over the border by a quarter.

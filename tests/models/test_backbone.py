@@ -9,6 +9,7 @@ from torch.nn import functional
 
 import ssl_colorize as sc
 from ssl_colorize.color import rgb_to_lab, rgb_to_lightness
+from ssl_colorize.engine.optimizer import make_optimizer
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, save_pretrained
 from ssl_colorize.models.backbone import TimmColorizer, make_body
@@ -17,7 +18,6 @@ from ssl_colorize.models.registry import is_model
 from ssl_colorize.models.timm_factory import parse_name
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loss import soft_cross_entropy
-from ssl_colorize.pretrain.optimizer import make_optimizer
 from ssl_colorize.pretrain.targets import make_targets
 
 # One of each family, of its smallest, and whether it takes photos of any size.
@@ -132,13 +132,13 @@ def test_a_few_steps_beat_the_best_constant(name: str, optimizer: str, photos: T
 # ---- what goes in ----------------------------------------------------------------------------------------------------
 
 
-def test_it_sees_the_grey_of_a_lightness_as_timm_normalises_it() -> None:
+def test_it_sees_the_gray_of_a_lightness_as_timm_normalizes_it() -> None:
     model = made("convnext_atto,dims=(8,16,24,32),depths=(1,1,1,1)")
-    grey = torch.linspace(0, 1, 64).view(1, 1, 8, 8)
-    light = rgb_to_lightness(grey.repeat(1, 3, 1, 1))
+    gray = torch.linspace(0, 1, 64).view(1, 1, 8, 8)
+    light = rgb_to_lightness(gray.repeat(1, 3, 1, 1))
     mean, std = sum((0.485, 0.456, 0.406)) / 3, sum((0.229, 0.224, 0.225)) / 3
-    torch.testing.assert_close(model.normalize(light), (grey - mean) / std, rtol=0, atol=1e-4)
-    # Lab beside it, for fine-tuning in colour: light is the same, ab is of its order.
+    torch.testing.assert_close(model.normalize(light), (gray - mean) / std, rtol=0, atol=1e-4)
+    # Lab beside it, for fine-tuning in color: light is the same, ab is of its order.
     lab = rgb_to_lab(torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     seen = model.normalize(lab)
     assert torch.equal(seen[:, :1], model.normalize(lab[:, :1])) and seen[:, 1:].abs().max() < 6
@@ -222,7 +222,7 @@ def test_the_body_keeps_timms_weights_and_the_head_gets_ours(photos: Tensor) -> 
         assert (model(light) - bias.view(1, -1, 1, 1)).std().item() == pytest.approx(0.1, rel=0.2)
 
 
-def test_a_trained_body_is_not_touched_by_the_initialisation(photos: Tensor) -> None:
+def test_a_trained_body_is_not_touched_by_the_initialization(photos: Tensor) -> None:
     model = made("test_resnet")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     initialize(model, rgb_to_lightness(photos[:8]), method="kmeans", keep=("body",))

@@ -1,4 +1,4 @@
-"""Data-dependent initialisation: what it promises of every layer, and that networks learn to colour sooner."""
+"""Data-dependent initialization: what it promises of every layer, and that networks learn to color sooner."""
 
 from itertools import chain
 

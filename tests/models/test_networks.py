@@ -1,4 +1,4 @@
-"""The networks against the published table: sizes, strides, dilations, where normalisation sits, named layers."""
+"""The networks against the published table: sizes, strides, dilations, where normalization sits, named layers."""
 
 import pytest
 import torch

@@ -53,7 +53,7 @@ class ReleasedGraph(nn.Module):
 
 @pytest.fixture(scope="module")
 def graph() -> ReleasedGraph:
-    """Random weights that let the photo through to vivid colours, and running statistics that are not the default."""
+    """Random weights that let the photo through to vivid colors, and running statistics that are not the default."""
     torch.manual_seed(0)
     graph = ReleasedGraph()
     for module in graph.modules():
@@ -98,7 +98,7 @@ def test_a_released_file_colors_as_its_own_graph(graph: ReleasedGraph, released:
     ab = predict_ab(pretrained, lightness())
     assert ab.shape == (2, 2, 8, 8)
     ours = nn.functional.interpolate(ab, scale_factor=4, mode="bilinear")
-    # The colours really vary, or any network would do.
+    # The colors really vary, or any network would do.
     assert expected.std() > 5
     assert (ours - expected).abs().max() < 1e-4 * expected.abs().max()
 

@@ -1,4 +1,4 @@
-"""Published weights of three channels in networks of one: grey photos give the maps that they gave before."""
+"""Published weights of three channels in networks of one: gray photos give the maps that they gave before."""
 
 from pathlib import Path
 
@@ -43,31 +43,31 @@ def made(name: str) -> TimmColorizer:
 
 
 def both_maps(name: str, folder: Path) -> list[tuple[Tensor, Tensor]]:
-    """Maps of a grey photo by timm's model on its own normalisation, and by ours on its lightness."""
+    """Maps of a gray photo by timm's model on its own normalization, and by ours on its lightness."""
     plain, file = published(name, folder)
     model = made(name)
     assert model.load_imagenet(file) == ("body",)
-    grey = torch.rand(2, 1, 96, 96).repeat(1, 3, 1, 1)
+    gray = torch.rand(2, 1, 96, 96).repeat(1, 3, 1, 1)
     mean, std = (torch.tensor(plain.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
-        theirs = plain.forward_intermediates((grey - mean) / std, output_fmt="NCHW", intermediates_only=True)
-        ours = model.forward_features(rgb_to_lightness(grey), model.layers)
+        theirs = plain.forward_intermediates((gray - mean) / std, output_fmt="NCHW", intermediates_only=True)
+        ours = model.forward_features(rgb_to_lightness(gray), model.layers)
     return list(zip(theirs, ours.values(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext", SMALL_CONVNEXT])
-def test_a_grey_photo_gives_the_same_maps(name: str, tmp_path: Path) -> None:
+def test_a_gray_photo_gives_the_same_maps(name: str, tmp_path: Path) -> None:
     # Means of 0.5, or a stem without padding: the same everywhere.
     for theirs, ours in both_maps(name, tmp_path):
         assert (theirs - ours).abs().max() < 2e-4 * theirs.abs().max()
 
 
 @pytest.mark.parametrize("name", [SMALL_REGNET, SMALL_REPVGG])
-def test_what_differs_by_the_colours_means_goes_into_the_norm(name: str, tmp_path: Path) -> None:
+def test_what_differs_by_the_colors_means_goes_into_the_norm(name: str, tmp_path: Path) -> None:
     theirs, ours = both_maps(name, tmp_path)[0]
     inside = (..., slice(1, -1), slice(1, -1))
     assert (theirs[inside] - ours[inside]).abs().max() < 2e-4 * theirs.abs().max()
-    # Padding was the mean colour, and is the mean grey.
+    # Padding was the mean color, and is the mean gray.
     assert (theirs - ours).abs().max() < 0.1 * theirs.abs().max()
 
 

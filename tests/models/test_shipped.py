@@ -41,7 +41,7 @@ def test_every_door_leads_to_the_same_features() -> None:
             torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
 
 
-def test_a_photo_is_coloured_without_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_photo_is_colored_without_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     photos = open_photos(["samples"], split="all")
     index = next(index for index in range(len(photos)) if photos.name(index).startswith("coffee"))
@@ -49,9 +49,9 @@ def test_a_photo_is_coloured_without_any_run(tmp_path: Path, monkeypatch: pytest
     photo.save("coffee.png")
     result = CliRunner().invoke(main, ["colorize", "coffee.png", "-o", "out"])
     assert result.exit_code == 0 and STARTER in result.stderr
-    coloured = torch.from_numpy(np.asarray(Image.open("out/coffee.png")).copy()).permute(2, 0, 1)
-    ab = rgb_to_lab(coloured)[1:]
-    # Grey has no chroma and sepia but one colour; the warm table is what the photo is known for.
+    colored = torch.from_numpy(np.asarray(Image.open("out/coffee.png")).copy()).permute(2, 0, 1)
+    ab = rgb_to_lab(colored)[1:]
+    # Gray has no chroma and sepia but one color; the warm table is what the photo is known for.
     assert ab.norm(dim=0).mean() > 5 and ab[1].mean() > 2
 
 

@@ -179,11 +179,11 @@ def test_timms_other_wrappers_give_the_same(name: str, getter: str) -> None:
 def test_lightness_is_computed_inside(trained: tuple[str, Path, ColorizationModel]) -> None:
     name, file, network = trained
     encoder = sc.load_encoder(file)
-    colour = tiny(name, features_only=True, checkpoint_path=file).eval()
+    color = tiny(name, features_only=True, checkpoint_path=file).eval()
     light = tiny(name, features_only=True, checkpoint_path=file, in_chans=1).eval()
     expected = network.forward_features(rgb_to_lightness(rgb()), network.layers)
     for layer, one, other, third in zip(
-        network.layers, colour(rgb()), light(rgb_to_lightness(rgb())), encoder(rgb()).values(), strict=True
+        network.layers, color(rgb()), light(rgb_to_lightness(rgb())), encoder(rgb()).values(), strict=True
     ):
         torch.testing.assert_close(one, expected[layer])
         torch.testing.assert_close(other, expected[layer])

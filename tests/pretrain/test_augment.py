@@ -51,7 +51,7 @@ def test_lightness_stays_lightness() -> None:
     assert seen.min() >= 0 and seen.max() <= 100 + 1e-3
 
 
-def test_training_sees_other_lightness_and_asks_for_the_same_colours(
+def test_training_sees_other_lightness_and_asks_for_the_same_colors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
@@ -76,6 +76,6 @@ def test_training_sees_other_lightness_and_asks_for_the_same_colours(
 
 
 @pytest.mark.parametrize("model", ["dahl", "larsson"])
-def test_colorizers_whose_colours_depend_on_what_they_see_refuse_it(model: str) -> None:
+def test_colorizers_whose_colors_depend_on_what_they_see_refuse_it(model: str) -> None:
     with pytest.raises(ValueError, match=f"jitter and blur are not for {model}"):
         Recipe(model=model, jitter=0.1)

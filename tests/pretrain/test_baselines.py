@@ -1,4 +1,4 @@
-"""Dahl's and Larsson's colorizers from their training to coloured photos."""
+"""Dahl's and Larsson's colorizers from their training to colored photos."""
 
 import math
 from pathlib import Path
@@ -14,10 +14,10 @@ from torchvision.models import vgg
 from ssl_colorize.color import rgb_to_lightness, rgb_to_luma, rgb_to_mean
 from ssl_colorize.colorize import Colorizer
 from ssl_colorize.encoder import load_encoder
+from ssl_colorize.engine.checkpoint import read_log
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
 from ssl_colorize.models.init import initialize
 from ssl_colorize.pretrain import loop
-from ssl_colorize.pretrain.checkpoint import read_log
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
 from ssl_colorize.pretrain.objectives import best_constant, make_objective
@@ -62,14 +62,14 @@ def test_a_few_steps_learn_a_few_photos(photos: Tensor, model: str, rate: float)
         losses.append(loss.item())
     examples = objective.examples(photos, training=False)
     sums = objective.sums(network(*examples.inputs), examples)
-    constant = sums["loss_constant"].item() / objective.colours(network(*examples.inputs), examples)[1][:, 0].numel()
+    constant = sums["loss_constant"].item() / objective.colors(network(*examples.inputs), examples)[1][:, 0].numel()
     # It starts near the best constant, and leaves it.
     assert losses[0] == pytest.approx(constant, rel=0.2)
     assert np.mean(losses[-3:]) < 0.75 * constant
 
 
 @pytest.mark.parametrize("model", BASELINES)
-def test_from_photos_to_colours(recipe: Recipe, tmp_path: Path, model: str) -> None:
+def test_from_photos_to_colors(recipe: Recipe, tmp_path: Path, model: str) -> None:
     run = tmp_path / "run"
     run.mkdir()
     metrics = train(changed(recipe, model), run)["metrics"]
@@ -85,34 +85,34 @@ def test_from_photos_to_colours(recipe: Recipe, tmp_path: Path, model: str) -> N
     assert (pretrained.model.name, pretrained.objective, pretrained.mix) == (model, model, None)
     about = describe(pretrained)
     assert about["objective"] == model and about["layers"][-1]["stride"] == 1
-    colours(Colorizer(pretrained))
+    colors(Colorizer(pretrained))
 
 
-def colours(colorizer: Colorizer) -> None:
+def colors(colorizer: Colorizer) -> None:
     """Odd sizes, and a view that is no multiple of anything."""
     chance = np.random.default_rng(0)
     for height, width, size in ((37, 53, None), (1, 1, None), (61, 35, 45), (20, 90, None)):
         photo = chance.integers(0, 256, (height, width, 3), dtype=np.uint8)
         ab = colorizer.ab(photo, size=size)
         assert ab.shape == (2, height, width) and ab.isfinite().all()
-        assert ab.norm(dim=0).max() > 1, "it did not colour anything"
-        coloured = np.asarray(colorizer.colorize(photo, size=size))
-        assert coloured.shape == photo.shape
-        assert np.abs(rgb2lab(coloured)[..., 0] - rgb2lab(photo)[..., 0]).max() < 0.25
+        assert ab.norm(dim=0).max() > 1, "it did not color anything"
+        colored = np.asarray(colorizer.colorize(photo, size=size))
+        assert colored.shape == photo.shape
+        assert np.abs(rgb2lab(colored)[..., 0] - rgb2lab(photo)[..., 0]).max() < 0.25
 
 
 @pytest.mark.parametrize("model", BASELINES)
-def test_the_colours_of_a_photo_are_not_looked_at(recipe: Recipe, model: str) -> None:
+def test_the_colors_of_a_photo_are_not_looked_at(recipe: Recipe, model: str) -> None:
     torch.manual_seed(0)
     network = create_model(model, width=0.125).eval()
-    grey = {"dahl": rgb_to_luma, "larsson": rgb_to_mean}[model]
+    gray = {"dahl": rgb_to_luma, "larsson": rgb_to_mean}[model]
     red = torch.tensor([200, 30, 70], dtype=torch.uint8).view(3, 1, 1)
-    value = round(255 * grey(red).item())
-    assert network.light(red).item() == pytest.approx(100 * grey(red).item())
-    # Of a grey pixel every definition is its value.
+    value = round(255 * gray(red).item())
+    assert network.light(red).item() == pytest.approx(100 * gray(red).item())
+    # Of a gray pixel every definition is its value.
     neutral = torch.full((3, 1, 1), value, dtype=torch.uint8)
     assert network.light(neutral).item() == pytest.approx(100 * value / 255, abs=1e-4)
-    assert abs(rgb_to_lightness(red).item() - rgb_to_lightness(neutral).item()) > 1, "it has a grey of its own"
+    assert abs(rgb_to_lightness(red).item() - rgb_to_lightness(neutral).item()) > 1, "it has a gray of its own"
 
 
 @pytest.mark.parametrize("model", BASELINES)
@@ -124,10 +124,10 @@ def test_encoders_see_what_the_network_was_trained_on(tmp_path: Path, photos: Te
     encoder = load_encoder(tmp_path)
     maps = encoder(photos[:2], ("conv2",))["conv2"]
     assert torch.allclose(maps, network.forward_features(network.light(photos[:2]), ("conv2",))["conv2"], atol=1e-5)
-    # Greys are the same by their lightness.
-    greys = photos[:2, :1].expand(-1, 3, -1, -1)
-    by_lightness = encoder(rgb_to_lightness(greys), ("conv2",))["conv2"]
-    assert torch.allclose(encoder(greys, ("conv2",))["conv2"], by_lightness, atol=1e-3)
+    # Grays are the same by their lightness.
+    grays = photos[:2, :1].expand(-1, 3, -1, -1)
+    by_lightness = encoder(rgb_to_lightness(grays), ("conv2",))["conv2"]
+    assert torch.allclose(encoder(grays, ("conv2",))["conv2"], by_lightness, atol=1e-3)
 
 
 def test_the_prior_is_counted_as_for_other_networks(recipe: Recipe, tmp_path: Path) -> None:

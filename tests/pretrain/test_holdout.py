@@ -31,7 +31,7 @@ class Network(nn.Module):
 
 @pytest.fixture
 def held_out(photos: Tensor) -> Tensor:
-    """Five photos of 16 x 16, the third of them grey."""
+    """Five photos of 16 x 16, the third of them gray."""
     small = photos[::7, :, :16, :16].clone()
     small[2] = small[2, :1]
     return small
@@ -46,7 +46,7 @@ def statistics() -> TrainingStatistics:
 
 
 def pixels(photos: Tensor) -> list[tuple[np.ndarray, np.ndarray, bool]]:
-    """(true ab, soft code (313,), whether its photo has colour) of every fourth pixel, photo by photo."""
+    """(true ab, soft code (313,), whether its photo has color) of every fourth pixel, photo by photo."""
     bins = ab_bins().double().numpy()
     found = []
     for photo in photos.permute(0, 2, 3, 1).numpy():
@@ -109,7 +109,7 @@ def test_figures_of_a_regression(held_out: Tensor, statistics: TrainingStatistic
         lightness = torch.from_numpy(rgb2lab(held_out.permute(0, 2, 3, 1).numpy())[..., 0])[:, None].float()
         output = network(lightness).double().permute(0, 2, 3, 1).reshape(-1, 2).numpy()
     true = pixels(held_out)
-    # In units of 110 ab units, half the squared distance, grey photos at 0 but counted.
+    # In units of 110 ab units, half the squared distance, gray photos at 0 but counted.
     loss = [0.5 * ((z - ab / 110) ** 2).sum() * colored for z, (ab, _, colored) in zip(output, true, strict=True)]
     flat = [0.5 * ((np.array([3, 7]) - ab) ** 2).sum() / 110**2 * colored for ab, _, colored in true]
     assert figures["loss"] == pytest.approx(np.mean(loss), rel=1e-4)
@@ -133,11 +133,11 @@ def test_a_network_that_predicts_the_constant_reads_the_constants_loss(
 @pytest.mark.parametrize(
     ("figures", "words"),
     [
-        ({"chroma": 2.0, "chroma_true": 20.0, "spread": 20.0, "spread_true": 20.0}, "nearly grey"),
+        ({"chroma": 2.0, "chroma_true": 20.0, "spread": 20.0, "spread_true": 20.0}, "nearly gray"),
         ({"chroma": 19.0, "chroma_true": 20.0, "spread": 2.0, "spread_true": 20.0}, "same tint"),
         ({"chroma": 6.0, "chroma_true": 20.0, "spread": 6.0, "spread_true": 20.0}, None),
         ({"chroma": 30.0, "chroma_true": 20.0, "spread": 30.0, "spread_true": 20.0}, None),
-        # Grey held-out photos ask for no colour.
+        # Gray held-out photos ask for no color.
         ({"chroma": 0.0, "chroma_true": 0.0, "spread": 0.0, "spread_true": 0.0}, None),
     ],
 )

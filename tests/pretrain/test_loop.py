@@ -15,14 +15,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ssl_colorize.engine.checkpoint import load_checkpoint, read_log
+from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import load_pretrained
 from ssl_colorize.pretrain import loop
-from ssl_colorize.pretrain.checkpoint import load_checkpoint, read_log
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
 from ssl_colorize.pretrain.objectives import Objective
-from ssl_colorize.pretrain.stopping import Interrupted
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_run_writes_what_it_promises(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_the_first_losses_are_those_of_the_constant(recipe: Recipe, tmp_path: Path) -> None:
-    # The initialised network predicts the best constant and little else; so a wrong prior, bias, or weight would show.
+    # The initialized network predicts the best constant and little else; so a wrong prior, bias, or weight would show.
     run = folder(tmp_path, "run")
     train(changed(recipe, steps=1, learning_rate=1e-9), run)
     row = read_log(run)[0]
@@ -153,7 +153,7 @@ def test_the_other_objectives_and_networks_train(recipe: Recipe, tmp_path: Path,
         assert set(read_log(run)[0]) == {"step", "loss", "learning_rate", "photos_per_second"}
     if not values.get("rebalance", True):
         assert pretrained.mix is None
-        # Without class weights the objective is the unweighted figure: no photo here is grey.
+        # Without class weights the objective is the unweighted figure: no photo here is gray.
         assert metrics["cross_entropy"] in (None, pytest.approx(metrics["loss"], rel=1e-4))
 
 

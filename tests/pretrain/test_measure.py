@@ -1,4 +1,4 @@
-"""The prior of hand-made photos, whose colours are known."""
+"""The prior of hand-made photos, whose colors are known."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bin_of(a: float, b: float) -> int:
 def test_colors_are_counted_in_their_bins(tmp_path: Path) -> None:
     for number in range(3):
         flat_photo(tmp_path / f"red{number}.png", 50, 30)
-    flat_photo(tmp_path / "grey.png", 0, 0)
+    flat_photo(tmp_path / "gray.png", 0, 0)
     settings = PriorSettings(
         data=(str(tmp_path),), size=16, stride=4, workers=0, neighbors=1, smoothing=0, batch_size=3
     )
@@ -37,10 +37,10 @@ def test_colors_are_counted_in_their_bins(tmp_path: Path) -> None:
     # Three photos of four are red, and every pixel counts alike.
     assert measured.prior[bin_of(50, 30)] == pytest.approx(0.75)
     assert measured.prior[bin_of(0, 0)] == pytest.approx(0.25)
-    assert (measured.photos, measured.grey_photos, measured.pixels) == (4, 1, 4 * 4 * 4)
+    assert (measured.photos, measured.gray_photos, measured.pixels) == (4, 1, 4 * 4 * 4)
     figures = measured.figures()
     assert figures["entropy"] == pytest.approx(-0.75 * np.log(0.75) - 0.25 * np.log(0.25))
-    assert figures["grey_share"] == 0.25
+    assert figures["gray_share"] == 0.25
     # w = 1 / (p / 2 + 1 / 626), scaled to expectation 1.
     raw = {p: 1 / (p / 2 + 0.5 / 313) for p in (0.75, 0.25)}
     scale = 0.75 * raw[0.75] + 0.25 * raw[0.25]

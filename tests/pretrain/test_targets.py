@@ -19,14 +19,14 @@ CORNERS = ((255, 0, 0), (0, 128, 0), (30, 60, 200), (120, 110, 100))
 
 
 def made_photo() -> Tensor:
-    """8 x 8 noise with known colours where a stride of 4 looks: (3, 8, 8) uint8."""
+    """8 x 8 noise with known colors where a stride of 4 looks: (3, 8, 8) uint8."""
     photo = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     for (row, column), color in zip(((0, 0), (0, 4), (4, 0), (4, 4)), CORNERS, strict=True):
         photo[row, column] = color
     return torch.from_numpy(photo).permute(2, 0, 1)
 
 
-def grey_photo() -> Tensor:
+def gray_photo() -> Tensor:
     return torch.linspace(0, 255, 64).to(torch.uint8).view(1, 8, 8).expand(3, 8, 8)
 
 
@@ -55,9 +55,9 @@ def test_odd_sizes_round_up(side: int, stride: int, answer: int) -> None:
     assert subsampled_ab(torch.zeros(1, 3, side, side), stride).shape == (1, 2, answer, answer)
 
 
-def test_grey_photos_weigh_nothing_and_leave_the_others_alone() -> None:
+def test_gray_photos_weigh_nothing_and_leave_the_others_alone() -> None:
     class_weights = torch.linspace(0.5, 2, 313)
-    together = make_targets(torch.stack((grey_photo(), made_photo())), class_weights, stride=4)
+    together = make_targets(torch.stack((gray_photo(), made_photo())), class_weights, stride=4)
     alone = make_targets(made_photo()[None], class_weights, stride=4)
     assert not together.pixel_weights[0].any()
     assert torch.equal(together.pixel_weights[1:], alone.pixel_weights) and alone.pixel_weights.all()
@@ -72,9 +72,9 @@ def test_statistics_of_the_training_photos(photos: Tensor) -> None:
     for value in (statistics.prior, statistics.constant):
         assert value.dtype == torch.float32 and value.sum().item() == pytest.approx(1, abs=1e-5)
     assert (statistics.prior * statistics.class_weights).sum().item() == pytest.approx(1, abs=1e-4)
-    # A colour that the photos lack costs the constant 13 nats and not infinitely many.
+    # A color that the photos lack costs the constant 13 nats and not infinitely many.
     assert -math.log(statistics.constant.min()) == pytest.approx(math.log(313 / 1e-3), abs=0.1)
-    # Rebalancing moves the constant towards rare colours.
+    # Rebalancing moves the constant toward rare colors.
     plain = count_statistics(photos.split(5), recipe.model_copy(update={"rebalance": False}), stride=4)
     assert torch.equal(plain.class_weights, torch.ones(313))
     assert plain.constant[120] > statistics.constant[120]
@@ -91,8 +91,8 @@ def test_a_prior_of_the_users_own(tmp_path: Path, photos: Tensor) -> None:
 
 
 def test_photos_without_color_are_no_training_set() -> None:
-    with pytest.raises(UserError, match="All 2 training photos looked at are grey"):
-        count_statistics([torch.stack((grey_photo(), grey_photo()))], Recipe(), stride=4)
+    with pytest.raises(UserError, match="All 2 training photos looked at are gray"):
+        count_statistics([torch.stack((gray_photo(), gray_photo()))], Recipe(), stride=4)
 
 
 def test_a_mix_of_zero_without_smoothing_says_so(photos: Tensor) -> None:

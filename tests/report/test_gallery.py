@@ -17,8 +17,8 @@ from ssl_colorize.score.examples import Example
 
 @pytest.fixture
 def examples() -> list[Example]:
-    colours = {"truth": "orange", "gray": "gray", "<b>": "teal", "full": "purple"}
-    pictures = {name: Image.new("RGB", (64, 64), colour) for name, colour in colours.items()}
+    colors = {"truth": "orange", "gray": "gray", "<b>": "teal", "full": "purple"}
+    pictures = {name: Image.new("RGB", (64, 64), color) for name, color in colors.items()}
     auc = {"truth": 1.0, "gray": 0.8, "<b>": 0.7, "full": 0.654}
     return [Example(f'photo"{number}&.png', Image.new("RGB", (64, 64), "orange"), pictures, auc) for number in range(3)]
 
@@ -30,13 +30,13 @@ def test_the_page_needs_no_other_file(examples: list[Example], tmp_path: Path) -
     ).read_text()  # fmt: skip
     assert "<b>" not in page and "&lt;b&gt;" in page and "A &lt;title&gt;" in page and "photo&quot;2&amp;.png" in page
     assert not re.search(r"""(src|href)=["'](?!data:)""", page) and "http" not in page
-    assert re.findall(r'<th scope="col">([^<]*)</th>', page)[2:] == ["grey", "&lt;b&gt;", "full", "truth"]
+    assert re.findall(r'<th scope="col">([^<]*)</th>', page)[2:] == ["gray", "&lt;b&gt;", "full", "truth"]
     pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
     assert len(pictures) == 3 * 4
-    grey, teal, purple, truth = (
+    gray, teal, purple, truth = (
         np.asarray(Image.open(BytesIO(b64decode(each)))).reshape(-1, 3).mean(0).round() for each in pictures[:4]
     )
-    assert np.ptp(grey) <= 1 and teal[0] < 5 and purple[1] < 5 and abs(truth - (255, 165, 0)).max() < 4
+    assert np.ptp(gray) <= 1 and teal[0] < 5 and purple[1] < 5 and abs(truth - (255, 165, 0)).max() < 4
     assert page.count(">70.0</td>") == 4 and page.count(">65.4</td>") == 3 and page.count(">100.0</td>") == 3
 
 

@@ -24,7 +24,7 @@ RED, GREEN, BLUE = (Image.new("RGB", (50, 30), color) for color in ((255, 0, 0),
 
 
 def columns_of(sheet: Image.Image, color: tuple[int, int, int]) -> tuple[int, int, int, int] | None:
-    """The box that holds every pixel of exactly this colour: left, top, right, bottom."""
+    """The box that holds every pixel of exactly this color: left, top, right, bottom."""
     mask = Image.fromarray((np.asarray(sheet) == color).all(axis=2))
     return mask.getbbox()
 
@@ -62,7 +62,7 @@ def test_long_titles_shrink_into_their_cells(tmp_path: Path) -> None:
     red, green = columns_of(sheet, (255, 0, 0)), columns_of(sheet, (0, 255, 0))
     assert red and green
     between = np.asarray(sheet.convert("L"))[: red[1], red[2] : green[0]]
-    assert between.min() == 255, "the title runs into its neighbour"
+    assert between.min() == 255, "the title runs into its neighbor"
 
 
 def test_ragged_rows_are_refused(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_no_log_is_a_user_error(tmp_path: Path) -> None:
         plots.loss_curve(tmp_path)
 
 
-def test_smoothing_is_centred() -> None:
+def test_smoothing_is_centered() -> None:
     values = np.random.default_rng(0).normal(size=50)
     smoothed = plots.smooth(values, 4)
     for place in range(4, 46):

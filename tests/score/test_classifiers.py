@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ssl_colorize.cli import main
 from ssl_colorize.errors import UserError
+from ssl_colorize.finetune.saved import load_finetuned
 from ssl_colorize.score.classes import true_classes
 from ssl_colorize.score.classifiers import ImageNetClassifier, load_classifier
 from ssl_colorize.score.stream import cut, open_scored
-from ssl_colorize.transfer.saved import load_finetuned
 
 CPU = torch.device("cpu")
 
@@ -101,7 +101,7 @@ def test_timm_takes_the_models_own_preparation(monkeypatch: pytest.MonkeyPatch) 
     assert seen[0].shape == (2, *config["input_size"])
     wanted = (128 / 255 - torch.tensor(config["mean"])) / torch.tensor(config["std"])
     assert torch.allclose(seen[0].amax((0, 2, 3)), wanted, atol=1e-5)
-    assert f"centre crop {config['input_size'][-1]}" in classifier.about
+    assert f"center crop {config['input_size'][-1]}" in classifier.about
 
 
 def test_torchvision_takes_its_weights_own_preparation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Measures of colours, against the literal threshold sweep, scikit-image, and cases worked by hand."""
+"""Measures of colors, against the literal threshold sweep, scikit-image, and cases worked by hand."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_pixel_weights_are_those_of_the_nearest_bin(photos: Tensor) -> None:
     for photo in photos[:4]:
         ab = rgb_to_lab(photo)[1:]
         assert torch.equal(pixel_weights(ab, weights), weights[nearest_bin(ab[None])[0]])
-    # Colours that no bin of the grid is next to, as sRGB has none.
+    # Colors that no bin of the grid is next to, as sRGB has none.
     far = torch.tensor([[100.0, -90.0, 120.0, -3.0], [100.0, -90.0, -127.0, 4.0]]).view(2, 2, 2)
     assert torch.equal(pixel_weights(far, weights), weights[nearest_bin(far[None])[0]])
 

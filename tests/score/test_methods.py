@@ -1,4 +1,4 @@
-"""Who colours: names, temperatures, and what each method gives."""
+"""Who colors: names, temperatures, and what each method gives."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_random_with_the_same_photo_is_truth(photos: Tensor) -> None:
     assert torch.equal(Random().ab(same), Truth().ab(same))
 
 
-def test_the_true_colours_give_the_very_photo(photos: Tensor) -> None:
+def test_the_true_colors_give_the_very_photo(photos: Tensor) -> None:
     for photo in photos[::5]:
         assert torch.equal(recolored(rgb_to_lab(photo), rgb_to_lab(photo)[1:]), photo)
 
 
-def test_a_network_colours_as_colorize_does(runs: Path, photos: Tensor) -> None:
+def test_a_network_colors_as_colorize_does(runs: Path, photos: Tensor) -> None:
     (method,) = load_methods([str(runs / "tiny")], temperatures=[0.7], device="cpu")
     assert isinstance(method, Trained) and method.name == "tiny"
     colorizer = Colorizer.load(runs / "tiny", device="cpu")
@@ -69,10 +69,10 @@ def test_a_network_colours_as_colorize_does(runs: Path, photos: Tensor) -> None:
     assert torch.equal(recolored(rgb_to_lab(photos[3]), ab), picture)
 
 
-def test_a_network_is_not_shown_colours(runs: Path, photos: Tensor) -> None:
+def test_a_network_is_not_shown_colors(runs: Path, photos: Tensor) -> None:
     (method,) = load_methods([str(runs / "tiny")], device="cpu")
     lab = rgb_to_lab(photos[3])
-    # The same lightness, other colours: to 8 bits, and so is the answer.
+    # The same lightness, other colors: to 8 bits, and so is the answer.
     other = recolored(lab, -lab[1:])
     assert (other.float() - photos[3].float()).abs().max() > 20
     assert (method.ab(scene(other)) - method.ab(scene(photos[3]))).abs().max() < 0.5
@@ -123,7 +123,7 @@ def test_other_networks_are_methods_as_well(model: str, outputs: int, tmp_path: 
     pretrained = Pretrained(model=network, input_size=64, objective=objective)  # type: ignore[arg-type]
     save_pretrained(pretrained, tmp_path / "model.safetensors")
     methods = load_methods([f"it={tmp_path}"], temperatures=[0, 1], device="cpu")
-    # Only a distribution over colours has a temperature.
+    # Only a distribution over colors has a temperature.
     assert [method.name for method in methods] == (["it@0", "it@1"] if model == "alexnet" else ["it"])
     assert methods[0].parameters and methods[0].features
     ab = methods[0].ab(scene(photos[0]))

@@ -15,9 +15,9 @@ from PIL import Image
 from skimage.color import rgb2lab
 from skimage.transform import resize
 
+from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
-from ssl_colorize.pretrain.stopping import Interrupted
 from ssl_colorize.score import run as score_run
 from ssl_colorize.score.config import ScoreSettings
 from ssl_colorize.score.run import run_score
@@ -68,7 +68,7 @@ def test_truth_is_perfect_and_gray_is_its_closed_form(photo_folder: Path, tmp_pa
     chroma = np.stack([np.hypot(*rgb2lab(crop)[..., 1:].transpose(2, 0, 1)) for crop in crops])
     wanted = np.mean(1 - np.minimum(chroma, 150) / 150)
     assert gray["auc"] == pytest.approx(wanted, abs=1e-5)
-    # All colours alike, all pixels alike.
+    # All colors alike, all pixels alike.
     assert gray["auc_rebalanced"] == pytest.approx(wanted, abs=1e-5)
     assert random["auc"] < 1 and gray["colorfulness"] < 2 < truth["colorfulness"]
     assert metrics["photos"] == 14 and "the prior" in metrics["rebalancing"]["prior"]
@@ -196,7 +196,7 @@ def test_photos_are_resized_before_they_are_judged(photo_folder: Path, tmp_path:
     said: list[str] = []
     metrics = run_score(settings(photo_folder, "gray", size=64), folder(tmp_path), say=said.append).metrics
     assert any("14 of 14 photos were enlarged to 64 px" in line for line in said)
-    assert "centre crop of 64 x 64 px" in metrics["protocol"]["photos"]
+    assert "center crop of 64 x 64 px" in metrics["protocol"]["photos"]
     crops = [np.asarray(Image.open(path))[:, 4:44] / 255 for path in sorted(photo_folder.iterdir())]
     large = [rgb2lab(resize(crop, (64, 64), order=3))[..., 1:] for crop in crops]
     wanted = np.mean([1 - np.hypot(ab[..., 0], ab[..., 1]).clip(max=150) / 150 for ab in large])

@@ -42,7 +42,7 @@ def test_limit_keeps_labels_with_their_photos(photo_folder: Path) -> None:
     assert some.about.startswith("5 of the 14 of ")
 
 
-def test_cut_is_the_centre_at_that_short_side() -> None:
+def test_cut_is_the_center_at_that_short_side() -> None:
     pixels = np.zeros((40, 80, 3), np.uint8)
     pixels[:, 20:60] = 200
     photo = cut(Image.fromarray(pixels), 40)

@@ -26,7 +26,7 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def prepared(study_folder: Path) -> Pictures:
-    """14 photos, as they are, grey, and with each other's colours; to be read only."""
+    """14 photos, as they are, gray, and with each other's colors; to be read only."""
     photos = open_photos([str(save_photos(study_folder / "photos"))], split="all")
     names = ["gray", "random"]
     return prepare(photos, [Gray("gray")], names, study_folder / "run", needed=12, watch=silent, say=silent)

@@ -1,4 +1,4 @@
-"""The share labelled real: who counts, and standard errors against the bootstrap done pair by pair."""
+"""The share labeled real: who counts, and standard errors against the bootstrap done pair by pair."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-from ssl_colorize.study.analysis import analyse, answers_csv, bootstrap, labelled_real, sift
+from ssl_colorize.study.analysis import analyze, answers_csv, bootstrap, labeled_real, sift
 from ssl_colorize.study.protocol import Kind
 from ssl_colorize.study.storage import Answer, Session, Times
 
@@ -21,7 +21,7 @@ def session(
     practice: str = "xx",
     of: int | None = None,
 ) -> Session:
-    """One in signs: x where the recoloured photo was taken for real, . where not."""
+    """One in signs: x where the recolored photo was taken for real, . where not."""
     kinds: list[tuple[Kind, str]] = [("practice", practice), ("counted", fooled), ("vigilance", watched)]
     answers = [
         Answer(place, kind, f"{number}-{place}.jpg", True, sign == ".", 1, Times(1000.0, 1010.0, 500.0))
@@ -68,14 +68,14 @@ def test_the_standard_error_in_closed_form() -> None:
     assert np.sqrt((shares * (1 - shares) / n).mean() / 6) < 0.6 * variance**0.5, "participants matter in this case"
 
 
-def test_labelled_real_of_counted_pairs_only() -> None:
-    figures = labelled_real([session(1, "x...", watched="xx"), session(2, "xx..", practice="xxxxxxx")])
-    assert (figures["labelled_real"], figures["participants"], figures["pairs"]) == (3 / 8, 2, 8)
+def test_labeled_real_of_counted_pairs_only() -> None:
+    figures = labeled_real([session(1, "x...", watched="xx"), session(2, "xx..", practice="xxxxxxx")])
+    assert (figures["labeled_real"], figures["participants"], figures["pairs"]) == (3 / 8, 2, 8)
     assert figures["low"] <= 3 / 8 <= figures["high"] and figures["standard_error"] > 0
-    watched = labelled_real([session(1, "x...", watched="xx..")], kind="vigilance")
-    assert watched["labelled_real"] == 0.5
+    watched = labeled_real([session(1, "x...", watched="xx..")], kind="vigilance")
+    assert watched["labeled_real"] == 0.5
     assert watched["standard_error"] is None, "of one participant nobody knows how participants differ"
-    assert labelled_real([])["labelled_real"] is None
+    assert labeled_real([])["labeled_real"] is None
 
 
 def test_who_counts() -> None:
@@ -107,19 +107,19 @@ def test_the_figures_of_a_study() -> None:
         session(4, "xxxx", method="l2", watched="xxxx"), session(5, "xxxx", method="l2", of=40),
     ]  # fmt: skip
     how = {"vigilance": 0.75, "unfinished": False, "resamples": 500, "seed": 0}
-    metrics = analyse(everybody, ["l2", "full", "gray"], seconds=1.0, **how)
+    metrics = analyze(everybody, ["l2", "full", "gray"], seconds=1.0, **how)
     assert list(metrics["methods"]) == ["l2", "full", "gray"]
-    assert [one["labelled_real"] for one in metrics["methods"].values()] == [0, 3 / 8, None]
+    assert [one["labeled_real"] for one in metrics["methods"].values()] == [0, 3 / 8, None]
     assert metrics["sessions"] == {"begun": 5, "finished": 4, "counted": 3, "unfinished": 1, "inattentive": 1}
     # Of all that were finished: without the careless one it would be 0 by construction.
-    assert metrics["vigilance"]["labelled_real"] == 4 / 16
+    assert metrics["vigilance"]["labeled_real"] == 4 / 16
     assert metrics["shown"] == {"seconds": 1.005, "off": 0, "loaded_again": 0}
-    assert analyse(everybody, ["full"], seconds=0.9, **how)["shown"]["off"] == 1
+    assert analyze(everybody, ["full"], seconds=0.9, **how)["shown"]["off"] == 1
 
 
 def test_every_answer_on_a_line() -> None:
     everybody = [session(1, "x."), session(2, "x", of=40)]
     rows = list(csv.DictReader(answers_csv(everybody, everybody[:1]).splitlines()))
     assert len(rows) == 8 + 7
-    assert [row["labelled_real"] for row in rows[2:4]] == ["1", "0"] and rows[2]["photo"] == "1-2.jpg"
+    assert [row["labeled_real"] for row in rows[2:4]] == ["1", "0"] and rows[2]["photo"] == "1-2.jpg"
     assert {(row["session"], row["counted"]) for row in rows} == {("1", "1"), ("2", "0")}

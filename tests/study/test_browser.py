@@ -200,7 +200,7 @@ def test_nothing_that_reaches_the_browser_tells_which_is_real(browser: Any, serv
     for word in ("photo0", "photo1", ".png", "vigilance", "gray", "real_first"):
         assert word not in texts, word
     assert not re.search("vigilance|photo0|gray", page.content())
-    # What was on the screen: the truth where it was to be, the recoloured photo at the other place.
+    # What was on the screen: the truth where it was to be, the recolored photo at the other place.
     drawn = someone.drawn()
     for one, first, second in zip(session.answers, drawn[::2], drawn[1::2], strict=True):
         truth = np.asarray(Image.open(picture_path(server.run / "photos" / "truth", one.photo)))

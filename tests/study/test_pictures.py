@@ -1,4 +1,4 @@
-"""Photos of a study: what is cut out, what colours them, what is left out, what is not made twice."""
+"""Photos of a study: what is cut out, what colors them, what is left out, what is not made twice."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_pairs_are_both_photos_in_the_order_they_are_shown(prepared: Pictures, s
         assert first[:PHOTO_BYTES] == last[PHOTO_BYTES:] == truth.tobytes()
         assert first[PHOTO_BYTES:] == last[:PHOTO_BYTES] != truth.tobytes()
         recolored = np.frombuffer(first[PHOTO_BYTES:], np.uint8).reshape(256, 256, 3)
-        assert bool((recolored == recolored[..., :1]).all()) == (kind != "vigilance"), "grey but for vigilance pairs"
+        assert bool((recolored == recolored[..., :1]).all()) == (kind != "vigilance"), "gray but for vigilance pairs"
 
 
 def test_random_is_the_ab_of_another_photo(prepared: Pictures, study_folder: Path) -> None:
@@ -60,14 +60,14 @@ def test_random_is_the_ab_of_another_photo(prepared: Pictures, study_folder: Pat
         assert (recolored == pixels(picture_path(root / ".vigilance", name))).all()
         lab = skimage.color.rgb2lab(recolored)
         assert np.abs(lab[..., 0] - truth[..., 0]).max() < 0.5, "the photo's own lightness"
-        # Where sRGB can show the borrowed colour it is the donor's, and nobody else's.
+        # Where sRGB can show the borrowed color it is the donor's, and nobody else's.
         errors = {other: np.median(np.abs(lab - theirs)[..., 1:]) for other, theirs in truths.items()}
         donors.add(min(errors, key=errors.__getitem__))
         assert min(errors, key=errors.__getitem__) != name and min(errors.values()) < 1
-    assert len(donors) == len(truths), "every photo lends its colours once"
+    assert len(donors) == len(truths), "every photo lends its colors once"
 
 
-def test_a_network_colours_the_very_square(few_photos: Path, tmp_path: Path) -> None:
+def test_a_network_colors_the_very_square(few_photos: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     save_pretrained(
         Pretrained(model=create_model("eccv16", width=0.125), input_size=32), tmp_path / "model.safetensors"
@@ -80,45 +80,45 @@ def test_a_network_colours_the_very_square(few_photos: Path, tmp_path: Path) -> 
     assert np.abs(skimage.color.rgb2lab(truth) - skimage.color.rgb2lab(colored))[..., 0].max() < 0.5
 
 
-def test_a_folder_of_coloured_photos_by_name_whatever_the_ending(few_photos: Path, tmp_path: Path) -> None:
+def test_a_folder_of_colored_photos_by_name_whatever_the_ending(few_photos: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     for path in sorted(few_photos.iterdir())[:3]:
         Image.new("RGB", (96, 80), "red").save(tmp_path / "theirs" / f"{path.stem}.jpg", quality=95)
     said: list[str] = []
     made = make(few_photos, tmp_path / "run", f"theirs={tmp_path / 'theirs'}", say=said.append)
     assert made.names == tuple(f"photo0{number}.png" for number in range(3))
-    assert "1 of 4 photos lack a coloured version by theirs" in said[0]
+    assert "1 of 4 photos lack a colored version by theirs" in said[0]
     red = pixels(picture_path(tmp_path / "run" / "photos" / "theirs", made.names[0]))
     assert np.abs(red.astype(int) - (254, 0, 0)).max() <= 2
 
 
-def test_a_coloured_photo_of_another_shape_is_an_error(few_photos: Path, tmp_path: Path) -> None:
+def test_a_colored_photo_of_another_shape_is_an_error(few_photos: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     Image.new("RGB", (64, 64)).save(tmp_path / "theirs" / "photo00.jpg")
     with pytest.raises(UserError, match=r"photo00\.jpg is 64 x 64 pixels and the photo photo00\.png 48 x 40"):
         make(few_photos, tmp_path / "run", f"theirs={tmp_path / 'theirs'}")
 
 
-def test_two_coloured_versions_are_an_error(tmp_path: Path) -> None:
+def test_two_colored_versions_are_an_error(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     with pytest.raises(UserError, match=r"a\.jpg and .*a\.png"):
         Folder("x", tmp_path)
 
 
-def test_grey_and_broken_photos_are_left_out(few_photos: Path, tmp_path: Path) -> None:
-    Image.new("L", (48, 40), 90).save(few_photos / "grey.png")
+def test_gray_and_broken_photos_are_left_out(few_photos: Path, tmp_path: Path) -> None:
+    Image.new("L", (48, 40), 90).save(few_photos / "gray.png")
     (few_photos / "broken.png").write_bytes(b"no photo")
     said: list[str] = []
     made = make(few_photos, tmp_path / "run", "gray", say=said.append)
-    assert len(made.names) == 4 and "grey.png" not in made.names
+    assert len(made.names) == 4 and "gray.png" not in made.names
     assert sorted(said) == [
         "1 of 6 photos cannot be read and are left out, such as broken.png.",
-        "1 of 6 photos have no colour and are left out, such as grey.png.",
+        "1 of 6 photos have no color and are left out, such as gray.png.",
     ]
 
 
-def test_too_few_photos_are_told_before_any_is_coloured(few_photos: Path, tmp_path: Path) -> None:
+def test_too_few_photos_are_told_before_any_is_colored(few_photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="shows 5 photos, each once, and there are 4"):
         make(few_photos, tmp_path / "run", "gray", needed=5)
     assert [path.name for path in (tmp_path / "run" / "photos").iterdir()] == ["truth"]
@@ -129,7 +129,7 @@ def test_a_stopped_preparation_goes_on(few_photos: Path, tmp_path: Path) -> None
         pass
 
     def stop(what: str, done: int, total: int) -> None:
-        if what == "Colouring with gray" and done == 2:
+        if what == "Coloring with gray" and done == 2:
             raise Stopped
 
     run = tmp_path / "run"
@@ -151,7 +151,7 @@ def test_names_of_methods(tmp_path: Path) -> None:
     assert method_names(["full=runs/x", "runs/l2", "weights/class.safetensors", "random"]) == [
         "full", "l2", "class", "random",
     ]  # fmt: skip
-    assert named_source("grey=gray") == ("grey", "gray")
+    assert named_source("gray=gray") == ("gray", "gray")
     there = tmp_path / "rate=0.001" / "full"
     there.mkdir(parents=True)
     assert named_source(str(there)) == ("full", str(there))

@@ -1,4 +1,4 @@
-"""The study through HTTP: a session from begin to end, and nothing in its traffic that tells real from recoloured."""
+"""The study through HTTP: a session from begin to end, and nothing in its traffic that tells real from recolored."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ OUTPUTS = 2
 class Dahl(VGG16):
     """Luma (B, 1, H, W) in 0..100 -> UV (B, 2, H, W) in [0, 1], for H and W that are multiples of 8.
 
-    Grey goes in as three equal channels. The last maps of the trunk's four blocks, batch-normalised, are added to the
-    decoder's on its way up; ReLU follows each of its normalised convolutions but the last, where the sigmoid does.
+    Gray goes in as three equal channels. The last maps of the trunk's four blocks, batch-normalized, are added to the
+    decoder's on its way up; ReLU follows each of its normalized convolutions but the last, where the sigmoid does.
     Upsampling is bilinear.
 
     Args:
@@ -42,7 +42,7 @@ class Dahl(VGG16):
         self.up0 = _decoding(3, 3)
         self.logits = nn.Conv2d(3, OUTPUTS, 3, padding=1)
         self.logits_norm = nn.BatchNorm2d(OUTPUTS)
-        # The first predictions hardly stray from grey.
+        # The first predictions hardly stray from gray.
         nn.init.constant_(self.logits_norm.weight, 0.1)
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
@@ -55,16 +55,16 @@ class Dahl(VGG16):
         return (light / 100.0 - self.get_buffer("mean")) / self.get_buffer("std")
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
-        grey = self.normalize(lightness)
+        gray = self.normalize(lightness)
         taps = []
-        for name, maps in self.convolved(grey):
+        for name, maps in self.convolved(gray):
             yield name, maps[-1]
             taps.append(self.get_submodule(f"{name}_norm")(maps[-1]))
         one, two, three, four = taps
         x = self.up3(_doubled(self.up4(four)) + three)
         x = self.up2(_doubled(x) + two)
         x = self.up1(_doubled(x) + one)
-        yield "logits", torch.sigmoid(self.logits_norm(self.logits(self.up0(x + grey))))
+        yield "logits", torch.sigmoid(self.logits_norm(self.logits(self.up0(x + gray))))
 
     def freeze(self) -> None:
         for conv in self.convolutions():
@@ -80,7 +80,7 @@ def _doubled(x: Tensor) -> Tensor:
 
 
 def decode(uv: Tensor, luma: Tensor) -> Tensor:
-    """The ab of a prediction under the grey it was made for.
+    """The ab of a prediction under the gray it was made for.
 
     Args:
         uv: (B, 2, H, W) in [0, 1].

@@ -15,7 +15,7 @@ from ssl_colorize.models.registry import register_model
 # Bins of the hue, and as many of the chroma: the outputs' first and second half.
 BINS = 32
 OUTPUTS = 2 * BINS
-MEAN_GREY = 0.4488
+MEAN_GRAY = 0.4488
 # Hues so spread out that their mean direction is shorter than this lose chroma.
 FADE_BELOW = 0.03
 # The dense head works on so many numbers of a hidden map at once.
@@ -24,10 +24,10 @@ STRIP_NUMBERS = 1 << 24
 
 @register_model("larsson")
 class Larsson(VGG16):
-    """Grey (B, 1, H, W) in 0..100 -> log-odds of hue and chroma (B, 64, H, W), for sides that are multiples of 32.
+    """Gray (B, 1, H, W) in 0..100 -> log-odds of hue and chroma (B, 64, H, W), for sides that are multiples of 32.
 
     The hypercolumn of a pixel is the input and the maps of the 13 convolutions, fc6 and fc7, interpolated bilinearly
-    at its centre (12,417 numbers at width 1). With `places`, only those pixels are answered, and only their
+    at its center (12,417 numbers at width 1). With `places`, only those pixels are answered, and only their
     hypercolumns are ever made; without, all pixels, strip by strip.
 
     Args:
@@ -57,7 +57,7 @@ class Larsson(VGG16):
         return 100.0 * rgb_to_mean(rgb)
 
     def normalize(self, light: Tensor) -> Tensor:
-        return light / 100.0 - MEAN_GREY
+        return light / 100.0 - MEAN_GRAY
 
     def forward(self, lightness: Tensor, places: Tensor | None = None) -> Tensor:
         """Answer all pixels, or a few.
@@ -159,11 +159,11 @@ def _strip(maps: Tensor, layer: nn.Module, rows: range, size: tuple[int, int]) -
 
 
 def interpolate(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Bilinear interpolation at fractional cells; beyond the outermost centres a map is continued by its border.
+    """Bilinear interpolation at fractional cells; beyond the outermost centers a map is continued by its border.
 
     Args:
         maps: (B, C, h, w).
-        rows: (B, n, m), 0 at the centre of the first row of cells.
+        rows: (B, n, m), 0 at the center of the first row of cells.
         columns: (B, n, m).
 
     Returns:
@@ -171,19 +171,19 @@ def interpolate(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """
     height, width = maps.shape[-2:]
     grid = torch.stack(((2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1), dim=-1)
-    # In float32, whatever the maps are in: bfloat16 cannot tell neighbouring pixels of a large photo apart.
+    # In float32, whatever the maps are in: bfloat16 cannot tell neighboring pixels of a large photo apart.
     found = functional.grid_sample(
         maps.float(), grid.float(), mode="bilinear", padding_mode="border", align_corners=False
     )
     return found.to(maps.dtype)
 
 
-def decode(logits: Tensor, grey: Tensor) -> Tensor:
-    """The ab of a prediction: median chroma, circular mean of the hue, under the grey it was made for.
+def decode(logits: Tensor, gray: Tensor) -> Tensor:
+    """The ab of a prediction: median chroma, circular mean of the hue, under the gray it was made for.
 
     Args:
         logits: (B, 64, H, W), hue first.
-        grey: (B, 1, H, W) in 0..100.
+        gray: (B, 1, H, W) in 0..100.
 
     Returns:
         ab (B, 2, H, W) float32, clipped to sRGB.
@@ -191,13 +191,13 @@ def decode(logits: Tensor, grey: Tensor) -> Tensor:
     hue, chroma = logits.float().split(BINS, dim=1)
     angle, strength = circular_mean(hue.softmax(1))
     faded = median(chroma.softmax(1)) * (strength / FADE_BELOW).clamp(max=1.0)
-    return rgb_to_lab(hue_chroma_to_rgb(angle, faded, grey.float() / 100.0))[:, 1:]
+    return rgb_to_lab(hue_chroma_to_rgb(angle, faded, gray.float() / 100.0))[:, 1:]
 
 
 def circular_mean(probability: Tensor) -> tuple[Tensor, Tensor]:
     """Mean direction of distributions over hue: (B, 32, H, W) -> its hue in [-1/2, 1/2] and its length in [0, 1]."""
-    centres = (torch.arange(BINS, device=probability.device) + 0.5) * (2 * math.pi / BINS)
-    x, y = (torch.einsum("q,bqhw->bhw", part, probability) for part in (centres.cos(), centres.sin()))
+    centers = (torch.arange(BINS, device=probability.device) + 0.5) * (2 * math.pi / BINS)
+    x, y = (torch.einsum("q,bqhw->bhw", part, probability) for part in (centers.cos(), centers.sin()))
     return torch.atan2(y, x) / (2 * math.pi), (x.square() + y.square()).sqrt()
 
 

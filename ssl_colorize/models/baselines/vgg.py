@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.color import lightness_to_grey
+from ssl_colorize.color import lightness_to_gray
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.registry import ColorizationModel
 
@@ -40,8 +40,8 @@ class VGG16(ColorizationModel):
             self.add_layer(name, channels, 2**number)
 
     def light_of(self, lightness: Tensor) -> Tensor:
-        # Both baselines define grey on gamma-encoded values, and then a grey is as light as its value.
-        return 100.0 * lightness_to_grey(lightness)
+        # Both baselines define gray on gamma-encoded values, and then a gray is as light as its value.
+        return 100.0 * lightness_to_gray(lightness)
 
     def convolved(self, x: Tensor) -> Iterator[tuple[str, list[Tensor]]]:
         """Run the blocks on the input (B, inputs, H, W): each one's name, and its maps after every ReLU."""
@@ -69,7 +69,7 @@ class VGG16(ColorizationModel):
 
         Args:
             weights: torchvision's state dict (see `imagenet_weights`). A network of one input channel takes the sum of
-                the three, each over its deviation: what they make of a grey photo but for a constant.
+                the three, each over its deviation: what they make of a gray photo but for a constant.
         """
         keys = [key.removesuffix(".weight") for key in weights if key.startswith("features.") and "weight" in key]
         # Fewer blocks than VGG-16 has leave the last ones over.

@@ -1,4 +1,4 @@
-"""What can be trained: for each objective its input, targets, loss, best constant, and colours."""
+"""What can be trained: for each objective its input, targets, loss, best constant, and colors."""
 
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.objectives.base import Examples, Objective
@@ -24,7 +24,7 @@ def make_objective(recipe: Recipe, statistics: TrainingStatistics, *, stride: in
 
 
 def best_constant(recipe: Recipe) -> BestConstant | None:
-    """What finds the objective's best constant in the training photos; None if the colour statistics tell it."""
+    """What finds the objective's best constant in the training photos; None if the color statistics tell it."""
     if recipe.objective == "dahl":
         return MedianUV()
     return MeanTargets() if recipe.objective == "larsson" else None

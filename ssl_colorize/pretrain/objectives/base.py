@@ -19,7 +19,7 @@ class Examples(Protocol):
 
 
 class Objective(ABC):
-    """Photos to examples, and a network's output on them to losses and colours.
+    """Photos to examples, and a network's output on them to losses and colors.
 
     Args:
         recipe: the run's.
@@ -53,10 +53,10 @@ class Objective(ABC):
     def sums(self, output: Tensor, examples: Any) -> dict[str, Tensor | int]:
         """Sums over the pixels: of "loss", of "loss_constant" (the best constant's), and of figures of its own.
 
-        "count" says over how many; over as many as `colours` gives, where it gives some.
+        "count" says over how many; over as many as `colors` gives, where it gives some.
         """
 
-    def colours(self, output: Tensor, examples: Any) -> tuple[Tensor, Tensor] | None:
+    def colors(self, output: Tensor, examples: Any) -> tuple[Tensor, Tensor] | None:
         """Predicted and true ab, both (B, 2, h, w), at all of the examples' pixels or at an even share of them.
 
         None if the objective asks for something else.

@@ -31,7 +31,7 @@ class Classification(OnTargets):
             "kl": (cross_entropy - entropy(examples.weights)).sum(),
         }
 
-    def colours(self, output: Tensor, examples: Targets) -> tuple[Tensor, Tensor]:
+    def colors(self, output: Tensor, examples: Targets) -> tuple[Tensor, Tensor]:
         return annealed_mean(output, self.recipe.temperature), examples.ab
 
 

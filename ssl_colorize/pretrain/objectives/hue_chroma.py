@@ -17,7 +17,7 @@ WINDOW = 7
 HUE_WEIGHT = 5.0
 # Held-out photos are looked at at every so manieth pixel.
 _FIGURES_STRIDE = 4
-# As in the colour statistics: a bin that the training photos lack costs the best constant 10 nats, not infinitely many.
+# As in the color statistics: a bin that the training photos lack costs the best constant 10 nats, not infinitely many.
 _FLOOR = 1e-3
 
 
@@ -25,7 +25,7 @@ class HueChromaExamples(NamedTuple):
     """Some pixels of photos as Larsson's network is asked about them.
 
     Attributes:
-        grey: (B, 1, H, W) float32 in 0..100.
+        gray: (B, 1, H, W) float32 in 0..100.
         places: (B, N, 2) int64, rows and columns.
         hue: (B, 32, 1, N) float32, a distribution.
         chroma: (B, 32, 1, N) likewise.
@@ -34,7 +34,7 @@ class HueChromaExamples(NamedTuple):
         photos: (B, 3, H, W) uint8.
     """
 
-    grey: Tensor
+    gray: Tensor
     places: Tensor
     hue: Tensor
     chroma: Tensor
@@ -44,7 +44,7 @@ class HueChromaExamples(NamedTuple):
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        return self.grey, self.places
+        return self.gray, self.places
 
 
 class HueChroma(Objective):
@@ -74,8 +74,8 @@ class HueChroma(Objective):
             "chroma_kl": chroma.sum(),
         }
 
-    def colours(self, output: Tensor, examples: HueChromaExamples) -> tuple[Tensor, Tensor]:
-        ab = larsson.decode(output, at_places(examples.grey, examples.places))
+    def colors(self, output: Tensor, examples: HueChromaExamples) -> tuple[Tensor, Tensor]:
+        ab = larsson.decode(output, at_places(examples.gray, examples.places))
         return ab, rgb_to_lab(at_places(examples.photos, examples.places))[:, 1:]
 
 
@@ -97,7 +97,7 @@ def divergences(predicted: tuple[Tensor, Tensor], examples: HueChromaExamples) -
 def make_examples(photos: Tensor, places: Tensor) -> HueChromaExamples:
     """Targets and weights of some pixels.
 
-    Hue weighs as much as the pixel's own chroma, and chroma min(3 L, 1, 3 (1 - L)) with the grey as L: next to nothing
+    Hue weighs as much as the pixel's own chroma, and chroma min(3 L, 1, 3 (1 - L)) with the gray as L: next to nothing
     in the dark and in the light, where it hardly shows.
 
     Args:
@@ -105,10 +105,10 @@ def make_examples(photos: Tensor, places: Tensor) -> HueChromaExamples:
         places: (B, N, 2) int64, rows and columns.
     """
     hue, chroma = rgb_to_hue_chroma(photos)
-    grey = rgb_to_mean(photos)
-    light = at_places(grey, places)[:, 0]
+    gray = rgb_to_mean(photos)
+    light = at_places(gray, places)[:, 0]
     return HueChromaExamples(
-        100.0 * grey,
+        100.0 * gray,
         places,
         window_histogram(hue, places, counts=chroma > 0),
         window_histogram(chroma, places),

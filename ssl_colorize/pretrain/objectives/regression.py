@@ -27,5 +27,5 @@ class Regression(OnTargets):
             "loss_constant": squared_error(flat, scaled, weights) * weights.numel(),
         }
 
-    def colours(self, output: Tensor, examples: Targets) -> tuple[Tensor, Tensor]:
+    def colors(self, output: Tensor, examples: Targets) -> tuple[Tensor, Tensor]:
         return output.float() * AB_SCALE, examples.ab

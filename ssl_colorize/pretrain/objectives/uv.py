@@ -17,7 +17,7 @@ BLURS = (0.0, 3.0, 5.0)
 _REACH = 3
 # Distances are smooth below this: the length of a vector has no gradient at zero.
 _SMOOTH = 1e-4
-# Colours of held-out photos are read at every so manieth pixel.
+# Colors of held-out photos are read at every so manieth pixel.
 _FIGURES_STRIDE = 4
 
 
@@ -44,7 +44,7 @@ class UV(Objective):
 
     @property
     def output_bias(self) -> None:
-        # BatchNorm after the last layer would take it out again; the network starts near grey by itself.
+        # BatchNorm after the last layer would take it out again; the network starts near gray by itself.
         return None
 
     def examples(self, photos: Tensor, *, training: bool) -> UVExamples:
@@ -56,7 +56,7 @@ class UV(Objective):
 
     def sums(self, output: Tensor, examples: UVExamples) -> dict[str, Tensor | int]:
         flat = self.statistics.constant.view(1, 2, 1, 1).expand_as(examples.uv)
-        # In pixels of the figures, which the colours are summed over as well.
+        # In pixels of the figures, which the colors are summed over as well.
         pixels = subsampled(examples.luma).numel()
         return {
             "count": pixels,
@@ -64,13 +64,13 @@ class UV(Objective):
             "loss_constant": blurred_distance(flat, examples.uv) * pixels,
         }
 
-    def colours(self, output: Tensor, examples: UVExamples) -> tuple[Tensor, Tensor]:
+    def colors(self, output: Tensor, examples: UVExamples) -> tuple[Tensor, Tensor]:
         ab = dahl.decode(subsampled(output), subsampled(examples.luma))
         return ab, subsampled_ab(examples.photos, _FIGURES_STRIDE)
 
 
 def subsampled(maps: Tensor) -> Tensor:
-    """The pixels of maps (B, C, H, W) at which the colours of held-out photos are read."""
+    """The pixels of maps (B, C, H, W) at which the colors of held-out photos are read."""
     return maps[..., ::_FIGURES_STRIDE, ::_FIGURES_STRIDE]
 
 

@@ -48,8 +48,8 @@ def by_hand(state: dict[str, Tensor], light: Tensor) -> Tensor:
         return functional.interpolate(x, scale_factor=2, mode="bilinear")
 
     std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
-    grey = (light / 100 - torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)) / std
-    taps, x = [], grey
+    gray = (light / 100 - torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)) / std
+    taps, x = [], gray
     for number, convs in enumerate((2, 2, 3, 3), start=1):
         x = functional.max_pool2d(x, 2) if number > 1 else x
         for index in range(convs):
@@ -58,7 +58,7 @@ def by_hand(state: dict[str, Tensor], light: Tensor) -> Tensor:
     x = doubled(conv(taps[3], "up4.0").relu())
     x = doubled(norm(conv(x + taps[2], "up3.0"), "up3.1").relu())
     x = doubled(norm(conv(x + taps[1], "up2.0"), "up2.1").relu())
-    x = norm(conv(x + taps[0], "up1.0"), "up1.1").relu() + grey
+    x = norm(conv(x + taps[0], "up1.0"), "up1.1").relu() + gray
     x = norm(conv(x, "up0.0"), "up0.1").relu()
     return norm(conv(x, "logits"), "logits_norm").sigmoid()
 
@@ -88,7 +88,7 @@ def test_it_sees_luma() -> None:
     assert light.item() == pytest.approx(100 * (0.299 + 0.2 * 0.114), abs=1e-4)
 
 
-def test_colours_come_back_from_their_own_yuv() -> None:
+def test_colors_come_back_from_their_own_yuv() -> None:
     rgb = torch.rand(2, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     light, uv = rgb_to_yuv(rgb).split((1, 2), dim=1)
     expected = rgb2lab(rgb.permute(0, 2, 3, 1).double().numpy())[..., 1:]
@@ -96,7 +96,7 @@ def test_colours_come_back_from_their_own_yuv() -> None:
 
 
 @torch.inference_mode()
-def test_predictions_are_decoded_under_the_grey_they_were_made_for(model: ColorizationModel) -> None:
+def test_predictions_are_decoded_under_the_gray_they_were_made_for(model: ColorizationModel) -> None:
     pretrained = Pretrained(model=model, objective="dahl")
     ab = predict_ab(pretrained, luma(), temperature=0.1)
     assert torch.equal(ab, decode(model(luma()), luma())) and ab.shape == (2, 2, 16, 24)

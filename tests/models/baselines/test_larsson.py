@@ -22,11 +22,11 @@ def model() -> Larsson:
     torch.manual_seed(0)
     model = create_model("larsson", width=0.0625)
     assert isinstance(model, Larsson)
-    model.train()(grey(), all_places(64, 96))
+    model.train()(gray(), all_places(64, 96))
     return model.eval()
 
 
-def grey(height: int = 64, width: int = 96) -> Tensor:
+def gray(height: int = 64, width: int = 96) -> Tensor:
     return 100 * torch.rand(2, 1, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -51,7 +51,7 @@ def test_it_has_the_published_size() -> None:
         create_model("larsson", outputs=313)
 
 
-def test_normalisation_without_scale_and_shift_stands_before_every_relu() -> None:
+def test_normalization_without_scale_and_shift_stands_before_every_relu() -> None:
     model = create_model("larsson", width=0.0625)
     for name in model.layers:
         kinds = [type(module).__name__ for module in model.get_submodule(name).children()]
@@ -79,27 +79,27 @@ def hypercolumn(model: Larsson, light: Tensor) -> Tensor:
 def test_all_pixels_are_answered_as_by_the_explicit_hypercolumn(model: Larsson) -> None:
     weight = torch.cat([part.weight for part in model.hidden], dim=1)  # type: ignore[misc]
     bias = torch.stack([part.bias for part in model.hidden]).sum(0)  # type: ignore[misc]
-    expected = model.logits(functional.conv2d(hypercolumn(model, grey()), weight, bias).relu())
+    expected = model.logits(functional.conv2d(hypercolumn(model, gray()), weight, bias).relu())
     assert expected.shape == (2, 64, 64, 96) and expected.std() > 0.05
-    assert (model(grey()) - expected).abs().max() < 1e-4
+    assert (model(gray()) - expected).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("numbers", [1, 30_000, 1 << 24])
 @torch.inference_mode()
 def test_strips_do_not_show(model: Larsson, monkeypatch: pytest.MonkeyPatch, numbers: int) -> None:
-    whole = model(grey())
+    whole = model(gray())
     monkeypatch.setattr(larsson, "STRIP_NUMBERS", numbers)
-    assert (model(grey()) - whole).abs().max() < 1e-5
+    assert (model(gray()) - whole).abs().max() < 1e-5
 
 
 @torch.inference_mode()
 def test_a_few_pixels_are_answered_as_among_all(model: Larsson) -> None:
-    dense = model(grey())
+    dense = model(gray())
     # So few that every map is interpolated before the hidden layer, and so many that most are after it.
     for count in (3, 700):
         places = torch.stack([torch.randint(side, (2, count)) for side in (64, 96)], dim=-1)
         places[:, :2] = torch.tensor([[0, 0], [63, 95]])
-        answers = model(grey(), places)
+        answers = model(gray(), places)
         assert answers.shape == (2, 64, 1, count)
         for photo, (of_photo, found) in enumerate(zip(places, answers, strict=True)):
             wanted = dense[photo, :, of_photo[:, 0], of_photo[:, 1]]
@@ -112,7 +112,7 @@ def test_training_makes_no_map_of_the_photos_size_but_conv1s(model: Larsson) -> 
     shapes: list[torch.Size] = []
     for part in model.hidden:
         part.register_forward_hook(lambda _, __, output: shapes.append(output.shape))
-    model(grey(), places)
+    model(gray(), places)
     assert len(shapes) == 6 and max(shape.numel() for shape in shapes) <= 2 * 64 * 6
 
 
@@ -186,7 +186,7 @@ def expected_ab(hue: float, chroma: float, light: float) -> np.ndarray:
 def test_decoding_by_hand() -> None:
     ab = decoded(distribution(b3=1), distribution(b5=1), 0.5)
     assert ab == pytest.approx(expected_ab(3.5 / 32, 5.5 / 32, 0.5), abs=0.01)
-    # Opposite hues: no colour; nearly opposite ones: as much of it as their mean is long, over 0.03.
+    # Opposite hues: no color; nearly opposite ones: as much of it as their mean is long, over 0.03.
     assert decoded(distribution(b4=0.5, b20=0.5), distribution(b8=1), 0.5) == pytest.approx([0, 0], abs=0.01)
     faded = decoded(distribution(b4=0.505, b20=0.495), distribution(b8=1), 0.5)
     assert faded == pytest.approx(expected_ab(4.5 / 32, 8.5 / 32 / 3, 0.5), abs=0.02)
@@ -195,6 +195,6 @@ def test_decoding_by_hand() -> None:
 
 
 @torch.inference_mode()
-def test_predictions_are_decoded_under_the_grey_they_were_made_for(model: ColorizationModel) -> None:
-    ab = predict_ab(Pretrained(model=model, objective="larsson"), grey())
-    assert torch.equal(ab, decode(model(grey()), grey())) and ab.shape == (2, 2, 64, 96)
+def test_predictions_are_decoded_under_the_gray_they_were_made_for(model: ColorizationModel) -> None:
+    ab = predict_ab(Pretrained(model=model, objective="larsson"), gray())
+    assert torch.equal(ab, decode(model(gray()), gray())) and ab.shape == (2, 2, 64, 96)

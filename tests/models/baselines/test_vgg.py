@@ -27,7 +27,7 @@ def weights_of(features: nn.Sequential) -> dict[str, Tensor]:
     return {f"features.{key}": value for key, value in features.state_dict().items()}
 
 
-def grey(side: int = 32) -> Tensor:
+def gray(side: int = 32) -> Tensor:
     return 100 * torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -37,8 +37,8 @@ def test_dahls_trunk_is_torchvisions(features: nn.Sequential) -> None:
     assert isinstance(model, Dahl)
     model.load_imagenet(weights_of(features))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    x = (grey() / 100 - mean) / std
-    maps = model.forward_features(grey(), model.layers)
+    x = (gray() / 100 - mean) / std
+    maps = model.forward_features(gray(), model.layers)
     # After the ReLUs of conv1_2, conv2_2, conv3_3 and conv4_3.
     for name, end in (("conv1", 4), ("conv2", 9), ("conv3", 16), ("conv4", 23)):
         assert torch.allclose(maps[name], features[:end](x), rtol=1e-4, atol=1e-6)
@@ -54,8 +54,8 @@ def test_one_channel_takes_the_sum_of_three(features: nn.Sequential) -> None:
     some = {key: value for key, value in weights_of(features).items() if key.startswith("features.0.")}
     super(Larsson, model).load_imagenet(some)
     std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
-    light = grey(16)[0] / 100
-    # What torchvision's layer makes of the grey photo, but for a constant of each channel.
+    light = gray(16)[0] / 100
+    # What torchvision's layer makes of the gray photo, but for a constant of each channel.
     wanted = functional.conv2d((light / std)[None], features[0].weight, features[0].bias)
     assert torch.allclose(functional.conv2d(light[None], first.weight, first.bias), wanted, atol=1e-5)
 

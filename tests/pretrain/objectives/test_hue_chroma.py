@@ -32,7 +32,7 @@ def one_photo(pixels: np.ndarray) -> Tensor:
 
 
 def targets_by_hand(pixels: np.ndarray, row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hard bins of hue and chroma, counted over 7 x 7 pixels; grey ones have no hue."""
+    """Hard bins of hue and chroma, counted over 7 x 7 pixels; gray ones have no hue."""
     hue, chroma = np.zeros(32), np.zeros(32)
     for r in range(max(0, row - 3), min(len(pixels), row + 4)):
         for c in range(max(0, column - 3), min(pixels.shape[1], column + 4)):
@@ -54,7 +54,7 @@ def test_targets_are_bins_counted_over_seven_by_seven() -> None:
         hue, chroma = targets_by_hand(pixels, row, column)
         assert examples.hue[0, :, 0, index].tolist() == pytest.approx(hue, abs=1e-6), (row, column)
         assert examples.chroma[0, :, 0, index].tolist() == pytest.approx(chroma, abs=1e-6), (row, column)
-    # There only greys are in reach.
+    # There only grays are in reach.
     assert examples.hue[0, 0, 0, 4] == 1 / 32 and examples.hue_weight[0, 0, 4] == 0
 
 
@@ -74,7 +74,7 @@ def test_weights_by_hand(rgb: tuple[int, ...], hue_weight: float, chroma_weight:
     examples = make_examples(photo, torch.zeros(1, 1, 2, dtype=torch.int64))
     assert examples.hue_weight.item() == pytest.approx(hue_weight, abs=1e-6)
     assert examples.chroma_weight.item() == pytest.approx(chroma_weight, abs=1e-6)
-    assert examples.grey.item() == pytest.approx(100 * sum(rgb) / 765, abs=1e-4)
+    assert examples.gray.item() == pytest.approx(100 * sum(rgb) / 765, abs=1e-4)
 
 
 def divergence(target: np.ndarray, logits: np.ndarray) -> float:
@@ -152,7 +152,7 @@ def test_no_other_constant_is_better(photos: Tensor) -> None:
 def test_the_figures_pixels_are_those_of_the_other_objectives(photos: Tensor, objective: HueChroma) -> None:
     examples: HueChromaExamples = objective.examples(photos[:2], training=False)
     logits = torch.zeros(2, 64, 1, 256)
-    predicted, true = objective.colours(logits, examples)
+    predicted, true = objective.colors(logits, examples)
     assert predicted.shape == true.shape == (2, 2, 1, 256)
     assert torch.allclose(true.view(2, 2, 16, 16), rgb_to_lab(photos[:2])[:, 1:, ::4, ::4], atol=1e-4)
 

@@ -64,14 +64,14 @@ def test_examples_and_losses(photos: Tensor) -> None:
     losses, sums = objective.losses(answer, examples), objective.sums(answer, examples)
     flat = statistics.constant.double().numpy().reshape(1, 2, 1, 1) + np.zeros((2, 2, 64, 64))
     assert losses["loss"].item() == pytest.approx(distance(answer.double().numpy(), true_uv(photos[:2])), rel=1e-4)
-    # Sums over the pixels that colours are read at: every fourth, down and across.
-    predicted, true = objective.colours(answer, examples)
+    # Sums over the pixels that colors are read at: every fourth, down and across.
+    predicted, true = objective.colors(answer, examples)
     assert true.shape == predicted.shape == (2, 2, 16, 16)
     assert sums["loss"].item() == pytest.approx(2 * 256 * losses["loss"].item(), rel=1e-5)
     assert sums["loss_constant"].item() == pytest.approx(2 * 256 * distance(flat, true_uv(photos[:2])), rel=1e-3)
     assert torch.allclose(true, rgb_to_lab(photos[:2])[:, 1:, ::4, ::4])
-    # The true UV decodes to the true colours.
-    found, true = objective.colours(examples.uv, examples)
+    # The true UV decodes to the true colors.
+    found, true = objective.colors(examples.uv, examples)
     assert (found - true).abs().max() < 0.01
 
 

@@ -1,0 +1,1 @@
+"""The machine that trains: loop, schedule, optimizer, checkpoint, several processes, signals, log."""

@@ -1,0 +1,101 @@
+"""From an encoder to a task's model, and to the same network again where the encoder is no more."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_colorize.color import rgb_to_lightness
+from ssl_colorize.data import training_batches
+from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.finetune.backbone import HEAD, Backbone
+from ssl_colorize.finetune.config import FinetuneSettings
+from ssl_colorize.finetune.prepare import measure_statistics, prepare
+from ssl_colorize.finetune.tasks import Task
+from ssl_colorize.models import create_model
+from ssl_colorize.models.alexnet import AlexNet
+from ssl_colorize.models.trunks import ColorizationTrunk
+
+# Photos that the layers are rescaled on, and that an untrained network's statistics are of; their side in pixels.
+_RESCALE_PHOTOS, _STATISTICS_PHOTOS, _SIDE = 8, 32, 96
+# Kinds of encoders that have seen no photo.
+_UNTRAINED = ("random", "timm-random")
+
+
+def build_model(task: Task, settings: FinetuneSettings) -> tuple[dict[str, Any], nn.Module]:
+    """The model that training begins with, on the CPU: the same in every process, and after a stop.
+
+    Returns:
+        What `rebuild_model` needs beside the task to make it again, as values that JSON takes; and the model.
+
+    Raises:
+        UserError: the encoder cannot be had, or the settings do not fit it.
+    """
+    encoder = load_encoder(settings.encoder, seed=settings.seed)
+    layers = task.layers(encoder)
+    about = {**architecture(encoder), "layers": list(layers)}
+    if encoder.name.partition(":")[0] in _UNTRAINED:
+        measure_statistics(encoder, _some_photos(task, settings, count=_STATISTICS_PHOTOS))
+    if settings.batchnorm == "fold":
+        photos = _some_photos(task, settings, count=_RESCALE_PHOTOS) if settings.rescale else None
+        lightness = rgb_to_lightness(photos) if photos is not None else None
+        prepare(encoder, rescale=settings.rescale, lightness=lightness, top=layers[-1])
+    backbone = make_backbone(encoder, layers, settings)
+    # For the new head.
+    torch.manual_seed(settings.seed)
+    return about, task.build(backbone)
+
+
+def rebuild_model(task: Task, about: dict[str, Any]) -> nn.Module:
+    """A model of the same shape, whose weights are yet to be loaded."""
+    encoder = untrained(about)
+    if task.settings.batchnorm == "fold":
+        prepare(encoder, rescale=False)
+    return task.build(make_backbone(encoder, about["layers"], task.settings))
+
+
+def _some_photos(task: Task, settings: FinetuneSettings, *, count: int) -> Tensor:
+    """Training photos (B, 3, H, W) uint8."""
+    batches = training_batches(
+        task.photos, resize=(_SIDE, _SIDE), crop=_SIDE, batch_size=count,
+        seed=settings.seed, start=0, steps=1, workers=0,
+    )  # fmt: skip
+    return next(iter(batches)).photos
+
+
+def make_backbone(encoder: Encoder, layers: Sequence[str], settings: FinetuneSettings) -> Backbone:
+    """The backbone that the settings ask for, of an encoder that is prepared already."""
+    trunk = encoder.trunk
+    alexnet = isinstance(trunk, ColorizationTrunk) and isinstance(trunk.model, AlexNet)
+    return Backbone(
+        encoder,
+        layers,
+        # The paper's name of what is the head here.
+        train_from=HEAD if alexnet and settings.train_from == "fc8" else settings.train_from,
+        color=settings.color,
+        # Folded, there is none left.
+        batchnorm="train" if settings.batchnorm == "train" else "frozen",
+    )
+
+
+def architecture(encoder: Encoder) -> dict[str, Any]:
+    """What it takes to have an encoder's network again, but not its weights, as values that JSON takes."""
+    if not isinstance(encoder.trunk, ColorizationTrunk):
+        return {"encoder": encoder.name.replace("timm:", "timm-random:", 1)}
+    model = encoder.trunk.model
+    return {
+        "encoder": encoder.name,
+        "model": model.name,
+        "width": model.width,
+        "outputs": model.outputs,
+        "input_size": encoder.input_size,
+    }
+
+
+def untrained(about: dict[str, Any]) -> Encoder:
+    """The opposite of `architecture`."""
+    if "model" not in about:
+        return load_encoder(about["encoder"])
+    model = create_model(about["model"], width=about["width"], outputs=about["outputs"])
+    return Encoder(ColorizationTrunk(model, input_size=about["input_size"]), name=about["encoder"])

@@ -1,0 +1,295 @@
+"""Fine-tuning for classification: one label a photo, or several as in VOC."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms.functional import ten_crop
+
+from ssl_colorize.data import LabeledPhotos, choosing_split, holdout_batches, open_labeled, training_batches
+from ssl_colorize.data.loading import resized_window
+from ssl_colorize.device import Autocast
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.scoring import Answers, average_precisions, common_mean, figures, truth_ranks
+from ssl_colorize.finetune.backbone import Backbone
+from ssl_colorize.finetune.captions import captioned
+from ssl_colorize.finetune.config import FinetuneSettings
+from ssl_colorize.finetune.norm import ChannelNorm
+from ssl_colorize.finetune.tasks import (
+    Judged,
+    OnPhotos,
+    Prediction,
+    ReportUnreadable,
+    Say,
+    Sheet,
+    TrainingBatch,
+    to_model,
+)
+from ssl_colorize.models.alexnet import AlexNet
+from ssl_colorize.models.trunks import ColorizationTrunk
+
+# The short side of photos and the window that the paper's layout of alexnet is for.
+PAPER_SIZE, PAPER_CROP = 256, 227
+# Photos on a sheet, in columns, and the side of one in pixels.
+_SHOWN, _COLUMNS, _CELL = 12, 4, 240
+# Of a photo to predict: the side of its picture, classes that its caption names, classes that are listed with scores.
+_PREDICTED, _NAMED, _LISTED = 480, 3, 20
+
+
+class ClassificationSettings(FinetuneSettings):
+    """Settings of `ssl-colorize finetune classification`."""
+
+    crop: PositiveInt | None = Field(None, description="side of the window; 7/8 of size if not given")
+    paper_layout: bool = Field(True, description="alexnet without padding, so that fc6 and fc7 see the whole window")
+    ten_crops: bool = Field(False, description="judge by ten windows of a photo, not one")
+    multilabel: bool | None = Field(None, description="several labels a photo; as the photos are if not given")
+
+
+class PooledHead(nn.Module):
+    """Maps averaged over the photo, normalized by channel, and a linear classifier."""
+
+    def __init__(self, backbone: Backbone, classes: int, *, normalize: bool, dropout: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        channels = sum(info["num_chs"] for info in backbone.feature_info)
+        self.norm = ChannelNorm(channels) if normalize else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(channels, classes)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """(B, 3, H, W) -> scores (B, C)."""
+        pooled = torch.cat([x.mean((2, 3), keepdim=True) for x in self.backbone(photos).values()], dim=1)
+        scores: Tensor = self.classifier(self.dropout(self.norm(pooled).flatten(1)))
+        return scores
+
+
+def lay_out(model: AlexNet, *, dropout: float) -> None:
+    """Give alexnet the shape in which the paper fine-tunes it, in place: no padding, and fc6 on all of pool5's map.
+
+    Of 227 pixels conv1 makes 55 cells, the pools 27, 13 and 6, and fc6 one.
+    """
+    conv1, fc6 = model.get_submodule("conv1.0"), model.get_submodule("fc6.0")
+    assert isinstance(conv1, nn.Conv2d) and isinstance(fc6, nn.Conv2d)
+    conv1.padding = fc6.padding = (0, 0)
+    fc6.dilation = (1, 1)
+    for pool in (model.pool1, model.pool2, model.pool5):
+        pool.padding, pool.stride = 0, 2
+    for block in (model.fc6, model.fc7):
+        block.append(nn.Dropout(dropout))
+
+
+class Classification(OnPhotos[LabeledPhotos]):
+    """Photos with labels, and classifiers of them."""
+
+    name: ClassVar[str] = "classification"
+    settings_type: ClassVar[type[FinetuneSettings]] = ClassificationSettings
+
+    settings: ClassificationSettings
+
+    def __init__(
+        self,
+        settings: ClassificationSettings,
+        classes: Sequence[str],
+        parts: tuple[LabeledPhotos, LabeledPhotos] | None = None,
+    ) -> None:
+        super().__init__(settings, classes, parts)
+        self.main = "map" if settings.multilabel else "top1"
+        self._size, self._crop = 0, 0
+
+    @classmethod
+    def open(cls, settings: ClassificationSettings, *, say: Say) -> Self:
+        train, test = open_labeled(settings.data, limit=settings.limit)
+        if settings.multilabel not in (None, train.multilabel):
+            kind = "several labels" if train.multilabel else "one label"
+            raise UserError(f"Setting multilabel: these photos have {kind} each; leave it away.")
+        return cls(settings.model_copy(update={"multilabel": train.multilabel}), train.classes, (train, test))
+
+    def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return choosing_split(self.train.labels, fraction=fraction, seed=seed)
+
+    def layers(self, encoder: Encoder) -> tuple[str, ...]:
+        return encoder.choose(self.settings.layers or encoder.layers[-1:])
+
+    # ---- the model ---------------------------------------------------------------------------------------------------
+
+    def build(self, backbone: Backbone) -> nn.Module:
+        settings = self.settings
+        alexnet = _paper_alexnet(backbone) if settings.paper_layout else None
+        self._size = settings.size or (PAPER_SIZE if alexnet else backbone.input_size)
+        # Whole multiples of 8, which eccv16 needs no padding for.
+        self._crop = settings.crop or (PAPER_CROP if alexnet else max(8, round(self._size * 7 / 64) * 8))
+        if self._crop > self._size:
+            raise UserError(f"A crop of {self._crop} px does not fit in photos resized to {self._size} px.")
+        if alexnet is None:
+            return PooledHead(
+                backbone, len(self.classes), normalize=settings.normalize is not False, dropout=settings.dropout
+            )
+        if self._crop < PAPER_CROP:
+            raise UserError(f"alexnet's fc6 needs a crop of {PAPER_CROP} px or more; or set paper_layout to false.")
+        lay_out(alexnet, dropout=settings.dropout)
+        # Where fc7 learns, its own dropout is on.
+        dropout = 0.0 if "fc7" in backbone.trained else settings.dropout
+        return PooledHead(backbone, len(self.classes), normalize=False, dropout=dropout)
+
+    def batches(
+        self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[TrainingBatch]:
+        settings = self.settings
+        part = self.train.take(indices.tolist())
+        low, high = (max(self._crop, round(scale * self._size)) for scale in settings.scales)
+        labels = torch.from_numpy(np.asarray(part.labels)).long()
+        batches = training_batches(
+            part.photos, resize=(low, high), crop=self._crop, batch_size=settings.batch_size, seed=seed, start=start,
+            steps=steps, workers=settings.workers, rank=rank, world_size=world_size,
+        )  # fmt: skip
+        for batch in batches:
+            yield TrainingBatch(batch.photos, labels[batch.indices], batch.unreadable)
+
+    def loss(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
+        scores = model(to_model(model, batch.photos)).float()
+        return {"loss": classification_loss(scores, batch.targets.to(scores.device))}
+
+    # ---- figures -----------------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        indices: NDArray[np.int64] | None,
+        *,
+        autocast: Autocast,
+        unreadable: ReportUnreadable = lambda lines, read: None,
+    ) -> Judged:
+        model.eval()
+        part = self.test if indices is None else self.train.take(indices.tolist())
+        found: list[Tensor] = []
+        kept: list[Tensor] = []
+        size, crop = self._size, self._size if self.settings.ten_crops else self._crop
+        batches = holdout_batches(
+            part.photos, resize=size, crop=crop, batch_size=self.settings.batch_size, workers=self.settings.workers
+        )
+        for batch in batches:
+            unreadable(batch.unreadable, len(batch.photos))
+            with autocast():
+                found.append(self._scores(model, to_model(model, batch.photos)).cpu())
+            kept.append(batch.indices)
+        scores, rows = torch.cat(found), torch.cat(kept).numpy()
+        answers = self._answers(scores, np.asarray(part.labels)[rows])
+        if indices is not None:
+            return Judged({self.main: answers.figure, **self._common(answers)})
+        return Judged(self._figures(answers), details=(rows, self._probabilities(scores).numpy()))
+
+    @torch.no_grad()
+    def _scores(self, model: nn.Module, photos: Tensor) -> Tensor:
+        """(B, 3, H, W) on the model's device -> (B, C) float32, of ten windows their mean."""
+        if not self.settings.ten_crops:
+            return model(photos).float()  # type: ignore[no-any-return]
+        windows = ten_crop(photos, [self._crop, self._crop])
+        return torch.stack([model(window).float() for window in windows]).mean(0)
+
+    def _answers(self, scores: Tensor, truth: NDArray[Any]) -> Answers:
+        if self.settings.multilabel:
+            return Answers(truth, scores=scores.numpy())
+        ranks = truth_ranks(scores[:, None], torch.from_numpy(truth).long())
+        return Answers(truth, ranks=ranks[:, 0].numpy())
+
+    @staticmethod
+    def _common(answers: Answers) -> dict[str, float]:
+        """Of several labels, the figure of common classes."""
+        if answers.scores is None:
+            return {}
+        return common_mean("map_common", average_precisions(answers.scores, answers.truth), answers.truth)
+
+    def _figures(self, answers: Answers) -> dict[str, Any]:
+        """The test photos': with their intervals, and by class."""
+        found = figures([answers], self.classes, seed=self.settings.seed)
+        per_class = found.pop("per_class")
+        return found | {"ap" if self.settings.multilabel else "per_class": per_class}
+
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        return scores.sigmoid() if self.settings.multilabel else scores.softmax(1)
+
+    # ---- pictures ----------------------------------------------------------------------------------------------------
+
+    def pictures(self, judged: Judged) -> dict[str, Sheet]:
+        rows, probabilities = judged.details
+        truth = np.asarray(self.test.labels)[rows]
+        order = np.argsort(-sureness(probabilities, truth), kind="stable")
+        chosen = {"most_right": order[:_SHOWN], "most_wrong": order[::-1][:_SHOWN]}
+        sheets = {}
+        for name, places in chosen.items():
+            cells = [self._cell(int(rows[place]), probabilities[place], truth[place]) for place in places]
+            blank = Image.new("RGB", cells[0].size, "white")
+            cells += [blank] * (-len(cells) % _COLUMNS)
+            lines = [cells[at : at + _COLUMNS] for at in range(0, len(cells), _COLUMNS)]
+            sheets[name] = Sheet(lines, [name.replace("_", " "), *[""] * (_COLUMNS - 1)])
+        return sheets
+
+    def _cell(self, index: int, probabilities: NDArray[np.float32], truth: Any) -> Image.Image:
+        if self.settings.multilabel:
+            there = [name for name, label in zip(self.classes, truth, strict=True) if label == 1]
+        else:
+            there = [self.classes[int(truth)]]
+        lines = [f"says {self._said(probabilities)}", f"is {', '.join(there) or 'none'}"]
+        return captioned(self.test.photos.read(index, short_side=_CELL), lines, side=_CELL)
+
+    def _said(self, probabilities: NDArray[np.float32]) -> str:
+        """The likeliest class; of several labels all from one half up."""
+        best = np.argsort(-probabilities, kind="stable")[:_NAMED]
+        if self.settings.multilabel:
+            best = np.asarray([number for number in best if probabilities[number] >= 0.5] or best[:1])
+        else:
+            best = best[:1]
+        return ", ".join(f"{self.classes[number]} {100 * probabilities[number]:.0f}%" for number in best)
+
+    def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
+        side = self._size if self.settings.ten_crops else self._crop
+        window = resized_window(photo, short_side=self._size, crop=side, across=0.5, down=0.5)
+        pixels = torch.from_numpy(np.asarray(window).transpose(2, 0, 1).copy())[None]
+        probabilities = self._probabilities(self._scores(model, to_model(model, pixels)))[0].cpu().numpy()
+        order = np.argsort(-probabilities, kind="stable")
+        there = order[probabilities[order] >= 0.5] if self.settings.multilabel else order[:1]
+        result = {
+            "labels": [self.classes[number] for number in there],
+            "scores": {self.classes[number]: round(float(probabilities[number]), 4) for number in order[:_LISTED]},
+        }
+        return Prediction(captioned(photo, [self._said(probabilities)], side=_PREDICTED), result)
+
+
+def classification_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy averaged over the photos.
+
+    Args:
+        scores: (B, C).
+        targets: (B,) classes; or (B, C) of 1, 0 and -1 for what is not judged: sigmoid cross-entropy, summed over
+            classes.
+    """
+    if targets.ndim == 1:
+        return functional.cross_entropy(scores, targets)
+    each = functional.binary_cross_entropy_with_logits(scores, targets.clamp(min=0).to(scores), reduction="none")
+    return (each * (targets >= 0)).sum() / len(targets)
+
+
+def sureness(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """(N,): the log of the probability given to each photo's true labels, over the classes that are judged."""
+    known = np.clip(probabilities.astype(np.float64), 1e-12, 1 - 1e-12)
+    if truth.ndim == 1:
+        return np.asarray(np.log(known[np.arange(len(truth)), truth]))
+    each = np.where(truth == 1, np.log(known), np.log1p(-known))
+    return np.asarray((each * (truth >= 0)).sum(1))
+
+
+def _paper_alexnet(backbone: Backbone) -> AlexNet | None:
+    """The backbone's alexnet, if the head reads its fully connected layers."""
+    trunk = backbone.trunk
+    if not isinstance(trunk, ColorizationTrunk) or not isinstance(trunk.model, AlexNet):
+        return None
+    return trunk.model if backbone.layers[-1] in ("fc6", "fc7") else None

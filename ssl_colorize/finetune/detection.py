@@ -1,0 +1,320 @@
+"""Detection: Faster R-CNN or Fast R-CNN, scored by VOC's 11-point mAP and COCO's AP."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes
+from ssl_colorize.data.joint import Plan, Sample, applied
+from ssl_colorize.data.joint_batches import Samples, judging_samples, training_samples
+from ssl_colorize.data.proposals import read_proposals
+from ssl_colorize.device import Autocast
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.scoring import common_mean
+from ssl_colorize.finetune import overlays
+from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
+from ssl_colorize.finetune.backbone import Backbone
+from ssl_colorize.finetune.config import FinetuneSettings, Share
+from ssl_colorize.finetune.detector import Detector
+from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Say, Sheet, TrainingBatch, to_model
+from ssl_colorize.finetune.voc_ap import (
+    NOT_COUNTED,
+    RIGHT,
+    Detections,
+    Matched,
+    average_precisions,
+    interval,
+    judge,
+    match,
+)
+
+SHOWN = 0.5  # confidence from which on a detection is drawn
+TOLD = 0.05  # and from which on `predict` tells it
+_LEAST_SCORE = 0.01
+_PICTURES = 8
+
+_LOSSES = {
+    "loss_classifier": "classes",
+    "loss_box_reg": "boxes",
+    "loss_objectness": "objectness",
+    "loss_rpn_box_reg": "anchors",
+}
+
+
+class DetectionSettings(FinetuneSettings):
+    """Settings of fine-tuning on detection."""
+
+    with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (3e-3, 1e-2)}
+
+    learning_rates: tuple[PositiveFloat, ...] = Field((3e-4, 1e-3), min_length=1, description="one is chosen")
+    batch_size: PositiveInt = 8
+    warmup: Annotated[int, Field(ge=0)] = 100
+    clip: Annotated[float, Field(gt=0)] | None = 10.0
+    proposals: str | None = Field(None, description="file of regions (.npz, .json): Fast R-CNN; else Faster R-CNN")
+    fpn: bool | None = Field(None, description="a feature pyramid; by itself where the deepest stride is above 16")
+    reuse_fc: bool = Field(True, description="alexnet: the box head starts as its fc6 and fc7")
+    crop: Annotated[int, Field(ge=8)] | None = Field(None, description="train on squares of so many pixels")
+    regions: PositiveInt = Field(64, description="of a photo, learned from in a step")
+    hidden: PositiveInt = Field(512, description="units of a new box head")
+    nms: Share = Field(0.3, description="of two detections whose IoU is above this the surer one is kept")
+    detections: PositiveInt = Field(100, description="kept a photo")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Test photos and what was found on them, for pictures."""
+
+    photos: AnnotatedPhotos
+    detections: list[Detections]
+
+
+class Detection(AnnotatedTask):
+    """Objects and their boxes; see `tasks.Task`."""
+
+    name: ClassVar[str] = "detection"
+    kind: ClassVar[Any] = "detection"
+    settings_type: ClassVar[type[FinetuneSettings]] = DetectionSettings
+    main = "voc_map"
+
+    settings: DetectionSettings
+    _regions: list[list[NDArray[np.float32]]] | None = None  # of the photos to train on, and to test on
+
+    @classmethod
+    def open(cls, settings: DetectionSettings, *, say: Say) -> Self:
+        """The task with its photos, and their proposals where a file has them."""
+        task = super().open(settings, say=say)
+        if settings.proposals is not None:
+            task._regions = read_proposals(settings.proposals, (task.train, task.test))
+        return task
+
+    def layers(self, encoder: Encoder) -> tuple[str, ...]:
+        self.note_size(encoder)
+        return map_layers(encoder, self.settings, pyramid=self.settings.fpn)
+
+    def build(self, backbone: Backbone) -> nn.Module:
+        self.note_size(backbone)
+        settings = self.settings
+        return Detector(
+            backbone,
+            classes=len(self.classes),
+            size=self.size,
+            given_proposals=settings.proposals is not None,
+            reuse_fc=settings.reuse_fc,
+            normalize=settings.normalize,
+            hidden=settings.hidden,
+            regions=settings.regions,
+            dropout=settings.dropout,
+            least_score=_LEAST_SCORE,
+            nms=settings.nms,
+            most=settings.detections,
+        )
+
+    def batches(
+        self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[TrainingBatch]:
+        made = training_samples(
+            self.train.take(indices), self.augmentation(self.settings.crop), batch_size=self.settings.batch_size,
+            seed=seed, start=start, steps=steps, workers=self.settings.workers, rank=rank, world_size=world_size,
+            proposals=self._proposals(indices),
+        )  # fmt: skip
+        return (_training_batch(samples) for samples in made)
+
+    def _proposals(self, indices: NDArray[np.int64] | None) -> list[NDArray[np.float32]] | None:
+        if self._regions is None:
+            return None
+        return self._regions[1] if indices is None else [self._regions[0][int(index)] for index in indices]
+
+    def loss(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
+        photos = [to_model(model, photo) for photo in batch.photos]
+        targets = [{name: to_model(model, value) for name, value in target.items()} for target in batch.targets]
+        parts = model(photos, targets)
+        total = torch.stack(list(parts.values())).sum()
+        return {"loss": total} | {_LOSSES.get(name, name): value.detach() for name, value in parts.items()}
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        indices: NDArray[np.int64] | None,
+        *,
+        autocast: Autocast,
+        unreadable: ReportUnreadable = lambda lines, read: None,
+    ) -> Judged:
+        photos = self.part(indices)
+        found: list[Detections] = []
+        read: list[int] = []
+        model.eval()
+        for samples in judging_samples(
+            photos, short_side=self.size, long_side=self.longest(self.size), batch_size=self.settings.batch_size,
+            workers=self.settings.workers, proposals=self._proposals(indices),
+        ):  # fmt: skip
+            unreadable(samples.unreadable, len(samples.photos))
+            if samples.photos:
+                sizes = [photos.sizes[sample.number].tolist() for sample in samples.photos]
+                found += detect(model, samples.photos, sizes, autocast=autocast)
+                read += [sample.number for sample in samples.photos]
+        if not found:
+            raise UserError("None of the photos to judge could be read. Check what --data points to.")
+        photos = photos.take(read)
+        matched = match(found, photos.boxes, len(self.classes))
+        values = average_precisions(matched)
+        figures: dict[str, Any] = {"voc_map": float(np.nanmean(values))}
+        figures |= common_mean("voc_map_common", values, photos.presence)
+        if indices is None:
+            figures |= self._all_figures(photos, found, matched, values)
+        return Judged(figures, Found(photos, found))
+
+    def _all_figures(
+        self, photos: AnnotatedPhotos, found: Sequence[Detections], matched: Matched, values: NDArray[np.float64]
+    ) -> dict[str, Any]:
+        low, high = interval(matched, seed=self.settings.seed)
+        by_class = {name: float(value) for name, value in zip(self.classes, values, strict=True) if value == value}
+        return {
+            "low": low,
+            "high": high,
+            "voc_ap": by_class,
+            **coco_figures(found, photos.boxes),
+        }
+
+    def pictures(self, judged: Judged) -> dict[str, Sheet]:
+        found: Found = judged.details
+        marks = [_agreement(said, truth) for said, truth in zip(found.detections, found.photos.boxes, strict=True)]
+        with_objects = [index for index, truth in enumerate(found.photos.boxes) if (~truth.difficult).any()]
+        order = sorted(with_objects, key=lambda index: marks[index], reverse=True)
+        chosen = {"most_right": order[:_PICTURES], "most_wrong": order[::-1][:_PICTURES]}
+        titles = ("truth", "found (green: right)")
+        return {
+            name: Sheet([self._pair(found, index) for index in places], titles, groups=2)
+            for name, places in chosen.items()
+            if places
+        }
+
+    def _pair(self, found: Found, index: int) -> tuple[Image.Image, Image.Image]:
+        """The photo with its objects, and with what was found."""
+        photo = found.photos.photos.read(index)
+        said, truth = _shown(found.detections[index]), found.photos.boxes[index]
+        verdicts = judge(said, truth)
+        colors = {RIGHT: overlays.RIGHT, NOT_COUNTED: overlays.NOT_COUNTED}
+        objects = [
+            overlays.Mark(box, self.classes[label], overlays.NOT_COUNTED if hard else overlays.PLAIN)
+            for box, label, hard in zip(truth.corners.tolist(), truth.labels, truth.difficult, strict=True)
+        ]
+        marks = self._marks(said, [colors.get(int(verdict), overlays.WRONG) for verdict in verdicts])
+        return overlays.draw_boxes(photo, objects), overlays.draw_boxes(photo, marks)
+
+    def _marks(self, found: Detections, colors: Sequence[overlays.Color]) -> list[overlays.Mark]:
+        """What to draw, the surest one last and so on top."""
+        each = zip(found.corners.tolist(), found.labels, found.scores, colors, strict=True)
+        marks = [overlays.Mark(box, f"{self.classes[label]} {score:.2f}", color) for box, label, score, color in each]
+        return marks[::-1]
+
+    def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
+        if self.settings.proposals is not None:
+            raise UserError("This model was trained on proposals from a file, and has none for new photos.")
+        sample = applied(Plan(self.target(photo.size)), photo, photo.size)
+        (found,) = detect(model, [sample], [photo.size], autocast=nullcontext)
+        shown = _shown(found)
+        marks = self._marks(shown, [overlays.class_color(int(label) + 1) for label in shown.labels])
+        told = [
+            {"class": self.classes[label], "score": round(float(score), 4), "box": [round(side, 1) for side in box]}
+            for box, label, score in zip(found.corners.tolist(), found.labels, found.scores, strict=True)
+            if score >= TOLD
+        ]
+        return Prediction(overlays.draw_boxes(photo, marks, side=max(photo.size)), {"objects": told})
+
+
+def _training_batch(samples: Samples) -> TrainingBatch:
+    """Difficult objects are not learned from."""
+    targets = []
+    for sample in samples.photos:
+        easy = ~sample.difficult
+        # torchvision's class 0 is the background.
+        target = {"boxes": sample.boxes[easy], "labels": sample.labels[easy] + 1}
+        targets.append(target if sample.proposals is None else target | {"proposals": _solid(sample.proposals)})
+    return TrainingBatch([sample.photo for sample in samples.photos], targets, samples.unreadable)
+
+
+def _solid(proposals: Tensor) -> Tensor:
+    """Without those that a crop cut away; one at least is left, so that there is something to learn from."""
+    solid = proposals[(proposals[:, 2:] - proposals[:, :2] >= 1).all(1)]
+    return solid if len(solid) else proposals[:1] + proposals.new_tensor([0, 0, 1, 1])
+
+
+@torch.inference_mode()
+def detect(
+    model: nn.Module, samples: Sequence[Sample], sizes: Sequence[Sequence[int]], *, autocast: Autocast
+) -> list[Detections]:
+    """What a detector in eval mode finds on some photos.
+
+    Args:
+        samples: the photos as the network gets them.
+        sizes: width and height that each photo has by itself; boxes are in its pixels.
+    """
+    targets = None
+    if any(sample.proposals is not None for sample in samples):
+        nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+        targets = [
+            {name: to_model(model, value) for name, value in (nothing | {"proposals": sample.proposals}).items()}
+            for sample in samples
+            if sample.proposals is not None
+        ]
+    with autocast():
+        found = model([to_model(model, sample.photo) for sample in samples], targets)
+    made = []
+    for each, sample, (width, height) in zip(found, samples, sizes, strict=True):
+        scale = torch.tensor([width / sample.photo.shape[-1], height / sample.photo.shape[-2]] * 2)
+        corners = each["boxes"].float().cpu() * scale
+        labels, scores = each["labels"].cpu() - 1, each["scores"].float().cpu()
+        made.append(Detections(corners.numpy(), labels.numpy(), scores.numpy()))
+    return made
+
+
+def coco_figures(found: Sequence[Detections], truth: Sequence[Boxes]) -> dict[str, float]:
+    """COCO's AP, the mean over IoU thresholds 0.5, 0.55, ..., 0.95, and at 0.5; NaN without objects.
+
+    Difficult objects are COCO's crowds: what is found in them does not count.
+    """
+    from torchmetrics.detection import MeanAveragePrecision  # takes a second
+
+    with warnings.catch_warnings(action="ignore"):  # that there are more than 100 detections on a photo
+        metric = MeanAveragePrecision(box_format="xyxy", iou_type="bbox", backend="pycocotools")
+        metric.update(
+            [
+                {"boxes": torch.from_numpy(each.corners), "labels": torch.from_numpy(each.labels),
+                 "scores": torch.from_numpy(each.scores)}
+                for each in found
+            ],
+            [
+                {"boxes": torch.from_numpy(each.corners), "labels": torch.from_numpy(each.labels),
+                 "iscrowd": torch.from_numpy(each.difficult.astype(np.int64))}
+                for each in truth
+            ],
+        )  # fmt: skip
+        values = metric.compute()
+    figures = {"ap": float(values["map"]), "ap50": float(values["map_50"])}
+    # Its sign that there is nothing to find.
+    return {name: value if value >= 0 else float("nan") for name, value in figures.items()}
+
+
+def _shown(found: Detections) -> Detections:
+    sure = found.scores >= SHOWN
+    return Detections(found.corners[sure], found.labels[sure], found.scores[sure])
+
+
+def _agreement(found: Detections, truth: Boxes) -> tuple[float, int, float]:
+    """How right the shown detections of a photo are: F1 score, then how many are right less wrong, then confidence."""
+    shown = _shown(found)
+    verdicts = judge(shown, truth)
+    right, wrong = int((verdicts == RIGHT).sum()), int((verdicts == 0).sum())
+    missed = int((~truth.difficult).sum()) - right
+    score = 2 * right / max(1, 2 * right + wrong + missed)
+    return score, right - wrong - missed, float(shown.scores.mean()) if len(shown.scores) else 0.0

@@ -1,0 +1,237 @@
+"""Segmentation: every pixel's class, scored by the mean IoU over classes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_colorize.data.annotations import IGNORED, AnnotatedPhotos
+from ssl_colorize.data.joint import Plan, Sample, applied
+from ssl_colorize.data.joint_batches import judging_samples, training_samples
+from ssl_colorize.device import Autocast
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.scoring import DRAWS, common_mean, drawn_interval
+from ssl_colorize.finetune import overlays
+from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
+from ssl_colorize.finetune.backbone import Backbone
+from ssl_colorize.finetune.config import FinetuneSettings
+from ssl_colorize.finetune.segmenter import fcn_32s, with_context
+from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Sheet, TrainingBatch, to_model
+
+_PICTURES = 8
+
+
+class SegmentationSettings(FinetuneSettings):
+    """Settings of fine-tuning on segmentation."""
+
+    with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (1e-2, 3e-2)}
+
+    learning_rates: tuple[PositiveFloat, ...] = Field((3e-4, 1e-3), min_length=1, description="one is chosen")
+    # Little of a photo is anything but background, and a head that learns slowly never says so.
+    head_factor: PositiveFloat = Field(10.0, description="on the learning rate of the head")
+    batch_size: PositiveInt = 8
+    clip: Annotated[float, Field(gt=0)] | None = 10.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    head: Literal["context", "fcn32s"] = Field("context", description="fcn32s: the paper's, for alexnet")
+    hidden: PositiveInt = Field(128, description="channels of the context head")
+    fpn: bool | None = Field(None, description="a feature pyramid; by itself where the deepest stride is above 16")
+    crop: Annotated[int, Field(ge=8)] | None = Field(None, description="side of a training square; size by itself")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test photo and what was said of it, for pictures."""
+
+    score: float  # mean IoU over the classes on it
+    index: int
+    said: NDArray[np.uint8]  # (H, W)
+
+
+@dataclass(frozen=True)
+class Details:
+    """The most right and the most wrong of the test photos."""
+
+    photos: AnnotatedPhotos
+    right: list[Shown]
+    wrong: list[Shown]
+
+
+class Segmentation(AnnotatedTask):
+    """The class of every pixel; see `tasks.Task`."""
+
+    name: ClassVar[str] = "segmentation"
+    kind: ClassVar[Any] = "segmentation"
+    settings_type: ClassVar[type[FinetuneSettings]] = SegmentationSettings
+    main = "miou"
+
+    settings: SegmentationSettings
+
+    def layers(self, encoder: Encoder) -> tuple[str, ...]:
+        self.note_size(encoder)
+        if self.settings.head == "fcn32s":
+            return encoder.choose(self.settings.layers or ("fc7",))
+        return map_layers(encoder, self.settings, pyramid=self.settings.fpn)
+
+    def build(self, backbone: Backbone) -> nn.Module:
+        self.note_size(backbone)
+        if self.settings.head == "fcn32s":
+            return fcn_32s(backbone, len(self.classes), dropout=self.settings.dropout)
+        return with_context(
+            backbone, len(self.classes),
+            hidden=self.settings.hidden, dropout=self.settings.dropout, normalize=self.settings.normalize,
+        )  # fmt: skip
+
+    def batches(
+        self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[TrainingBatch]:
+        made = training_samples(
+            self.train.take(indices), self.augmentation(self.settings.crop or self.size),
+            batch_size=self.settings.batch_size, seed=seed, start=start, steps=steps, workers=self.settings.workers,
+            rank=rank, world_size=world_size,
+        )  # fmt: skip
+        for samples in made:
+            masks = [sample.mask for sample in samples.photos if sample.mask is not None]
+            photos = torch.stack([sample.photo for sample in samples.photos])
+            yield TrainingBatch(photos, torch.stack(masks), samples.unreadable)
+
+    def loss(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
+        truth = to_model(model, batch.targets).long()
+        logits = model(to_model(model, batch.photos))
+        counted = truth != IGNORED
+        total = functional.cross_entropy(logits, truth, ignore_index=IGNORED, reduction="sum")
+        right = ((logits.detach().argmax(1) == truth) & counted).sum()
+        # A batch of crops that show nothing but borders is no reason for a NaN.
+        pixels = counted.sum().clamp(min=1)
+        return {"loss": total / pixels, "accuracy": right / pixels}
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        indices: NDArray[np.int64] | None,
+        *,
+        autocast: Autocast,
+        unreadable: ReportUnreadable = lambda lines, read: None,
+    ) -> Judged:
+        photos = self.part(indices)
+        model.eval()
+        tables: list[NDArray[np.int64]] = []
+        read: list[int] = []
+        details = Details(photos, [], [])
+        for samples in judging_samples(
+            photos, short_side=self.size, long_side=self.longest(self.size), batch_size=self.settings.batch_size,
+            workers=self.settings.workers,
+        ):  # fmt: skip
+            unreadable(samples.unreadable, len(samples.photos))
+            for sample in samples.photos:
+                assert sample.mask is not None
+                said = segment(model, sample, sample.mask.shape, autocast=autocast)
+                tables.append(confusion(said, sample.mask, len(self.classes)))
+                read.append(sample.number)
+                if indices is None:
+                    _keep_extremes(details, Shown(_photo_score(tables[-1]), sample.number, said.numpy()))
+        if not tables:
+            raise UserError("None of the photos to judge could be read. Check what --data points to.")
+        each = np.stack(tables)
+        values = ious(each.sum(0))
+        figures: dict[str, Any] = {"miou": float(np.nanmean(values))}
+        figures |= common_mean("miou_common", values, photos.presence[read])
+        if indices is None:
+            figures |= self._all_figures(each, values)
+        return Judged(figures, details)
+
+    def _all_figures(self, tables: NDArray[np.int64], values: NDArray[np.float64]) -> dict[str, Any]:
+        low, high = interval(tables, seed=self.settings.seed)
+        whole = tables.sum(0)
+        return {
+            "low": low,
+            "high": high,
+            "iou": {name: float(value) for name, value in zip(self.classes, values, strict=True) if value == value},
+            "pixel_accuracy": float(np.trace(whole) / max(1, whole.sum())),
+        }
+
+    def pictures(self, judged: Judged) -> dict[str, Sheet]:
+        details: Details = judged.details
+        named = {"most_right": details.right, "most_wrong": details.wrong}
+        titles = ("photo", "truth", "found")
+        return {
+            name: Sheet([self._row(details.photos, each) for each in shown], titles, groups=2)
+            for name, shown in named.items()
+            if shown
+        }
+
+    def _row(self, photos: AnnotatedPhotos, shown: Shown) -> tuple[Image.Image, Image.Image, Image.Image]:
+        photo, truth = photos.photos.read(shown.index), photos.masks[shown.index].read()
+        # Pixels that do not count are left out of what was said too, or they would look like a mistake.
+        said = np.where(truth == IGNORED, np.uint8(IGNORED), shown.said)
+        return photo, overlays.draw_mask(photo, truth, self.classes), overlays.draw_mask(photo, said, self.classes)
+
+    def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
+        sample = applied(Plan(self.target(photo.size)), photo, photo.size)
+        said = segment(model, sample, (photo.height, photo.width)).numpy()
+        shares = np.bincount(said.ravel(), minlength=len(self.classes)) / said.size
+        order = np.argsort(-shares, kind="stable")
+        told = {self.classes[number]: round(float(shares[number]), 4) for number in order if shares[number]}
+        picture = overlays.draw_mask(photo, said, self.classes, side=max(photo.size))
+        return Prediction(picture, {"classes": told})
+
+
+@torch.inference_mode()
+def segment(model: nn.Module, sample: Sample, size: tuple[int, ...], *, autocast: Autocast = nullcontext) -> Tensor:
+    """The class of every pixel of a photo at its own height and width: (H, W) uint8 on the CPU."""
+    with autocast():
+        logits = model(to_model(model, sample.photo[None]))
+    enlarged = functional.interpolate(logits.float(), tuple(size), mode="bilinear", align_corners=False)
+    return enlarged[0].argmax(0).to(torch.uint8).cpu()
+
+
+def confusion(said: Tensor, truth: Tensor, classes: int) -> NDArray[np.int64]:
+    """(C, C) pixels by their true class (rows) and what was said (columns); IGNORED ones are left out."""
+    from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes a second
+
+    found: Tensor = multiclass_confusion_matrix(
+        said.long().flatten(), truth.long().flatten(), num_classes=classes, ignore_index=IGNORED
+    )
+    return found.numpy().astype(np.int64)
+
+
+def ious(table: NDArray[Any]) -> NDArray[np.float64]:
+    """IoU of each class from (..., C, C) counts: (..., C), NaN for a class that is neither there nor said."""
+    both = np.diagonal(table, axis1=-2, axis2=-1).astype(np.float64)
+    either = table.sum(-1) + table.sum(-2) - both
+    return np.asarray(np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0))
+
+
+def interval(tables: NDArray[np.int64], *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
+    """The 95 % interval of the mean IoU, by bootstrap over the photos' tables (N, C, C)."""
+    chance = np.random.default_rng(seed)
+    count = len(tables)
+    times = np.stack([np.bincount(chance.integers(0, count, count), minlength=count) for _ in range(draws)])
+    # In floating point, which multiplies matrices a hundred times as fast; pixels of a set are far below 2^53.
+    drawn = (times.astype(np.float64) @ tables.reshape(count, -1)).reshape(draws, *tables.shape[1:])
+    found, whole = ious(drawn), ious(tables.sum(0))
+    return drawn_interval(np.where(np.isnan(found), whole, found), whole)
+
+
+def _photo_score(table: NDArray[np.int64]) -> float:
+    """Mean IoU over the classes on one photo; NaN if there is nothing but background."""
+    there = table.sum(1) > 0
+    return float(np.nanmean(ious(table)[there])) if there[1:].any() else float("nan")
+
+
+def _keep_extremes(details: Details, shown: Shown) -> None:
+    """Note a photo if it is among the most right or the most wrong so far."""
+    if np.isnan(shown.score):
+        return
+    for kept, sign in ((details.right, -1), (details.wrong, 1)):
+        kept.append(shown)
+        kept.sort(key=lambda each: (sign * each.score, each.index))
+        del kept[_PICTURES:]

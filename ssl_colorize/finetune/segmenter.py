@@ -1,0 +1,120 @@
+"""Networks that give every pixel a class: a head with context at the trunk's stride, and the paper's FCN-32s."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssl_colorize.errors import UserError
+from ssl_colorize.finetune.backbone import Backbone
+from ssl_colorize.finetune.pyramid import Pyramid
+from ssl_colorize.models.alexnet import AlexNet
+from ssl_colorize.models.trunks import ColorizationTrunk
+
+# Reach of the head's three views in cells: with the pooled one they see an object, its surroundings and the scene.
+_DILATIONS = (1, 4, 8)
+_GROUPS = 8  # of GroupNorm, which unlike BatchNorm does the same to a photo whatever else is in the batch
+
+
+class Segmenter(nn.Module):
+    """RGB photos (B, 3, H, W), uint8, to logits (B, classes, H, W)."""
+
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.features, self.head = features, head
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """Logits at the photos' own resolution."""
+        return functional.interpolate(self.coarse(photos), photos.shape[-2:], mode="bilinear", align_corners=False)
+
+    def coarse(self, photos: Tensor) -> Tensor:
+        """Logits (B, classes, h, w) float32 at the head's stride."""
+        logits: Tensor = self.head(self.features(photos))
+        return logits.float()
+
+
+class FinestMap(nn.Module):
+    """A backbone's map, or the finest of its pyramid, to which the coarser ones have been added."""
+
+    def __init__(self, backbone: Backbone, *, normalize: bool | None) -> None:
+        super().__init__()
+        self.pyramid = Pyramid(backbone, normalize=normalize)
+        self.out_channels = self.pyramid.out_channels
+
+    def forward(self, photos: Tensor) -> Tensor:
+        return self.pyramid(photos)[self.pyramid.names[0]]  # type: ignore[no-any-return]
+
+
+class ContextHead(nn.Module):
+    """Three dilated 3x3 convolutions and the map's mean beside each other, then 1x1 convolutions (Chen et al. 2017)."""
+
+    def __init__(self, channels: int, classes: int, *, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.views = nn.ModuleList(
+            _block(nn.Conv2d(channels, hidden, 3, padding=reach, dilation=reach, bias=False), hidden)
+            for reach in _DILATIONS
+        )
+        self.scene = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, hidden, 1), nn.ReLU())
+        total = (len(_DILATIONS) + 1) * hidden
+        self.joined = _block(nn.Conv2d(total, hidden, 1, bias=False), hidden)
+        self.classify = nn.Sequential(nn.Dropout(dropout), nn.Conv2d(hidden, classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) -> logits (B, classes, h, w)."""
+        views = [view(x) for view in self.views]
+        scene = self.scene(x).expand(-1, -1, *x.shape[-2:])
+        return self.classify(self.joined(torch.cat((*views, scene), dim=1)))  # type: ignore[no-any-return]
+
+
+def _block(conv: nn.Conv2d, channels: int) -> nn.Sequential:
+    # Untrained networks' features may be tiny, and a larger epsilon would keep them so.
+    return nn.Sequential(conv, nn.GroupNorm(_GROUPS, channels, eps=1e-8), nn.ReLU())
+
+
+class TopMap(nn.Module):
+    """The deepest of a backbone's maps."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, photos: Tensor) -> Tensor:
+        return self.backbone(photos)[self.backbone.layers[-1]]  # type: ignore[no-any-return]
+
+
+def with_context(
+    backbone: Backbone, classes: int, *, hidden: int, dropout: float, normalize: bool | None = None
+) -> Segmenter:
+    """A segmenter at the backbone's stride; `normalize` as in `Pyramid`.
+
+    Raises:
+        UserError: `hidden` is no multiple of 8.
+    """
+    if hidden % _GROUPS:
+        raise UserError(f"Setting hidden: {hidden} is no multiple of {_GROUPS}.")
+    features = FinestMap(backbone, normalize=normalize)
+    return Segmenter(features, ContextHead(features.out_channels, classes, hidden=hidden, dropout=dropout))
+
+
+def fcn_32s(backbone: Backbone, classes: int, *, dropout: float) -> Segmenter:
+    """The paper's: a linear classifier on fc7 at stride 32, enlarged bilinearly (Long et al. 2015).
+
+    The colorization AlexNet keeps stride 16 by leaving pool5 at stride 1 and spreading fc6; both go back.
+
+    Raises:
+        UserError: the network is another one.
+    """
+    trunk = backbone.trunk
+    if not isinstance(trunk, ColorizationTrunk) or not isinstance(trunk.model, AlexNet) or "fc7" not in backbone.layers:
+        raise UserError(f"Setting head: fcn32s is for fc7 of our alexnet, not for {backbone.name}: use context.")
+    model = trunk.model
+    conv = next(module for module in model.fc6.modules() if isinstance(module, nn.Conv2d))
+    conv.padding, conv.dilation = (0, 0), (1, 1)
+    # The cell that six cells make lies half a cell to the right of the third, which is where the photo has it.
+    model.pool5 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), nn.ZeroPad2d((2, 3, 2, 3)))  # type: ignore[assignment]
+    for info in backbone.feature_info:
+        if info["module"] in ("fc6", "fc7"):
+            info["reduction"] = 32
+    score = nn.Conv2d(backbone.feature_info[-1]["num_chs"], classes, 1)
+    # As in the paper, all classes score alike at first.
+    nn.init.zeros_(score.weight)
+    return Segmenter(TopMap(backbone), nn.Sequential(nn.Dropout(dropout), score))

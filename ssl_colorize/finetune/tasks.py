@@ -1,0 +1,258 @@
+"""What the trainer asks of a task, and the tasks by name."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from ssl_colorize.data import Photos
+from ssl_colorize.device import Autocast
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.finetune.backbone import Backbone
+from ssl_colorize.finetune.config import FinetuneSettings
+
+Say = Callable[[str], None]
+# Is told, after each batch, one "file: reason" for every photo that could not be read, and how many could.
+ReportUnreadable = Callable[[list[str], int], None]
+
+# Task -> where its class is.
+_TASKS = {
+    "classification": "ssl_colorize.finetune.classification:Classification",
+    "detection": "ssl_colorize.finetune.detection:Detection",
+    "segmentation": "ssl_colorize.finetune.segmentation:Segmentation",
+}
+
+
+class TrainingBatch(NamedTuple):
+    """One process's part of a step's batch, on the CPU."""
+
+    photos: Any  # a uint8 tensor (B, 3, H, W), or a list of (3, H, W)
+    targets: Any  # the task's own
+    unreadable: list[str] = []  # noqa: RUF012  (never changed) one "file: reason" for each photo that was replaced
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model is worth on some photos.
+
+    Attributes:
+        figures: for metrics.json: fractions 0..1, dicts of them by class, whole numbers; NaN for what does not exist.
+        details: what `Task.pictures` needs of each photo; the task's own.
+    """
+
+    figures: dict[str, Any]
+    details: Any = field(default=None, repr=False)
+
+
+class Sheet(NamedTuple):
+    """Pictures in rows, a title over each column, as `report.sheets.photo_sheet` writes them."""
+
+    rows: Sequence[Sequence[Image.Image]]
+    titles: Sequence[str]
+    groups: int = 1  # rows beside each other on a line
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about a photo: drawn, and as values that JSON takes."""
+
+    picture: Image.Image
+    result: dict[str, Any]
+
+
+class Task(Protocol):
+    """A task with its photos. The trainer knows tasks by this alone.
+
+    Photos to train on are counted 0 to `train_count` - 1; those to test on are read once, after everything is chosen.
+    Random choices follow from arguments (seed, position), or from torch's global generator, which the trainer seeds
+    before `build` and before every step; so a run that stopped goes on exactly.
+
+    Attributes:
+        name: as in `ssl-colorize finetune NAME`.
+        settings_type: the task's subclass of FinetuneSettings.
+        settings: with whatever `trained` has to know; what follows from the photos alone is filled in.
+        main: the figure that learning rate and length are chosen by, or that of the common classes (`choosing_figure`);
+            higher is better.
+        classes: their names, as a model's outputs are counted.
+        photos: the photos to train on, without labels; preparation looks at a few.
+        train_count: how many.
+        test_count: how many there are to test on.
+    """
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type[FinetuneSettings]]
+    main: str
+    classes: tuple[str, ...]
+
+    @property
+    def settings(self) -> FinetuneSettings: ...
+
+    @property
+    def photos(self) -> Photos: ...
+
+    @property
+    def train_count(self) -> int: ...
+
+    @property
+    def test_count(self) -> int: ...
+
+    @classmethod
+    def open(cls, settings: Any, *, say: Say) -> Self:
+        """The task with its photos; what was found wrong with them and mended goes to `say`, a line each.
+
+        Raises:
+            UserError: the photos or annotations cannot be used.
+        """
+        ...
+
+    @classmethod
+    def trained(cls, settings: Any, classes: Sequence[str]) -> Self:
+        """The task without photos, for `build` and `predict` alone. Must not look at `settings.data`."""
+        ...
+
+    def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Training photos to fit on and, about `fraction` of them, to choose on: indices, sorted, not empty."""
+        ...
+
+    def layers(self, encoder: Encoder) -> tuple[str, ...]:
+        """The encoder's layers that the head reads, first to last: `settings.layers`, or the task's own choice.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+        ...
+
+    def build(self, backbone: Backbone) -> nn.Module:
+        """The model: the backbone, as a submodule anywhere in it, and a new head around it, on the CPU.
+
+        The head is every parameter that is not the backbone's. May reshape the backbone's trunk (alexnet's paddings).
+        Called again for `predict`, followed by `load_state_dict`: everything must follow from the settings, the
+        classes and the backbone.
+        """
+        ...
+
+    def batches(
+        self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1
+    ) -> Iterator[TrainingBatch]:
+        """Batches for the steps start, ..., steps - 1, drawn from these training photos, augmented.
+
+        As `data.training_batches`: the sample at position p = step * batch_size + j of the run and its augmentation
+        follow from (seed, p) alone, so any step can be the first, with any number of workers and processes.
+        """
+        ...
+
+    def loss(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
+        """The scalar to lower as "loss", and what is logged beside it (detached scalars); the model is in train mode.
+
+        Moves the batch to the model's device. Called under autocast. In one of several processes: the loss of its
+        part, whose mean over the processes is the loss of the whole batch.
+        """
+        ...
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        indices: NDArray[np.int64] | None,
+        *,
+        autocast: Autocast,
+        unreadable: ReportUnreadable = lambda lines, read: None,
+    ) -> Judged:
+        """Judge a model, which it puts in eval mode, on these training photos (not augmented), or on the test photos.
+
+        The forward pass belongs under `with autocast():`. `figures` hold `main`, and as "<main>_common" that of the
+        classes with enough photos where there are also others; on the test photos (None) also what
+        is costly (intervals) or many (per class), and `details`.
+        """
+        ...
+
+    def pictures(self, judged: Judged) -> dict[str, Sheet]:
+        """Sheets of judged test photos, by the names of their files: the most right ones and the most wrong ones.
+
+        The trainer's caller writes them: `report`, which lies above this room, is not to be imported here.
+        """
+        ...
+
+    def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
+        """What a model in eval mode says about an upright RGB photo of any size."""
+        ...
+
+
+class SomePhotos(Protocol):
+    """Photos with what is known of them."""
+
+    @property
+    def photos(self) -> Photos: ...
+
+    def __len__(self) -> int: ...
+
+
+P = TypeVar("P", bound=SomePhotos)
+
+
+class OnPhotos(Generic[P]):
+    """What all tasks say of their photos: a part to train on and a part to test on, or, once trained, neither."""
+
+    def __init__(self, settings: Any, classes: Sequence[str], parts: tuple[P, P] | None = None) -> None:
+        self.settings = settings
+        self.classes = tuple(classes)
+        self._parts = parts
+
+    @classmethod
+    def trained(cls, settings: Any, classes: Sequence[str]) -> Self:
+        return cls(settings, classes)
+
+    @property
+    def train(self) -> P:
+        assert self._parts is not None, "a task made by `trained` has no photos"
+        return self._parts[0]
+
+    @property
+    def test(self) -> P:
+        assert self._parts is not None, "a task made by `trained` has no photos"
+        return self._parts[1]
+
+    @property
+    def photos(self) -> Photos:
+        return self.train.photos
+
+    @property
+    def train_count(self) -> int:
+        return len(self.train)
+
+    @property
+    def test_count(self) -> int:
+        return len(self.test)
+
+
+def task_type(name: str) -> type[Task]:
+    """The class of a task.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if name not in _TASKS:
+        raise UserError(f"No task {name!r}: choose from {', '.join(_TASKS)}.")
+    module, _, attribute = _TASKS[name].partition(":")
+    found: type[Task] = getattr(import_module(module), attribute)
+    return found
+
+
+def to_model(model: nn.Module, photos: Tensor) -> Tensor:
+    """A batch of photos on the model's device."""
+    return photos.to(next(model.parameters()).device, non_blocking=True)
+
+
+def choosing_figure(figures: Mapping[str, Any], main: str) -> tuple[str, float]:
+    """The figure to choose by: its name, and its value or minus infinity where that does not exist.
+
+    It is that of the common classes where a task tells it: a class of a few photos has a figure that is mostly chance.
+    """
+    name = f"{main}_common" if f"{main}_common" in figures else main
+    value = figures[name]
+    return name, float(value) if value is not None and value == value else float("-inf")

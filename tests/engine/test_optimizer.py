@@ -1,0 +1,58 @@
+"""What a step of each optimizer is, against its definition."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_colorize.engine.optimizer import make_optimizer
+from ssl_colorize.models import create_model
+from ssl_colorize.pretrain.config import Recipe
+
+MATRICES = ("conv2.2.weight", "conv5.0.weight", "conv8.0.weight")
+
+
+def narrow(weights: Tensor) -> Tensor:
+    """A gradient whose directions differ in strength by a factor of 100, as real ones do."""
+    left, values, right = torch.linalg.svd(torch.randn_like(weights).flatten(1), full_matrices=False)
+    return (left @ torch.diag(torch.logspace(0, -2, len(values))) @ right).reshape(weights.shape)
+
+
+def stepped(optimizer: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Gradients of a network, and how far one step at a rate of 1e-2 moves its weights."""
+    torch.manual_seed(0)
+    model = create_model("eccv16", width=0.125)
+    recipe = Recipe(optimizer=optimizer, learning_rate=1e-2, weight_decay=0)
+    before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+    for name, weights in model.named_parameters():
+        weights.grad = narrow(weights.detach()) if name in MATRICES else torch.randn_like(weights)
+    gradients = {name: weights.grad.clone() for name, weights in model.named_parameters() if weights.grad is not None}
+    make_optimizer(model, recipe).step()
+    return gradients, {name: weights.detach() - before[name] for name, weights in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_muon_steps_along_all_directions_alike(name: str) -> None:
+    gradients, steps = stepped("muon")
+    gradient = gradients[name].flatten(1)
+    left, _, right = torch.linalg.svd(gradient, full_matrices=False)
+    along = left.T @ steps[name].flatten(1) @ right.T
+    along /= -1e-2 * 0.2 * max(gradient.shape) ** 0.5
+    # In the gradient's own directions the step is nearly the identity: where it was 100 times weaker, as far again.
+    assert along.diagonal().min() > 0.3 and along.diagonal().max() < 1.8
+    assert (along - torch.diag(along.diagonal())).abs().max() < 0.1
+    # As large as Adam's steps usually are.
+    assert steps[name].square().mean().sqrt() == pytest.approx(0.2e-2, rel=0.3)
+
+
+@pytest.mark.parametrize("name", ["conv1.0.weight", "conv3.2.bias", "conv5.6.weight", "logits.weight", "logits.bias"])
+def test_what_is_no_matrix_of_features_gets_the_smaller_steps_of_adam(name: str) -> None:
+    gradients, steps = stepped("muon")
+    # The first step of Adam is the rate times the sign; looking ahead (Nesterov) adds 0.9 of it.
+    assert torch.allclose(steps[name], -0.3e-2 * 1.9 * gradients[name].sign(), rtol=1e-3, atol=2e-6)
+
+
+def test_adam_moves_every_weight_by_the_rate() -> None:
+    gradients, steps = stepped("adam")
+    for name, step in steps.items():
+        felt = gradients[name].abs() > 1e-4  # Smaller ones are not far from Adam's own epsilon.
+        assert torch.allclose(step[felt], -1e-2 * gradients[name][felt].sign(), rtol=1e-3, atol=2e-6), name

@@ -1,0 +1,192 @@
+"""Segmenters are built right, learn, and are scored pixel by pixel at the photos' own size."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from annotated_sets import mask, scenes
+from PIL import Image
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from ssl_colorize.encoder import load_encoder
+from ssl_colorize.errors import UserError
+from ssl_colorize.finetune.backbone import Backbone
+from ssl_colorize.finetune.segmentation import Segmentation, SegmentationSettings, confusion, interval, ious
+from ssl_colorize.finetune.segmenter import Segmenter
+from ssl_colorize.finetune.tasks import TrainingBatch
+
+SMALL = {"size": 32, "scales": 1.0, "workers": 0, "batch_size": 2, "hidden": 16}
+CAT, DOG = 8, 12
+
+
+def opened(folder: Path, **options: Any) -> Segmentation:
+    values = {"encoder": "random:eccv16@0.125", "data": str(folder), **SMALL, **options}
+    return Segmentation.open(SegmentationSettings.checked(values), say=lambda line: None)
+
+
+def built(task: Segmentation, **options: Any) -> Segmenter:
+    torch.manual_seed(0)
+    encoder = load_encoder(task.settings.encoder)
+    model = task.build(Backbone(encoder, task.layers(encoder), **options))
+    assert isinstance(model, Segmenter)
+    return model
+
+
+class Oracle(nn.Module):
+    """Bright is a cat and dark a dog."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anything = nn.Parameter(torch.zeros(1))
+
+    def forward(self, photos: Tensor) -> Tensor:
+        light = photos.float().mean(1) - 120
+        logits = torch.full((len(photos), 21, *photos.shape[-2:]), -1e3)
+        logits[:, 0], logits[:, CAT], logits[:, DOG] = 45 - light.abs(), light - 45, -light - 45
+        return logits
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_ious_worked_by_hand() -> None:
+    truth = torch.tensor([[0, 0, 1, 1, 255, 255]], dtype=torch.uint8)
+    said = torch.tensor([[0, 1, 1, 1, 2, 0]], dtype=torch.uint8)
+    table = confusion(said, truth, 4)
+    # Rows are the truth. What was said where it does not count leaves no trace.
+    assert table.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    values = ious(table)
+    assert values[:2].tolist() == [1 / 2, 2 / 3]
+    assert np.isnan(values[2:]).all()
+    # A class that is said but not there is a mistake, with an IoU of 0.
+    assert ious(confusion(torch.tensor([2], dtype=torch.uint8), torch.tensor([0]), 3))[[0, 2]].tolist() == [0, 0]
+
+
+def test_ious_agree_with_torchmetrics() -> None:
+    chance = torch.Generator().manual_seed(0)
+    truth = torch.randint(0, 5, (3, 20, 30), generator=chance)
+    said = torch.where(torch.rand(truth.shape, generator=chance) < 0.6, truth, (truth + 1) % 5)
+    truth[torch.rand(truth.shape, generator=chance) < 0.1] = 255
+    metric = MulticlassJaccardIndex(5, average=None, ignore_index=255)
+    expected = metric(said, truth).numpy()
+    tables = [confusion(one, other, 5) for one, other in zip(said, truth, strict=True)]
+    assert ious(np.sum(tables, axis=0)) == pytest.approx(expected, abs=1e-6)
+    low, high = interval(np.stack(tables), seed=0, draws=50)
+    assert low <= expected.mean() <= high
+
+
+def test_a_model_that_knows_all_scores_one(tmp_path: Path) -> None:
+    task = opened(scenes(tmp_path, test=4))
+    judged = task.evaluate(Oracle(), None, autocast=nullcontext)
+    assert judged.figures["miou"] == 1.0 == judged.figures["pixel_accuracy"]
+    assert judged.figures["iou"] == {"background": 1.0, "cat": 1.0, "dog": 1.0}
+    assert (judged.figures["low"], judged.figures["high"]) == (1.0, 1.0)
+    sheets = task.pictures(judged)
+    assert len(sheets["most_right"].rows) == 4 and len(sheets["most_wrong"].rows[0]) == 3
+    fit, choose = task.split(fraction=0.3, seed=0)
+    assert set(task.evaluate(Oracle(), choose, autocast=nullcontext).figures) == {"miou"}
+    assert len(fit) + len(choose) == 4
+
+
+def test_photos_are_scored_at_their_own_size(tmp_path: Path) -> None:
+    task = opened(scenes(tmp_path, test=2), size=16)
+    judged = task.evaluate(Oracle(), None, autocast=nullcontext)
+    # Half the pixels were seen, and all 48 x 32 are judged.
+    assert judged.details.right[0].said.shape == (32, 48)
+    assert 0.8 < judged.figures["miou"] < 1
+
+
+def test_the_most_right_and_the_most_wrong(tmp_path: Path) -> None:
+    folder = scenes(tmp_path, test=12)
+    mask(folder / "SegmentationClass" / "val3.png", np.full((32, 48), CAT))
+    task = opened(folder)
+    details = task.evaluate(Oracle(), None, autocast=nullcontext).details
+    assert details.wrong[0].index == sorted(["val3", *(f"val{i}" for i in range(12) if i != 3)]).index("val3")
+    assert len(details.right) == len(details.wrong) == 8
+    assert details.wrong[0].index not in [each.index for each in details.right]
+
+
+def test_predictions_are_told_and_drawn(tmp_path: Path) -> None:
+    task = Segmentation.trained(opened(scenes(tmp_path)).settings, ["background", *(f"c{i}" for i in range(1, 21))])
+    task.note_size(load_encoder("random:eccv16@0.125"))
+    with Image.open(tmp_path / "JPEGImages" / "train1.png") as photo:
+        said = task.predict(Oracle(), photo.convert("RGB"))
+    assert list(said.result["classes"]) == ["background", "c12"]
+    assert sum(said.result["classes"].values()) == pytest.approx(1, abs=1e-3)
+    assert said.picture.size == (48, 32)
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+def test_loss_leaves_out_what_does_not_count(tmp_path: Path) -> None:
+    task = opened(scenes(tmp_path))
+    photos = torch.full((1, 3, 4, 4), 120, dtype=torch.uint8)
+    truth = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    right = task.loss(Oracle(), TrainingBatch(photos, truth))
+    assert right["loss"].item() < 1e-6 and right["accuracy"].item() == 1
+    truth[0, :2] = 255
+    assert task.loss(Oracle(), TrainingBatch(photos, truth))["accuracy"].item() == 1
+    truth[0, 2:] = DOG
+    assert task.loss(Oracle(), TrainingBatch(photos, truth))["loss"].item() == pytest.approx(90, rel=1e-3)
+    nothing = task.loss(Oracle(), TrainingBatch(photos, torch.full_like(truth, 255)))
+    assert nothing["loss"].item() == 0
+
+
+@pytest.mark.parametrize("fpn", [False, True])
+def test_logits_have_the_photos_size_and_the_heads_stride(tmp_path: Path, fpn: bool) -> None:
+    task = opened(scenes(tmp_path), fpn=fpn)
+    model = built(task, train_from="conv6").train()
+    photos = torch.randint(0, 255, (2, 3, 40, 27), dtype=torch.uint8)
+    assert model(photos).shape == (2, 21, 40, 27)
+    assert model.coarse(photos).shape[-2:] == ((10, 7) if fpn else (5, 4))
+    model(photos).sum().backward()
+    learnt = {name for name, each in model.features.named_parameters() if each.grad is not None}
+    assert any("conv7" in name for name in learnt) and not any("conv5" in name for name in learnt)
+
+
+def test_fcn_32s(tmp_path: Path) -> None:
+    task = opened(scenes(tmp_path), encoder="random:alexnet@0.05", head="fcn32s")
+    model = built(task).eval()
+    photos = torch.randint(0, 255, (1, 3, 224, 160), dtype=torch.uint8)
+    assert model.coarse(photos).shape[-2:] == (7, 5)
+    assert model.coarse(photos[..., :225, :150]).shape[-2:] == (7, 5)
+    assert model(photos).shape[-2:] == (224, 160)
+    with pytest.raises(UserError, match="fcn32s"):
+        built(opened(tmp_path, head="fcn32s", layers=["conv7"]))
+
+
+def test_fcn_32s_cells_lie_where_the_photo_has_them(tmp_path: Path) -> None:
+    model = built(opened(scenes(tmp_path), encoder="random:alexnet@0.05", head="fcn32s")).eval()
+    network = model.features.backbone.trunk.model
+    with torch.no_grad():
+        for name, each in network.named_modules():
+            if isinstance(each, nn.Conv2d) and not name.startswith("logits"):
+                # Every layer passes on how much light there is around its middle.
+                each.weight.zero_()
+                each.bias.zero_()
+                middle = slice(2, 4) if each.kernel_size[0] == 6 else slice(each.kernel_size[0] // 2, None)
+                stop = middle.stop or middle.start + 1
+                each.weight[:, :, middle.start : stop, middle.start : stop] = 1 / each.weight.shape[1]
+        # Lighter than mid-gray in the cell of column 3 and row 2 alone.
+        photo = torch.full((1, 3, 224, 224), 119, dtype=torch.uint8)
+        photo[..., 64:96, 96:128] = 255
+        found = model.features(photo)[0, 0]
+    assert divmod(int(found.argmax()), found.shape[1]) == (2, 3)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    # The first layer alone, as little comes through a deep network without any training.
+    task = opened(scenes(tmp_path, train=4, test=2), batch_size=4, layers=["conv1"])
+    model = built(task)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for batch in task.batches(np.arange(4), seed=0, start=0, steps=30):
+        found = task.loss(model.train(), batch)
+        optimizer.zero_grad()
+        found["loss"].backward()
+        optimizer.step()
+    assert task.evaluate(model, None, autocast=nullcontext).figures["miou"] > 0.6
