@@ -57,11 +57,12 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model
 from ssl_colorize.models.graph import parameters_behind
 from ssl_colorize.models.head import FUSED, HypercolumnHead
+from ssl_colorize.models.objectives import BestConstant, Objective
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
-from ssl_colorize.pretrain.config import OWN_OBJECTIVES, Recipe
+from ssl_colorize.models.registry import is_model, model_type
+from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import Run, train
-from ssl_colorize.pretrain.objectives import Objective
-from ssl_colorize.pretrain.statistics import CONSTANT_FLOOR, BestConstant
+from ssl_colorize.pretrain.statistics import CONSTANT_FLOOR
 from ssl_colorize.report.plots import loss_curve
 from ssl_colorize.runs import run_folder
 
@@ -77,7 +78,7 @@ class PretextRecipe(Recipe):
 
     @model_validator(mode="after")
     def _from_scratch(self) -> Self:
-        if self.model in OWN_OBJECTIVES:
+        if is_model(self.model) and "class" not in model_type(self.model).objectives:
             raise ValueError(f"{self.model} is a colorizer through and through: choose a run of another network")
         if self.start is not None or self.trunk != "scratch":
             raise ValueError("a pretext says what it teaches from scratch only: set start=null and trunk=scratch")
@@ -295,7 +296,7 @@ class PretextRun(Run):
         return create_model(self.recipe.model, width=self.recipe.width, outputs=1)
 
     def make_objective(self) -> Objective:
-        return self.objective_type(self.recipe, self.statistics, stride=self.model.target_stride)
+        return self.objective_type(self.statistics, stride=self.model.target_stride)
 
     def pretrained(self) -> Pretrained:
         model = self.judged.network if isinstance(self.judged, OtherHead) else self.judged

@@ -15,8 +15,7 @@ from ssl_colorize.device import Autocast, choose_autocast, choose_device
 from ssl_colorize.evaluate.bench_knn import KnnBenchSettings, knn_targets, measure_knn
 from ssl_colorize.evaluate.bench_probe import extraction_targets, measure_extraction, measure_probe, probe_targets
 from ssl_colorize.models import create_model
-from ssl_colorize.pretrain.loss import soft_cross_entropy
-from ssl_colorize.pretrain.targets import make_targets
+from ssl_colorize.models.objectives import make_targets, soft_cross_entropy
 from ssl_colorize.timing import help_seconds, interleaved, peak_memory
 
 NEIGHBORS = 5

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
-from ssl_colorize.models.pretrained import Objective
 
 RECIPE = {
     "data": ["/home/somebody/photos/tiny/train", "samples"], "start": None, "prior": "/home/somebody/prior.npy",
@@ -27,7 +26,7 @@ def save_network(
     name: str = "eccv16",
     *,
     width: float = 0.125,
-    objective: Objective = "class",
+    objective: str = "class",
     outputs: int = 313,
     size: int = 32,
 ) -> Path:

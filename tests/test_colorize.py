@@ -21,7 +21,7 @@ from ssl_colorize.colorize import Colorizer, gray, seen_size
 from ssl_colorize.device import choose_device
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, predict_ab, save_pretrained
-from ssl_colorize.models.pretrained import AB_SCALE
+from ssl_colorize.models.objectives import AB_SCALE
 
 PHOTOS = Path(skimage.__file__).parent / "data"
 

@@ -2,7 +2,6 @@
 
 from ssl_colorize.color.bins import ab_bins
 from ssl_colorize.color.encoding import annealed_mean, mean, mode, nearest_bin, soft_encode
-from ssl_colorize.color.hue import hue_chroma_to_rgb, rgb_to_hue_chroma, rgb_to_mean
 from ssl_colorize.color.lab import (
     into_gamut,
     lab_to_rgb,
@@ -13,13 +12,11 @@ from ssl_colorize.color.lab import (
     to_uint8_keeping_lightness,
 )
 from ssl_colorize.color.prior import ColorStatistics, is_colored, rebalance_weights, smooth_prior
-from ssl_colorize.color.yuv import rgb_to_luma, rgb_to_yuv, yuv_to_rgb
 
 __all__ = [
     "ColorStatistics",
     "ab_bins",
     "annealed_mean",
-    "hue_chroma_to_rgb",
     "into_gamut",
     "is_colored",
     "lab_to_rgb",
@@ -29,14 +26,9 @@ __all__ = [
     "mode",
     "nearest_bin",
     "rebalance_weights",
-    "rgb_to_hue_chroma",
     "rgb_to_lab",
     "rgb_to_lightness",
-    "rgb_to_luma",
-    "rgb_to_mean",
-    "rgb_to_yuv",
     "smooth_prior",
     "soft_encode",
     "to_uint8_keeping_lightness",
-    "yuv_to_rgb",
 ]

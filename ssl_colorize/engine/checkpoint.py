@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_colorize.errors import UserError, one_line
-from ssl_colorize.pretrain.statistics import TrainingStatistics
+from ssl_colorize.models.objectives import TrainingStatistics
 from ssl_colorize.runs import write_atomically
 
 CHECKPOINT_NAME = "checkpoint.pt"

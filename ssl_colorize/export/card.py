@@ -12,12 +12,6 @@ from ssl_colorize.models.released import RELEASES
 _SPLITS = ("train", "val", "test")
 # Settings of a training run that may be paths.
 _PATHS = ("data", "exclude", "start", "prior")
-_OBJECTIVES = {
-    "class": "distributions over 313 bins of the ab plane",
-    "l2": "ab itself, by regression",
-    "dahl": "UV, by regression",
-    "larsson": "distributions of hue and chroma",
-}
 # Figures of the held-out photos, as people read them.
 _FIGURES = {
     "loss": "trained objective",
@@ -70,7 +64,7 @@ def model_card(pretrained: Pretrained, *, name: str, options: dict[str, Any], ch
         "answers with its colors (*Colorful Image Colorization*, Zhang, Isola, Efros, ECCV 2016). Its layers are "
         "features, and its output colors gray photos.",
         f"- Network: `{model.name}`{width}, {parameter_count(model) / 1e6:.1f} M parameters with the decoder\n"
-        f"- Output: {_OBJECTIVES[pretrained.objective]}, at 1/{model.target_stride} of the input\n"
+        f"- Output: {model.objectives[pretrained.objective].description}, at 1/{model.target_stride} of the input\n"
         f"- Photos as it saw them in training: {pretrained.input_size} px or more on the short side\n"
         f"- Made with ssl-colorize {__version__}",
         "## Use\n\n" + _usage(channels),

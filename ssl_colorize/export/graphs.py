@@ -9,7 +9,6 @@ from torch.nn import functional
 from ssl_colorize.color import into_gamut, lab_to_rgb, rgb_to_lightness
 from ssl_colorize.export.resampling import resize_bicubic, stretch_bilinear
 from ssl_colorize.models import Pretrained
-from ssl_colorize.models.pretrained import decode
 from ssl_colorize.models.trunks import Trunk
 
 # Halvings on the way into sRGB: so many that runtimes which round otherwise still agree far within 1e-4.
@@ -93,7 +92,7 @@ class PhotoColorizer(nn.Module):
         pretrained.require_colors()
         self.model = pretrained.model
         self.register_buffer("bins", pretrained.bins)
-        self.objective = pretrained.objective
+        self.decode = pretrained.model.objectives[pretrained.objective].decode
         self.size = pretrained.input_size if size is None else size
         self.temperature = pretrained.temperature if temperature is None else temperature
         self.channels = channels
@@ -108,7 +107,7 @@ class PhotoColorizer(nn.Module):
         small = resize_bicubic(light, (self.size, self.size)).clamp(0.0, 100.0)
         more = -self.size % self.model.multiple
         seen = functional.pad(small, (0, more, 0, more), mode="replicate")
-        ab = decode(self.objective, self.model(seen), seen, temperature=self.temperature, bins=self.get_buffer("bins"))
+        ab = self.decode(self.model(seen), seen, temperature=self.temperature, bins=self.get_buffer("bins"))
         share = self.size / (self.size + more)
         lab = torch.cat((lightness, stretch_bilinear(ab, photos, seen=(share, share))), dim=1)
         return (lab_to_rgb(into_gamut(lab, steps=_STEPS)),)

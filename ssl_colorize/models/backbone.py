@@ -45,6 +45,8 @@ class TimmColorizer(ColorizationModel):
     """
 
     chain = False
+    scalable = False
+    has_imagenet = True
     own_init = ("body",)
 
     def __init__(self, name: str, *, width: float = 1.0, outputs: int = 313) -> None:

@@ -3,29 +3,25 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssl_colorize.color import ab_bins, annealed_mean
+from ssl_colorize.color import ab_bins
 from ssl_colorize.errors import UserError, one_line
-from ssl_colorize.models.baselines import dahl, larsson
 from ssl_colorize.models.eccv16 import released_keys
-from ssl_colorize.models.registry import ColorizationModel, create_model, is_model
+from ssl_colorize.models.objectives import AB_SCALE
+from ssl_colorize.models.registry import ColorizationModel, create_model, is_model, model_type
 from ssl_colorize.models.released import is_release, released_file
 from ssl_colorize.models.weights_file import read_weights, write_weights
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "ssl-colorize 1"
-# A regression network works in units of this many ab units, so that its outputs are of order one.
-AB_SCALE = 110.0
 RELEASED_INPUT_SIZE = 256
 _COLOR_PREFIX = "color."
-# Output channels where they are not the bins.
-_OUTPUTS = {"l2": 2, "dahl": dahl.OUTPUTS, "larsson": larsson.OUTPUTS, "features": 1}
-
-Objective = Literal["class", "l2", "dahl", "larsson", "features"]
+# The objective of a network that learned something else than colors, and has one output.
+FEATURES = "features"
 
 
 @dataclass
@@ -39,9 +35,8 @@ class Pretrained:
         mix: share of the uniform distribution in its class weights; None if unknown or not rebalanced.
         temperature: of the annealed mean that it decodes with unless told otherwise.
         input_size: short side in pixels of the photos as it saw them in training (before cropping).
-        objective: what the outputs are: "class" (logits over the bins), "l2" (ab itself, in units of `AB_SCALE`),
-            "dahl" (UV), "larsson" (logits over hue and chroma), "features" (no colors: the network learned something
-            else, and its layers are what it is for).
+        objective: what the outputs are: one of `model.objectives`, or `FEATURES` (no colors: the network learned
+            something else, and its layers are what it is for).
         training: figures of its training, free in form.
         source: where it came from.
     """
@@ -52,7 +47,7 @@ class Pretrained:
     mix: float | None = None
     temperature: float = 0.38
     input_size: int = RELEASED_INPUT_SIZE
-    objective: Objective = "class"
+    objective: str = "class"
     training: dict[str, Any] = field(default_factory=dict)
     source: str = ""
 
@@ -62,11 +57,32 @@ class Pretrained:
         Raises:
             UserError: its outputs are no colors.
         """
-        if self.objective == "features":
+        if self.objective == FEATURES:
             raise UserError(
                 f"{self.source or 'This network'} was not trained to color photos: it is an encoder only, for "
                 "linear-probe, knn, svm and finetune. Give a network that `ssl-colorize pretrain` trained."
             )
+
+    def decode(
+        self, output: Tensor, light: Tensor, *, temperature: float | None = None, bins: Tensor | None = None
+    ) -> Tensor:
+        """The model's raw output as colors, ab (B, 2, h, w) float32; see `Objective.decode`.
+
+        Args:
+            output: (B, model.outputs, h, w).
+            light: what the model saw of the output's pixels, (B, 1, h, w) in 0..100.
+            temperature: of the annealed mean; the network's own by default.
+            bins: a copy of its own, elsewhere.
+
+        Raises:
+            UserError: it predicts no colors.
+        """
+        self.require_colors()
+        return self.model.objectives[self.objective].decode(
+            output, light,
+            temperature=self.temperature if temperature is None else temperature,
+            bins=self.bins if bins is None else bins,
+        )  # fmt: skip
 
     def to(self, device: torch.device | str) -> "Pretrained":
         self.model.to(device)
@@ -89,33 +105,7 @@ def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | No
         UserError: it predicts no colors.
     """
     pretrained.require_colors()
-    if temperature is None:
-        temperature = pretrained.temperature
-    return decode(pretrained.objective, pretrained.model(light), light, temperature=temperature, bins=pretrained.bins)
-
-
-def decode(
-    objective: Objective, output: Tensor, light: Tensor, *, temperature: float = 0.38, bins: Tensor | None = None
-) -> Tensor:
-    """A network's raw output as colors.
-
-    Args:
-        objective: what it was trained for.
-        output: (B, Q, h, w); Q is 2 for "l2" and "dahl", 64 for "larsson".
-        light: what the network saw of the output's pixels, (B, 1, h, w) in 0..100; "class" and "l2" do not look at it.
-        temperature: of the annealed mean of "class".
-        bins: (Q, 2) of "class"; the 313 by default.
-
-    Returns:
-        ab (B, 2, h, w) float32.
-    """
-    if objective == "l2":
-        return output.float() * AB_SCALE
-    if objective == "dahl":
-        return dahl.decode(output, light)
-    if objective == "larsson":
-        return larsson.decode(output, light)
-    return annealed_mean(output, temperature, bins=bins)
+    return pretrained.decode(pretrained.model(light), light, temperature=temperature)
 
 
 def save_pretrained(pretrained: Pretrained, path: Path) -> None:
@@ -174,11 +164,24 @@ def _load_own(path: Path) -> Pretrained:
         raise UserError(f"{path} is incomplete: it lacks {_COLOR_PREFIX}bins.")
     bins = tensors.pop(_COLOR_PREFIX + "bins")
     prior = tensors.pop(_COLOR_PREFIX + "prior", None)
-    outputs = _OUTPUTS.get(about["objective"], len(bins))
+    outputs = _outputs(about, len(bins), where=path)
     model = create_model(about["model"], width=about["width"], outputs=outputs)
     load_exactly(model, tensors, where=path)
     kept = {key: about[key] for key in ("mix", "temperature", "input_size", "objective", "training")}
     return Pretrained(model=model, bins=bins, prior=prior, **kept)
+
+
+def _outputs(about: dict[str, Any], bins: int, *, where: Path) -> int:
+    """Output channels of the network in a file."""
+    objective = about["objective"]
+    if objective == FEATURES:
+        return 1
+    known = model_type(about["model"]).objectives
+    if objective not in known:
+        raise UserError(
+            f"{where} was trained for {objective!r}, which this version does not know for {about['model']}."
+        )
+    return bins if objective == "class" else known[objective].outputs
 
 
 def _load_released(path: Path) -> Pretrained:

@@ -1,7 +1,7 @@
 """What a colorization model is, and the models by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypedDict
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.errors import UserError
+from ssl_colorize.models.objectives import Classification, Objective, Regression
 
 
 class FeatureInfo(TypedDict):
@@ -29,14 +30,20 @@ class ColorizationModel(nn.Module, ABC):
         target_stride: the output is at 1/target_stride of the input.
         multiple: heights and widths of inputs must be multiples of this.
         chain: whether the layers are the modules of their names, run one after the other.
-        own_init: names of modules that come with their own way to begin, which `initialize` leaves alone.
+        objectives: what it can be trained for, by name; the first unless told otherwise.
+        scalable: whether it comes in other widths than 1.
+        has_imagenet: whether `load_imagenet` knows weights for it, at width 1.
+        own_init: names of modules whose weights `initialize` leaves as they are.
     """
 
     name: str
     target_stride: int
     multiple: int
     chain: ClassVar[bool] = True
-    own_init: ClassVar[tuple[str, ...]] = ()
+    objectives: ClassVar[Mapping[str, type[Objective]]] = {"class": Classification, "l2": Regression}
+    scalable: ClassVar[bool] = True
+    has_imagenet: ClassVar[bool] = False
+    own_init: tuple[str, ...] = ()
 
     def __init__(self, *, width: float, outputs: int) -> None:
         super().__init__()
@@ -67,6 +74,20 @@ class ColorizationModel(nn.Module, ABC):
     def light_of(self, lightness: Tensor) -> Tensor:
         """The same of grays that are known by their CIELAB lightness: (B, 1, H, W) in 0..100, both."""
         return lightness
+
+    def load_imagenet(self) -> tuple[str, ...]:
+        """Begin from published weights, which are fetched if need be; before `initialize` sees to the rest.
+
+        Returns:
+            The names of the modules that are trained now, statistics and all.
+
+        Raises:
+            UserError: there are none for this network, or they cannot be had.
+        """
+        raise UserError(f"There are no published weights for {self.name}: set trunk to scratch.")
+
+    def freeze_trunk(self) -> None:
+        """Keep what `load_imagenet` fills as it is from here on, where the network's authors did so."""
 
     @abstractmethod
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -108,9 +129,9 @@ def centered(images: Tensor) -> Tensor:
     return torch.cat((images[:, :1] - 50.0, images[:, 1:]), dim=1)
 
 
-_MODELS: dict[str, Callable[..., ColorizationModel]] = {}
-# Makers of models whose names begin with "PREFIX:".
-_FAMILIES: dict[str, Callable[..., ColorizationModel]] = {}
+_MODELS: dict[str, type[ColorizationModel]] = {}
+# Of models whose names begin with "PREFIX:".
+_FAMILIES: dict[str, type[ColorizationModel]] = {}
 
 
 def register_model(name: str) -> Callable[[type[ColorizationModel]], type[ColorizationModel]]:
@@ -139,10 +160,28 @@ def list_models() -> list[str]:
     return sorted(_MODELS)
 
 
+def models_with_imagenet() -> list[str]:
+    """Names and families ("timm:NAME") that can begin from published weights."""
+    families = [f"{prefix}:NAME" for prefix, family in _FAMILIES.items() if family.has_imagenet]
+    return [*(name for name in list_models() if _MODELS[name].has_imagenet), *families]
+
+
 def is_model(name: str) -> bool:
     """Whether `create_model` knows a name, or the family that it belongs to."""
     prefix, colon, _ = name.partition(":")
     return name in _MODELS or (bool(colon) and prefix in _FAMILIES)
+
+
+def model_type(name: str) -> type[ColorizationModel]:
+    """What `create_model` makes of a name, with what it says of itself.
+
+    Raises:
+        UserError: the name is unknown.
+    """
+    if not is_model(name):
+        families = "".join(f", {prefix}:NAME" for prefix in _FAMILIES)
+        raise UserError(f"Unknown model {name!r}: choose from {', '.join(list_models())}{families}.")
+    return _MODELS[name] if name in _MODELS else _FAMILIES[name.partition(":")[0]]
 
 
 def create_model(name: str, **options: Any) -> ColorizationModel:
@@ -155,9 +194,5 @@ def create_model(name: str, **options: Any) -> ColorizationModel:
     Raises:
         UserError: the name is unknown.
     """
-    if not is_model(name):
-        families = "".join(f", {prefix}:NAME" for prefix in _FAMILIES)
-        raise UserError(f"Unknown model {name!r}: choose from {', '.join(list_models())}{families}.")
-    if name in _MODELS:
-        return _MODELS[name](**options)
-    return _FAMILIES[name.partition(":")[0]](name, **options)
+    make: Callable[..., ColorizationModel] = model_type(name)
+    return make(**options) if name in _MODELS else make(name, **options)

@@ -1,17 +1,17 @@
 """The recipe of a pretraining run. Its defaults are the quickstart; `configs/` holds others."""
 
-from typing import Annotated, Any, Literal, Self
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from ssl_colorize.config import Settings
 
-Positive = PositiveFloat
+if TYPE_CHECKING:
+    from ssl_colorize.models import ColorizationModel, Objective
 
-# Models that are trained by an objective of their own, of the same name, and the number of their outputs.
-OWN_OBJECTIVES = {"dahl": 2, "larsson": 64}
-# What names of timm's models begin with.
-TIMM = "timm:"
+Positive = PositiveFloat
 
 
 class Recipe(Settings):
@@ -45,8 +45,8 @@ class Recipe(Settings):
     init_photos: PositiveInt = Field(64, description="photos that the initialization looks at")
 
     # Objective
-    objective: Literal["class", "l2", "dahl", "larsson"] = Field(
-        "class", description="dahl and larsson belong to the models of that name, and are theirs without being asked"
+    objective: str = Field(
+        "class", description="class or l2; networks with an objective of their own bring it without being told"
     )
     rebalance: bool = True
     mix: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="share of the uniform distribution, lambda")
@@ -88,14 +88,16 @@ class Recipe(Settings):
     def _own_settings(cls, values: Any) -> Any:
         """What follows from the model, unless told otherwise.
 
-        One with an objective of its own brings it along, without class weights; timm's come in one width.
+        A network with an objective of its own brings it along; some come in one width.
         """
-        model = values.get("model") if isinstance(values, dict) else None
-        if model in OWN_OBJECTIVES:
-            return {"objective": model, "rebalance": False} | values
-        if isinstance(model, str) and model.startswith(TIMM):
-            return {"width": 1.0} | values
-        return values
+        network = _network(values.get("model")) if isinstance(values, dict) else None
+        if network is None:
+            return values
+        own: dict[str, Any] = {} if network.scalable else {"width": 1.0}
+        objective = next(iter(network.objectives))
+        if not network.objectives[objective].rebalances:
+            own |= {"objective": objective, "rebalance": False}
+        return own | values
 
     @field_validator("data", mode="before")
     @classmethod
@@ -117,22 +119,53 @@ class Recipe(Settings):
             raise ValueError("milestones belong to schedule: steps, which needs them")
         if [step for step, _ in self.milestones] != sorted({step for step, _ in self.milestones}):
             raise ValueError("milestones must ascend")
-        own = self.model if self.model in OWN_OBJECTIVES else None
-        if own != (self.objective if self.objective in OWN_OBJECTIVES else None):
-            raise ValueError(f"model {self.model} cannot be trained with objective {self.objective}")
-        if own is not None and (self.jitter or self.blur):
-            raise ValueError(f"jitter and blur are not for {own}, whose colors depend on what it sees")
-        if self.objective != "class" and self.rebalance:
-            raise ValueError(f"rebalance belongs to the class objective: set rebalance to false for {self.objective}")
-        if self.trunk == "imagenet" and (own is None or self.width != 1) and not self.model.startswith(TIMM):
-            raise ValueError("trunk imagenet is for timm's models, and a VGG-16 for dahl and larsson at width 1")
+        network = _network(self.model)
+        if network is not None:
+            self._fits(network)
         return self
+
+    def _fits(self, network: type[ColorizationModel]) -> None:
+        """Refuse what the network cannot be trained with."""
+        from ssl_colorize.models.registry import models_with_imagenet
+
+        if self.objective not in network.objectives:
+            raise ValueError(
+                f"model {self.model} cannot be trained with objective {self.objective}: "
+                f"choose {' or '.join(network.objectives)}"
+            )
+        objective = network.objectives[self.objective]
+        if objective.decodes_light and (self.jitter or self.blur):
+            raise ValueError(f"jitter and blur are not for {self.model}, whose colors depend on what it sees")
+        if self.rebalance and not objective.rebalances:
+            raise ValueError(f"rebalance belongs to the class objective: set rebalance to false for {self.objective}")
+        if self.trunk == "imagenet" and not (network.has_imagenet and self.width == 1):
+            raise ValueError(f"trunk imagenet is for {', '.join(models_with_imagenet())} at width 1")
+
+    @property
+    def objective_type(self) -> type[Objective]:
+        """The objective itself.
+
+        Raises:
+            UserError: the model is unknown.
+        """
+        from ssl_colorize.models.registry import model_type
+
+        return model_type(self.model).objectives[self.objective]
 
     @property
     def outputs(self) -> int:
-        return 313 if self.objective == "class" else OWN_OBJECTIVES.get(self.objective, 2)
+        """Output channels of the network."""
+        return self.objective_type.outputs
 
     @property
     def evaluation_size(self) -> int:
         """Short side of held-out photos, of which the center is cropped: the middle of the training range."""
         return round(sum(self.resize) / 2)
+
+
+def _network(name: Any) -> type[ColorizationModel] | None:
+    """The network of a name; None if there is none, which whoever makes it says better."""
+    # torch takes a second to import, and defaults need none of it.
+    from ssl_colorize.models.registry import is_model, model_type
+
+    return model_type(name) if isinstance(name, str) and is_model(name) else None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_colorize.device import Autocast
-from ssl_colorize.pretrain.objectives import Objective
+from ssl_colorize.models.objectives import Objective
 
 # Figures that every run has, None where its objective does not know them.
 FIGURES = ("loss", "loss_constant", "cross_entropy", "kl", "chroma", "chroma_true")

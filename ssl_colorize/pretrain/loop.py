@@ -24,16 +24,14 @@ from ssl_colorize.engine.progress import RunLog, TrainingProgress
 from ssl_colorize.engine.signals import Interrupted, stop_signals
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
-from ssl_colorize.models.backbone import TimmColorizer
-from ssl_colorize.models.baselines.vgg import VGG16, imagenet_weights
 from ssl_colorize.models.init import initialize
+from ssl_colorize.models.objectives import BestConstant, Objective, TrainingStatistics
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.pretrain.augment import augment
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.holdout import evaluate
-from ssl_colorize.pretrain.objectives import Objective, best_constant, make_objective
 from ssl_colorize.pretrain.start import start_from
-from ssl_colorize.pretrain.statistics import BestConstant, TrainingStatistics, count_statistics
+from ssl_colorize.pretrain.statistics import count_statistics
 from ssl_colorize.runs import write_config, write_metrics
 
 # Shorter runs log every step, longer ones about this many rows.
@@ -121,8 +119,8 @@ class Run:
         self.model = self.make_model()
         if recipe.crop % self.model.multiple:
             raise UserError(f"crop must be a multiple of {self.model.multiple} for {recipe.model}, not {recipe.crop}.")
-        if recipe.trunk == "imagenet" and isinstance(self.model, VGG16):
-            self.model.freeze()
+        if recipe.trunk == "imagenet":
+            self.model.freeze_trunk()
         self.model.to(device).to(memory_format=torch.channels_last)
         self.notes: list[str] = []
         self.figures: dict[str, Any] = {}
@@ -134,11 +132,15 @@ class Run:
 
     def best_constant(self) -> BestConstant | None:
         """What finds the best constant in the first training photos."""
-        return best_constant(self.recipe)
+        return self.recipe.objective_type.best_constant()
 
     def make_objective(self) -> Objective:
         """What the network is asked, which depends on how common colors are."""
-        return make_objective(self.recipe, self.statistics, stride=self.model.target_stride)
+        recipe = self.recipe
+        return recipe.objective_type(
+            self.statistics, stride=self.model.target_stride,
+            neighbors=recipe.neighbors, sigma=recipe.sigma, temperature=recipe.temperature,
+        )  # fmt: skip
 
     def examples(self, batch: Batch, *, training: bool) -> Any:
         """What a batch of photos asks the network, on the device."""
@@ -148,9 +150,7 @@ class Run:
         """Start at step 0: count the colors of the first training crops, initialize the network on a few of them."""
         recipe = self.recipe
         # First, since they may not be to be had.
-        published = recipe.trunk == "imagenet" and recipe.start is None
-        trunk = imagenet_weights() if published and isinstance(self.model, VGG16) else None
-        ready = self.model.load_imagenet() if published and isinstance(self.model, TimmColorizer) else ()
+        ready = self.model.load_imagenet() if recipe.trunk == "imagenet" and recipe.start is None else ()
         self.unreadable = UnreadableLog(self.folder, len(self.photos), rank=self.group.rank)
         # Every process looks at the same photos, so that all have the same prior and the same initial network.
         first = self._read(0, math.ceil(recipe.prior_photos / recipe.batch_size), Processes())
@@ -166,8 +166,6 @@ class Run:
                 self.model, *inputs,
                 method=recipe.init, output_bias=self.objective.output_bias, keep=ready, seed=recipe.seed,
             )  # fmt: skip
-            if isinstance(self.model, VGG16) and trunk is not None:
-                self.model.load_imagenet(trunk)
         else:
             trained = load_pretrained(recipe.start, device=self.device)
             self.notes.append(start_from(self.model, trained, *inputs, output_bias=self.objective.output_bias))

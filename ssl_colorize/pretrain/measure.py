@@ -15,7 +15,7 @@ from ssl_colorize.color import ColorStatistics, rebalance_weights
 from ssl_colorize.config import Settings
 from ssl_colorize.data import Photos, UnreadableLog, holdout_batches
 from ssl_colorize.errors import UserError
-from ssl_colorize.pretrain.targets import subsampled_ab
+from ssl_colorize.models.objectives import subsampled_ab
 
 
 class PriorSettings(Settings):

@@ -1,9 +1,7 @@
 """Color statistics of the training photos: the prior, the class weights, the best constant prediction."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,45 +9,14 @@ from torch import Tensor
 
 from ssl_colorize.color import ColorStatistics, ab_bins, rebalance_weights
 from ssl_colorize.errors import UserError
+from ssl_colorize.models.objectives import BestConstant, TrainingStatistics, subsampled_ab
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.targets import subsampled_ab
 
 # The best constant gets this share of uniform mass, so that a color the training photos lack costs it 13 nats, not
 # infinitely many. It costs 0.001 nats elsewhere.
 CONSTANT_FLOOR = 1e-3
 # Neighboring pixels are nearly alike: networks that answer at every pixel count no more than this.
 FINEST_STRIDE = 4
-
-
-class BestConstant(Protocol):
-    """Finds, in a stream of training photos, the one prediction that is best for all of their pixels."""
-
-    def update(self, photos: Tensor) -> None:
-        """Look at (B, 3, H, W) uint8."""
-
-    def result(self) -> Tensor:
-        """The prediction, in the form that its objective wants."""
-
-
-@dataclass
-class TrainingStatistics:
-    """What the objective needs to know of the training photos.
-
-    Attributes:
-        prior: (313,) float32, smoothed, sums to 1.
-        class_weights: (313,) float32, expectation 1 under the prior; ones without rebalancing.
-        constant: float32, the objective's best constant: (313,) the distribution under its weights, for "class" and
-            "l2"; (2,) UV for "dahl"; (64,) distributions of hue and chroma for "larsson".
-        mean_ab: (2,) float32, the best constant color under squared error.
-    """
-
-    prior: Tensor
-    class_weights: Tensor
-    constant: Tensor
-    mean_ab: Tensor
-
-    def to(self, device: torch.device) -> "TrainingStatistics":
-        return TrainingStatistics(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 def count_statistics(

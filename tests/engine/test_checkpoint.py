@@ -10,7 +10,7 @@ import torch
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, read_log, rewind_log, save_checkpoint
 from ssl_colorize.engine.progress import RunLog
 from ssl_colorize.errors import UserError
-from ssl_colorize.pretrain.statistics import TrainingStatistics
+from ssl_colorize.models.objectives import TrainingStatistics
 
 resource = pytest.importorskip("resource", reason="file size limits are POSIX")
 

@@ -14,11 +14,10 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, save_pretrained
 from ssl_colorize.models.backbone import TimmColorizer, make_body
 from ssl_colorize.models.init import initialize
+from ssl_colorize.models.objectives import make_targets, soft_cross_entropy
 from ssl_colorize.models.registry import is_model
 from ssl_colorize.models.timm_factory import parse_name
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.loss import soft_cross_entropy
-from ssl_colorize.pretrain.targets import make_targets
 
 # One of each family, of its smallest, and whether it takes photos of any size.
 FAMILIES = {

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from ssl_colorize.color import ColorStatistics, rebalance_weights, rgb_to_lightness
 from ssl_colorize.models import ColorizationModel, create_model
 from ssl_colorize.models.init import LOGIT_DEVIATION, Method, initialize
-from ssl_colorize.pretrain.loss import constant_cross_entropy, soft_cross_entropy
-from ssl_colorize.pretrain.targets import make_targets, subsampled_ab
+from ssl_colorize.models.objectives import constant_cross_entropy, make_targets, soft_cross_entropy, subsampled_ab
 
 
 def initialized(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssl_colorize.color import ab_bins, annealed_mean
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import Pretrained, create_model, load_pretrained, predict_ab, save_pretrained
-from ssl_colorize.models.pretrained import AB_SCALE
+from ssl_colorize.models.objectives import AB_SCALE
 
 
 def lightness(side: int = 32, batch: int = 2) -> Tensor:

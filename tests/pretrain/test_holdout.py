@@ -10,10 +10,9 @@ from skimage.color import rgb2lab
 from torch import Tensor, nn
 
 from ssl_colorize.color import ab_bins, rebalance_weights
+from ssl_colorize.models.objectives import TrainingStatistics
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.holdout import evaluate, sepia_warning
-from ssl_colorize.pretrain.objectives import make_objective
-from ssl_colorize.pretrain.statistics import TrainingStatistics
 
 
 class Network(nn.Module):
@@ -63,7 +62,7 @@ def pixels(photos: Tensor) -> list[tuple[np.ndarray, np.ndarray, bool]]:
 
 def run(network: nn.Module, photos: Tensor, recipe: Recipe, statistics: TrainingStatistics) -> dict[str, Any]:
     # The last batch is smaller: means are over pixels and not over batches.
-    objective = make_objective(recipe, statistics, stride=4)
+    objective = recipe.objective_type(statistics, stride=4, temperature=recipe.temperature)
     examples = (objective.examples(each, training=False) for each in photos.split(4))
     return evaluate(network, examples, objective, autocast=nullcontext)
 

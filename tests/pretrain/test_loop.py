@@ -18,11 +18,10 @@ from torch import Tensor
 from ssl_colorize.engine.checkpoint import load_checkpoint, read_log
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
-from ssl_colorize.models import load_pretrained
+from ssl_colorize.models import Objective, load_pretrained
 from ssl_colorize.pretrain import loop
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
-from ssl_colorize.pretrain.objectives import Objective
 
 
 @pytest.fixture
@@ -51,11 +50,11 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
     """Do something in the middle of the step after `step` steps, once."""
-    original = loop.make_objective
+    original = loop.Run.make_objective
     count = iter(range(10**6))
 
-    def hooked(*arguments: Any, **options: Any) -> Objective:
-        objective = original(*arguments, **options)
+    def hooked(run: loop.Run) -> Objective:
+        objective = original(run)
         losses_of = objective.losses
 
         def losses(output: Tensor, examples: Any) -> dict[str, Tensor]:
@@ -65,7 +64,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
         monkeypatch.setattr(objective, "losses", losses)
         return objective
 
-    monkeypatch.setattr(loop, "make_objective", hooked)
+    monkeypatch.setattr(loop.Run, "make_objective", hooked)
 
 
 def interrupt(_: object) -> None:

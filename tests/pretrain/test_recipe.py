@@ -91,7 +91,7 @@ def test_milestones_apply_after_the_warm_up_too() -> None:
         ({"model": "larsson", "objective": "dahl"}, "model larsson cannot be trained with objective dahl"),
         ({"model": "dahl", "rebalance": True}, "rebalance"),
         ({"model": "dahl", "trunk": "imagenet", "width": 0.5}, "width 1"),
-        ({"trunk": "imagenet", "width": 1.0}, "dahl and larsson"),
+        ({"trunk": "imagenet", "width": 1.0}, "dahl, larsson, timm:NAME"),
         ({"momentum": 1.0}, "momentum"),
         ({"init": "xavier"}, "init"),
         ({"neighbors": 0}, "neighbors"),

@@ -85,7 +85,7 @@ def test_what_the_recipe_says_of_timm() -> None:
     assert Recipe.checked({"model": "timm:resnet18"}).width == 1
     assert Recipe.checked({"model": "eccv16"}).width == 0.25
     assert Recipe.checked({"model": "timm:resnet18", "trunk": "imagenet"}).trunk == "imagenet"
-    with pytest.raises(UserError, match="trunk imagenet is for timm's models, and a VGG-16 for dahl and larsson"):
+    with pytest.raises(UserError, match="trunk imagenet is for dahl, larsson, timm:NAME at width 1"):
         Recipe.checked({"model": "eccv16", "trunk": "imagenet"})
 
 

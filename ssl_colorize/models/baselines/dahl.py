@@ -1,17 +1,193 @@
-"""Dahl's colorizer (2016): a decoder of sums over a frozen VGG-16, which answers with UV."""
+"""Dahl's colorizer (2016): a decoder of sums over a frozen VGG-16, which answers with UV; network, objective, decoding.
 
-from collections.abc import Iterator
+UV are the color differences of a rounded BT.601, in which gray is only nearly 0.5.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.color import rgb_to_lab, rgb_to_luma, yuv_to_rgb
+from ssl_colorize.color import rgb_to_lab
 from ssl_colorize.errors import UserError
-from ssl_colorize.models.baselines.vgg import IMAGENET_MEAN, IMAGENET_STD, VGG16
+from ssl_colorize.models.baselines.vgg import IMAGENET_MEAN, IMAGENET_STD, VGG16, unit_range
+from ssl_colorize.models.objectives import BestConstant, Objective, subsampled_ab
 from ssl_colorize.models.registry import register_model
 
 OUTPUTS = 2
+# Standard deviations in pixels of what Dahl calls blurred by 3 and by 5 pixels; 0 is not blurred.
+BLURS = (0.0, 3.0, 5.0)
+# Of a Gaussian, everything within so many standard deviations.
+_REACH = 3
+# Distances are smooth below this: the length of a vector has no gradient at zero.
+_SMOOTH = 1e-4
+# Colors of held-out photos are read at every so manieth pixel.
+_FIGURES_STRIDE = 4
+# Rows Y, U, V over columns R, G, B (gamma-encoded sRGB); U and V are then shifted by 0.5.
+_RGB_TO_YUV = (
+    (0.299, 0.587, 0.114),
+    (-0.169, -0.331, 0.499),
+    (0.499, -0.418, -0.0813),
+)
+_MIDDLE = 0.5
+# Numbers, not a tensor: exported graphs cannot invert a matrix.
+_YUV_TO_RGB = torch.linalg.inv(torch.tensor(_RGB_TO_YUV, dtype=torch.float64)).tolist()
+
+
+# ---- luma and color differences --------------------------------------------------------------------------------------
+
+
+def rgb_to_yuv(rgb: Tensor) -> Tensor:
+    """YUV of an sRGB image.
+
+    Args:
+        rgb: (..., 3, H, W), floats in [0, 1] or uint8 in 0..255.
+
+    Returns:
+        (..., 3, H, W) float32, each channel in [0, 1].
+    """
+    yuv = torch.einsum("yc,...chw->...yhw", _matrix(rgb), unit_range(rgb))
+    return torch.cat((yuv[..., :1, :, :], yuv[..., 1:, :, :] + _MIDDLE), dim=-3)
+
+
+def rgb_to_luma(rgb: Tensor) -> Tensor:
+    """Only the Y of `rgb_to_yuv`: (..., 3, H, W) -> (..., 1, H, W) float32 in [0, 1]."""
+    return torch.einsum("yc,...chw->...yhw", _matrix(rgb)[:1], unit_range(rgb))
+
+
+def yuv_to_rgb(yuv: Tensor) -> Tensor:
+    """The inverse of `rgb_to_yuv`, clipped to [0, 1]: (..., 3, H, W) floats -> (..., 3, H, W) float32."""
+    yuv = yuv.float()
+    centered = torch.cat((yuv[..., :1, :, :], yuv[..., 1:, :, :] - _MIDDLE), dim=-3)
+    return torch.einsum("cy,...yhw->...chw", yuv.new_tensor(_YUV_TO_RGB), centered).clamp(0.0, 1.0)
+
+
+def _matrix(rgb: Tensor) -> Tensor:
+    return torch.tensor(_RGB_TO_YUV, device=rgb.device)
+
+
+# ---- objective -------------------------------------------------------------------------------------------------------
+
+
+class UVExamples(NamedTuple):
+    """Photos as Dahl's network takes them, and their colors.
+
+    Attributes:
+        luma: (B, 1, H, W) float32 in 0..100.
+        uv: (B, 2, H, W) float32 in [0, 1].
+        photos: (B, 3, H, W) uint8.
+    """
+
+    luma: Tensor
+    uv: Tensor
+    photos: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return (self.luma,)
+
+
+class UV(Objective):
+    """Mean over the pixels and over three blurs of the Euclidean distance of UV."""
+
+    outputs = OUTPUTS
+    description = "UV, by regression"
+    decodes_light = True
+
+    @staticmethod
+    def best_constant() -> BestConstant:
+        return MedianUV()
+
+    @staticmethod
+    def decode(output: Tensor, light: Tensor, *, temperature: float = 0.38, bins: Tensor | None = None) -> Tensor:
+        """UV (B, 2, H, W) in [0, 1] and luma (B, 1, H, W) in 0..100 -> their ab (B, 2, H, W), clipped to sRGB."""
+        return rgb_to_lab(yuv_to_rgb(torch.cat((light.float() / 100.0, output.float()), dim=1)))[:, 1:]
+
+    @property
+    def output_bias(self) -> None:
+        # BatchNorm after the last layer would take it out again; the network starts near gray by itself.
+        return None
+
+    def examples(self, photos: Tensor, *, training: bool) -> UVExamples:
+        luma, uv = rgb_to_yuv(photos).split((1, 2), dim=1)
+        return UVExamples(100.0 * luma, uv, photos)
+
+    def losses(self, output: Tensor, examples: UVExamples) -> dict[str, Tensor]:
+        return {"loss": blurred_distance(output, examples.uv)}
+
+    def sums(self, output: Tensor, examples: UVExamples) -> dict[str, Tensor | int]:
+        flat = self.statistics.constant.view(1, 2, 1, 1).expand_as(examples.uv)
+        # In pixels of the figures, which the colors are summed over as well.
+        pixels = subsampled(examples.luma).numel()
+        return {
+            "count": pixels,
+            "loss": blurred_distance(output, examples.uv) * pixels,
+            "loss_constant": blurred_distance(flat, examples.uv) * pixels,
+        }
+
+    def colors(self, output: Tensor, examples: UVExamples) -> tuple[Tensor, Tensor]:
+        ab = self.decode(subsampled(output), subsampled(examples.luma))
+        return ab, subsampled_ab(examples.photos, _FIGURES_STRIDE)
+
+
+def subsampled(maps: Tensor) -> Tensor:
+    """The pixels of maps (B, C, H, W) at which the colors of held-out photos are read."""
+    return maps[..., ::_FIGURES_STRIDE, ::_FIGURES_STRIDE]
+
+
+def blurred_distance(uv: Tensor, target: Tensor) -> Tensor:
+    """Mean over all pixels, and over the blurs, of the Euclidean distance: two (B, 2, H, W) -> a scalar, float32."""
+    # Blurring is linear: the blurred difference is the difference of the blurred.
+    error = uv.float() - target
+    distances = [(blur(error, sigma).square().sum(1) + _SMOOTH**2).sqrt().mean() for sigma in BLURS]
+    return torch.stack(distances).mean()
+
+
+def blur(maps: Tensor, sigma: float) -> Tensor:
+    """Convolution with a Gaussian of a standard deviation in pixels, (B, C, H, W); borders are continued outwards."""
+    if sigma == 0:
+        return maps
+    reach = round(_REACH * sigma)
+    kernel = torch.exp(-(torch.arange(-reach, reach + 1, device=maps.device) ** 2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).to(maps.dtype)
+    channels = maps.shape[1]
+    # One direction after the other; each channel by itself.
+    for shape, padding in (((-1, 1), (0, 0, reach, reach)), ((1, -1), (reach, reach, 0, 0))):
+        weight = kernel.view(1, 1, *shape).expand(channels, 1, *kernel.view(shape).shape)
+        maps = functional.conv2d(functional.pad(maps, padding, mode="replicate"), weight, groups=channels)
+    return maps
+
+
+class MedianUV:
+    """The UV of the least mean distance over pixels and blurs, a geometric median, to a 512th of the range of UV."""
+
+    cells = 512
+
+    def __init__(self) -> None:
+        self._counts = torch.zeros(self.cells, self.cells, dtype=torch.float64)
+
+    def update(self, photos: Tensor) -> None:
+        uv = rgb_to_yuv(photos)[:, 1:]
+        for sigma in BLURS:
+            u, v = (subsampled(blur(uv, sigma)) * self.cells).long().clamp(0, self.cells - 1).unbind(1)
+            cell = (u * self.cells + v).flatten()
+            self._counts += torch.bincount(cell, minlength=self.cells**2).view_as(self._counts)
+
+    def result(self) -> Tensor:
+        """(2,) float32, by Weiszfeld's iteration from the mean."""
+        places = self._counts.nonzero()
+        counts = self._counts[places.unbind(1)]
+        points = (places.double() + 0.5) / self.cells
+        median = (counts @ points) / counts.sum()
+        for _ in range(100):
+            weights = counts / (points - median).norm(dim=1).clamp(min=1 / self.cells)
+            median = (weights @ points) / weights.sum()
+        return median.float()
+
+
+# ---- network ---------------------------------------------------------------------------------------------------------
 
 
 @register_model("dahl")
@@ -29,6 +205,7 @@ class Dahl(VGG16):
 
     target_stride = 1
     multiple = 8
+    objectives: ClassVar[Mapping[str, type[Objective]]] = {"dahl": UV}
 
     def __init__(self, *, width: float = 1.0, outputs: int = OUTPUTS) -> None:
         if outputs != OUTPUTS:
@@ -66,7 +243,7 @@ class Dahl(VGG16):
         x = self.up1(_doubled(x) + one)
         yield "logits", torch.sigmoid(self.logits_norm(self.logits(self.up0(x + gray))))
 
-    def freeze(self) -> None:
+    def freeze_trunk(self) -> None:
         for conv in self.convolutions():
             conv.requires_grad_(False)
 
@@ -77,16 +254,3 @@ def _decoding(inputs: int, channels: int) -> nn.Sequential:
 
 def _doubled(x: Tensor) -> Tensor:
     return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def decode(uv: Tensor, luma: Tensor) -> Tensor:
-    """The ab of a prediction under the gray it was made for.
-
-    Args:
-        uv: (B, 2, H, W) in [0, 1].
-        luma: (B, 1, H, W) in 0..100.
-
-    Returns:
-        ab (B, 2, H, W) float32, of the RGB that YUV stands for, clipped to sRGB.
-    """
-    return rgb_to_lab(yuv_to_rgb(torch.cat((luma.float() / 100.0, uv.float()), dim=1)))[:, 1:]

@@ -27,6 +27,8 @@ class VGG16(ColorizationModel):
         normalized: whether BatchNorm, without scale and shift, stands before every ReLU.
     """
 
+    has_imagenet = True
+
     def __init__(self, *, width: float, outputs: int, inputs: int, blocks: int, normalized: bool) -> None:
         super().__init__(width=width, outputs=outputs)
         self.blocks = tuple(BLOCKS)[:blocks]
@@ -60,21 +62,32 @@ class VGG16(ColorizationModel):
         blocks = (self.get_submodule(name) for name in self.blocks)
         return [module for block in blocks for module in block.children() if isinstance(module, nn.Conv2d)]
 
-    def freeze(self) -> None:
-        """Keep what `load_imagenet` fills as it is from here on; where it is only a start, nothing is kept."""
+    def load_imagenet(self) -> tuple[str, ...]:
+        """Fill the convolutions with torchvision's VGG-16, of a network of width 1.
+
+        `initialize` leaves them alone from then on, but takes the statistics of BatchNorm, which VGG-16 has not.
+        """
+        self.fill(imagenet_weights())
+        self.own_init = tuple(name for name, _ in self.named_children() if name in self.layers)
+        return ()
 
     @torch.no_grad()
-    def load_imagenet(self, weights: Mapping[str, Tensor]) -> None:
-        """Fill the convolutions of the blocks, of a network of width 1.
+    def fill(self, weights: Mapping[str, Tensor]) -> None:
+        """Fill the convolutions of the blocks.
 
         Args:
-            weights: torchvision's state dict (see `imagenet_weights`). A network of one input channel takes the sum of
-                the three, each over its deviation: what they make of a gray photo but for a constant.
+            weights: torchvision's state dict. A network of one input channel takes the sum of the three, each over its
+                deviation: what they make of a gray photo but for a constant.
         """
         keys = [key.removesuffix(".weight") for key in weights if key.startswith("features.") and "weight" in key]
         # Fewer blocks than VGG-16 has leave the last ones over.
         for conv, key in zip(self.convolutions(), keys, strict=False):
             fill(conv, weights, key)
+
+
+def unit_range(rgb: Tensor) -> Tensor:
+    """RGB as uint8 in 0..255, or as floats in [0, 1], in float32 in [0, 1]."""
+    return rgb.float() / 255.0 if rgb.dtype == torch.uint8 else rgb.float()
 
 
 def fill(conv: nn.Conv2d, weights: Mapping[str, Tensor], key: str) -> None:

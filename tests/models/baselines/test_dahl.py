@@ -7,10 +7,9 @@ from skimage.color import rgb2lab
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.color import rgb_to_yuv
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, predict_ab
-from ssl_colorize.models.baselines.dahl import decode
+from ssl_colorize.models.baselines.dahl import UV, rgb_to_yuv
 
 
 @pytest.fixture
@@ -92,11 +91,11 @@ def test_colors_come_back_from_their_own_yuv() -> None:
     rgb = torch.rand(2, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     light, uv = rgb_to_yuv(rgb).split((1, 2), dim=1)
     expected = rgb2lab(rgb.permute(0, 2, 3, 1).double().numpy())[..., 1:]
-    assert np.abs(decode(uv, 100 * light).permute(0, 2, 3, 1).numpy() - expected).max() < 0.01
+    assert np.abs(UV.decode(uv, 100 * light).permute(0, 2, 3, 1).numpy() - expected).max() < 0.01
 
 
 @torch.inference_mode()
 def test_predictions_are_decoded_under_the_gray_they_were_made_for(model: ColorizationModel) -> None:
     pretrained = Pretrained(model=model, objective="dahl")
     ab = predict_ab(pretrained, luma(), temperature=0.1)
-    assert torch.equal(ab, decode(model(luma()), luma())) and ab.shape == (2, 2, 16, 24)
+    assert torch.equal(ab, UV.decode(model(luma()), luma())) and ab.shape == (2, 2, 16, 24)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, predict_ab
 from ssl_colorize.models.baselines import larsson
-from ssl_colorize.models.baselines.larsson import Larsson, circular_mean, decode, interpolate, median
+from ssl_colorize.models.baselines.larsson import HueChroma, Larsson, circular_mean, interpolate, median
 from ssl_colorize.models.pretrained import parameter_count
 
 
@@ -174,7 +174,7 @@ def test_circular_mean_by_hand(probability: Tensor, hue: float, length: float) -
 
 def decoded(hue: Tensor, chroma: Tensor, light: float) -> np.ndarray:
     logits = torch.cat((hue, chroma), dim=1).clamp(min=1e-12).log()
-    return decode(logits, torch.full((1, 1, 1, 1), 100 * light)).flatten().numpy()
+    return HueChroma.decode(logits, torch.full((1, 1, 1, 1), 100 * light)).flatten().numpy()
 
 
 def expected_ab(hue: float, chroma: float, light: float) -> np.ndarray:
@@ -197,4 +197,4 @@ def test_decoding_by_hand() -> None:
 @torch.inference_mode()
 def test_predictions_are_decoded_under_the_gray_they_were_made_for(model: ColorizationModel) -> None:
     ab = predict_ab(Pretrained(model=model, objective="larsson"), gray())
-    assert torch.equal(ab, decode(model(gray()), gray())) and ab.shape == (2, 2, 64, 96)
+    assert torch.equal(ab, HueChroma.decode(model(gray()), gray())) and ab.shape == (2, 2, 64, 96)

@@ -35,7 +35,7 @@ def gray(side: int = 32) -> Tensor:
 def test_dahls_trunk_is_torchvisions(features: nn.Sequential) -> None:
     model = create_model("dahl").eval()
     assert isinstance(model, Dahl)
-    model.load_imagenet(weights_of(features))
+    model.fill(weights_of(features))
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     x = (gray() / 100 - mean) / std
     maps = model.forward_features(gray(), model.layers)
@@ -52,7 +52,7 @@ def test_one_channel_takes_the_sum_of_three(features: nn.Sequential) -> None:
     first = Conv2d(1, 64, 3)
     model.conv1[0] = first
     some = {key: value for key, value in weights_of(features).items() if key.startswith("features.0.")}
-    super(Larsson, model).load_imagenet(some)
+    super(Larsson, model).fill(some)
     std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
     light = gray(16)[0] / 100
     # What torchvision's layer makes of the gray photo, but for a constant of each channel.

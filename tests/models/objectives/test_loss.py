@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_colorize.pretrain import loss as module
-from ssl_colorize.pretrain.loss import constant_cross_entropy, entropy, soft_cross_entropy, squared_error
+from ssl_colorize.models import objectives as module
+from ssl_colorize.models.objectives import constant_cross_entropy, entropy, soft_cross_entropy, squared_error
 
 
 def made(

@@ -7,9 +7,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from ssl_colorize.color import rgb_to_lab
+from ssl_colorize.models.baselines.dahl import UV, MedianUV, blur, blurred_distance
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.objectives import best_constant, make_objective
-from ssl_colorize.pretrain.objectives.uv import UV, MedianUV, blur, blurred_distance
 from ssl_colorize.pretrain.statistics import count_statistics
 
 RECIPE = Recipe(model="dahl")
@@ -52,9 +51,8 @@ def test_a_perfect_answer_has_a_gradient() -> None:
 
 
 def test_examples_and_losses(photos: Tensor) -> None:
-    statistics = count_statistics([photos], RECIPE, stride=1, best=best_constant(RECIPE))
-    objective = make_objective(RECIPE, statistics, stride=1)
-    assert isinstance(objective, UV)
+    statistics = count_statistics([photos], RECIPE, stride=1, best=UV.best_constant())
+    objective = UV(statistics, stride=1)
     examples = objective.examples(photos[:2], training=True)
     luma = np.einsum("c,bchw->bhw", [0.299, 0.587, 0.114], photos[:2].numpy() / 255)
     assert np.abs(examples.inputs[0][:, 0].numpy() - 100 * luma).max() < 1e-3

@@ -11,20 +11,21 @@ from skimage.color import rgb2lab
 from torch import Tensor
 from torchvision.models import vgg
 
-from ssl_colorize.color import rgb_to_lightness, rgb_to_luma, rgb_to_mean
+from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.colorize import Colorizer
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.engine.checkpoint import read_log
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
+from ssl_colorize.models.baselines.dahl import rgb_to_luma
+from ssl_colorize.models.baselines.larsson import rgb_to_mean
 from ssl_colorize.models.init import initialize
-from ssl_colorize.pretrain import loop
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
-from ssl_colorize.pretrain.objectives import best_constant, make_objective
 from ssl_colorize.pretrain.statistics import count_statistics
 from ssl_colorize.report.checkpoint import describe
 
 BASELINES = ("dahl", "larsson")
+WEIGHTS = "ssl_colorize.models.baselines.vgg.imagenet_weights"
 
 
 @pytest.fixture
@@ -44,9 +45,8 @@ def changed(recipe: Recipe, model: str, **values: Any) -> Recipe:
 @pytest.mark.parametrize(("model", "rate"), [("dahl", 1e-2), ("larsson", 3e-3)])
 def test_a_few_steps_learn_a_few_photos(photos: Tensor, model: str, rate: float) -> None:
     photos, recipe = photos[::4, :, :32, :32], Recipe(model=model)
-    objective = make_objective(
-        recipe, count_statistics([photos], recipe, stride=1, best=best_constant(recipe)), stride=1
-    )
+    kind = recipe.objective_type
+    objective = kind(count_statistics([photos], recipe, stride=1, best=kind.best_constant()), stride=1)
     torch.manual_seed(0)
     network = create_model(model, width=0.125)
     inputs = objective.examples(photos, training=True).inputs
@@ -120,7 +120,7 @@ def test_the_colors_of_a_photo_are_not_looked_at(recipe: Recipe, model: str) -> 
 def test_encoders_see_what_the_network_was_trained_on(tmp_path: Path, photos: Tensor, model: str) -> None:
     torch.manual_seed(0)
     network = create_model(model, width=0.0625).eval()
-    save_pretrained(Pretrained(model=network, objective=model), tmp_path / "model.safetensors")  # type: ignore[arg-type]
+    save_pretrained(Pretrained(model=network, objective=model), tmp_path / "model.safetensors")
     encoder = load_encoder(tmp_path)
     maps = encoder(photos[:2], ("conv2",))["conv2"]
     assert torch.allclose(maps, network.forward_features(network.light(photos[:2]), ("conv2",))["conv2"], atol=1e-5)
@@ -145,7 +145,7 @@ def test_an_imagenet_trunk_is_filled_and_stays_frozen(
     torch.manual_seed(1)
     features = vgg.make_layers(vgg.cfgs["D"])
     weights = {f"features.{key}": value for key, value in features.state_dict().items()}
-    monkeypatch.setattr(loop, "imagenet_weights", lambda: weights)
+    monkeypatch.setattr(WEIGHTS, lambda: weights)
     recipe = changed(recipe, "dahl", trunk="imagenet", width=1.0, batch_size=2, steps=2, optimizer="muon")
     train(recipe, tmp_path)
     state = load_pretrained(tmp_path).model.state_dict()
@@ -153,7 +153,7 @@ def test_an_imagenet_trunk_is_filled_and_stays_frozen(
         assert torch.equal(state[f"{ours}.weight"], weights[f"features.{theirs}.weight"])
         assert torch.equal(state[f"{ours}.bias"], weights[f"features.{theirs}.bias"])
     # A resumed run needs no weights but its own, and does not thaw.
-    monkeypatch.setattr(loop, "imagenet_weights", None)
+    monkeypatch.setattr(WEIGHTS, None)
     longer = recipe.model_copy(update={"steps": 3})
     train(longer, tmp_path, resume=True)
     after = load_pretrained(tmp_path).model.state_dict()

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_colorize.color import rgb_to_lab
-from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.objectives import best_constant, make_objective
-from ssl_colorize.pretrain.objectives.hue_chroma import (
+from ssl_colorize.models.baselines.larsson import (
     HueChroma,
     HueChromaExamples,
     MeanTargets,
@@ -22,6 +20,7 @@ from ssl_colorize.pretrain.objectives.hue_chroma import (
     make_examples,
     random_places,
 )
+from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.statistics import count_statistics
 
 RECIPE = Recipe(model="larsson")
@@ -97,10 +96,8 @@ def loss_by_hand(logits: np.ndarray, photos: Tensor, places: np.ndarray) -> floa
 
 @pytest.fixture
 def objective(photos: Tensor) -> HueChroma:
-    statistics = count_statistics([photos], RECIPE, stride=1, best=best_constant(RECIPE))
-    made = make_objective(RECIPE, statistics, stride=1)
-    assert isinstance(made, HueChroma)
-    return made
+    statistics = count_statistics([photos], RECIPE, stride=1, best=HueChroma.best_constant())
+    return HueChroma(statistics, stride=1)
 
 
 def test_the_loss_is_that_of_a_loop_in_float64(photos: Tensor, objective: HueChroma) -> None:

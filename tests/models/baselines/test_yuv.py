@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_colorize.color import rgb_to_luma, rgb_to_yuv, yuv_to_rgb
+from ssl_colorize.models.baselines.dahl import rgb_to_luma, rgb_to_yuv, yuv_to_rgb
 
 # As published: Y, U, V of red, green, blue, less the 0.5 of U and V.
 MATRIX = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.499], [0.499, -0.418, -0.0813]])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.color import rgb2hsv
 
-from ssl_colorize.color import hue_chroma_to_rgb, rgb_to_hue_chroma, rgb_to_mean
+from ssl_colorize.models.baselines.larsson import hue_chroma_to_rgb, rgb_to_hue_chroma, rgb_to_mean
 
 
 def test_hue_and_chroma_are_those_of_hsv() -> None:
