@@ -42,7 +42,7 @@ from studies import (
     untrained_twins,
 )
 
-from ssl_colorize.data.labeled import LabeledPhotos, choosing_split, open_labeled
+from ssl_colorize.data import LabeledDataset, choosing_split, open_dataset
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
@@ -92,7 +92,7 @@ def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out:
     trained = seeded(paired(runs))
     for data in sets:
         folder, side = sized(data)
-        whole, test = open_labeled([folder], limit=None)
+        whole, test = open_dataset([folder], limit=None)
         train = whole.take(stratified(whole, limit))
         left_out = set() if leave_out is None else set(leave_out.read_text("utf-8").splitlines())
         test = test.take([index for index in range(len(test)) if test.photos.name(index) not in left_out])
@@ -143,7 +143,7 @@ def networks(trained: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
     return [*rows, *trained, ("labels", CEILING, 0)]
 
 
-def stratified(photos: LabeledPhotos, limit: int) -> list[int]:
+def stratified(photos: LabeledDataset, limit: int) -> list[int]:
     """At most `limit` photos, the same for every network, in the classes' proportions."""
     if limit >= len(photos):
         return list(range(len(photos)))
@@ -152,7 +152,7 @@ def stratified(photos: LabeledPhotos, limit: int) -> list[int]:
 
 
 def judge(
-    encoder: Encoder, train: LabeledPhotos, test: LabeledPhotos, *, side: int, seed: int, whole: int | None = None
+    encoder: Encoder, train: LabeledDataset, test: LabeledDataset, *, side: int, seed: int, whole: int | None = None
 ) -> dict[str, dict[str, Any]]:
     """Figures of every layer: {layer: {measure: {"top1" or "map", "low", "high", "choosing"}}}.
 
@@ -183,7 +183,7 @@ def judge(
 
 
 def probe(
-    features: Features, train: LabeledPhotos, queries: Features, test: LabeledPhotos, *, settings: ProbeSettings,
+    features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, settings: ProbeSettings,
     seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """A linear classifier in closed form."""
@@ -194,7 +194,7 @@ def probe(
 
 
 def few_labels(
-    features: Features, train: LabeledPhotos, queries: Features, test: LabeledPhotos, *, count: int,
+    features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, count: int,
     settings: ProbeSettings,
 ) -> dict[str, Any]:  # fmt: skip
     """The probe where only `count` training photos have labels, drawn several times, the same for every network."""
@@ -211,7 +211,7 @@ def few_labels(
 
 
 def nearest(
-    features: Features, train: LabeledPhotos, queries: Features, test: LabeledPhotos, *, seed: int
+    features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, seed: int
 ) -> dict[str, Any]:
     """kNN, with the figure on the choosing part beside."""
     classes = len(train.classes)
@@ -221,7 +221,7 @@ def nearest(
 
 
 def machines(
-    features: Features, train: LabeledPhotos, queries: Features, test: LabeledPhotos, *, seed: int
+    features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, seed: int
 ) -> dict[str, Any]:
     """A linear SVM a class, with the figure on the choosing part beside."""
     settings = SvmSettings(encoder="given", data=("given",), costs=COSTS, seed=seed, workers=1)
@@ -232,7 +232,7 @@ def machines(
     return kept([train_layer(features, train, queries, test, settings).answers], train, choosing)
 
 
-def kept(runs: list[Answers], train: LabeledPhotos, choosing: float) -> dict[str, Any]:
+def kept(runs: list[Answers], train: LabeledDataset, choosing: float) -> dict[str, Any]:
     """Of the figures of one layer those that tables take."""
     found = figures(runs, train.classes, seed=0)
     return {key: value for key, value in found.items() if key not in ("per_class", "runs")} | {"choosing": choosing}

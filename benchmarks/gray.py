@@ -23,8 +23,7 @@ from torch.nn import functional
 
 from ssl_colorize.color import ab_bins, nearest_bin, rgb_to_lab
 from ssl_colorize.colorize import gray
-from ssl_colorize.data import Photos
-from ssl_colorize.data.labeled import LabeledPhotos, open_labeled
+from ssl_colorize.data import LabeledDataset, Photos, open_dataset
 from ssl_colorize.data.loading import holdout_batches
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.evaluate.features import extract, frozen
@@ -70,7 +69,7 @@ def measure(sets: tuple[str, ...], source: str, layer: str, limit: int, out: Pat
     """Probe lightness, color, and both."""
     for data in sets:
         folder, side = sized(data)
-        whole, test = open_labeled([folder])
+        whole, test = open_dataset([folder])
         train = whole.take(stratified(whole, limit))
         found = rows(source, layer, train, test, side=side)
         content = {
@@ -81,7 +80,7 @@ def measure(sets: tuple[str, ...], source: str, layer: str, limit: int, out: Pat
         click.echo(measured(Path(folder).name, folder=out))
 
 
-def rows(source: str, layer: str, train: LabeledPhotos, test: LabeledPhotos, *, side: int) -> dict[str, Any]:
+def rows(source: str, layer: str, train: LabeledDataset, test: LabeledDataset, *, side: int) -> dict[str, Any]:
     """The probe's figures on each kind of features."""
     encoder, ceiling = load_encoder(source), load_encoder(CEILING)
     parts = train.photos, test.photos

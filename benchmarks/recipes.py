@@ -19,7 +19,7 @@ import click
 from frozen import judge
 from studies import RESULTS, in_all, markdown, named, record, recorded, run_study, sized
 
-from ssl_colorize.data.labeled import LabeledPhotos, choosing_split, open_labeled
+from ssl_colorize.data import LabeledDataset, choosing_split, open_dataset
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.features import frozen
@@ -46,7 +46,7 @@ def main() -> None:
 def measure(sets: tuple[str, ...], base: str, runs: tuple[str, ...], fit: int, choose: int, out: Path) -> None:
     """Judge every run on photos of the training sets."""
     recipe = _training(base)["recipe"]
-    parts: dict[tuple[str, int], tuple[LabeledPhotos, LabeledPhotos]] = {}
+    parts: dict[tuple[str, int], tuple[LabeledDataset, LabeledDataset]] = {}
     for name, run in {BASE: base, **named(runs)}.items():
         path = out / f"{name}-0.json"
         if path.is_file():
@@ -91,9 +91,9 @@ def _training(run: str) -> dict[str, Any]:
     return dict(training)
 
 
-def _parts(folder: str, fit: int, choose: int) -> tuple[LabeledPhotos, LabeledPhotos]:
+def _parts(folder: str, fit: int, choose: int) -> tuple[LabeledDataset, LabeledDataset]:
     """Training photos to fit on, and others to choose on; never a test photo."""
-    train, _ = open_labeled([folder])
+    train, _ = open_dataset([folder])
     rest, held = choosing_split(train.labels, fraction=min(0.3, choose / len(train)), seed=0)
     if fit < len(rest):
         _, kept = choosing_split(train.labels[rest], fraction=fit / len(rest), seed=0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from studies import run_study
 
-from ssl_colorize.data.labeled import open_labeled
+from ssl_colorize.data import open_dataset
 
 
 @click.command()
@@ -21,7 +21,7 @@ from ssl_colorize.data.labeled import open_labeled
 def main(source: Path, out: Path) -> None:
     """Link the photos of SOURCE into OUT/train and OUT/val."""
     root = source / "train" if (source / "train").is_dir() else source
-    for part, photos in zip(("train", "val"), open_labeled([str(root)]), strict=True):
+    for part, photos in zip(("train", "val"), open_dataset([str(root)]), strict=True):
         for index in range(len(photos)):
             path = root / photos.photos.name(index)
             link = out / part / photos.classes[photos.labels[index]] / path.name

@@ -1,28 +1,27 @@
-"""Photos in: decoding, sources, and batches."""
+"""Photos in: decoding, data sets with labels, boxes or masks, and batches."""
 
-from ssl_colorize.data.annotated import open_annotated
-from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes
+from ssl_colorize.data.annotations import Boxes
+from ssl_colorize.data.datasets import LabeledDataset
 from ssl_colorize.data.images import MAX_PIXELS, PHOTO_SUFFIXES, UnreadablePhoto, find_photos, read_photo
-from ssl_colorize.data.labeled import LabeledPhotos, choosing_split, open_labeled
 from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.photos import Photos
-from ssl_colorize.data.sources import open_photos
+from ssl_colorize.data.sources import leave_out, open_dataset, open_photos
+from ssl_colorize.data.splits import choosing_split
 
 __all__ = [
     "MAX_PIXELS",
     "PHOTO_SUFFIXES",
-    "AnnotatedPhotos",
     "Batch",
     "Boxes",
-    "LabeledPhotos",
+    "LabeledDataset",
     "Photos",
     "UnreadableLog",
     "UnreadablePhoto",
     "choosing_split",
     "find_photos",
     "holdout_batches",
-    "open_annotated",
-    "open_labeled",
+    "leave_out",
+    "open_dataset",
     "open_photos",
     "read_photo",
     "training_batches",

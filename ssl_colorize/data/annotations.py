@@ -1,7 +1,9 @@
 """What is drawn on photos, boxes and masks, and the checks that it goes through before anything learns from it."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -9,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from ssl_colorize.data.images import MAX_PIXELS, UnreadablePhoto, photo_size
-from ssl_colorize.data.labeled import LabeledPhotos
-from ssl_colorize.data.photos import Photos
 from ssl_colorize.errors import UserError, one_line
 
 IGNORED = 255  # mask value of pixels that do not count: borders of objects, crowds
+
+Annotation = Literal["labels", "boxes", "masks"]
 
 FindingKind = Literal["empty", "clipped", "dropped", "left out"]
 
@@ -77,55 +79,12 @@ class Mask(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class AnnotatedPhotos:
-    """Photos with boxes or with masks.
-
-    Attributes:
-        photos: N photos.
-        sizes: (N, 2) int64, width and height in pixels of each photo, which its boxes and its mask belong to.
-        classes: C names; with masks the first one is the background.
-        presence: (N, C) int8: 1 where a class is there, -1 where all its objects are difficult, 0 elsewhere.
-        boxes: one entry a photo; empty for masks.
-        masks: one entry a photo; empty for boxes.
-        findings: what the checks on loading found.
-    """
-
-    photos: Photos
-    sizes: NDArray[np.int64]
-    classes: tuple[str, ...]
-    presence: NDArray[np.int8]
-    boxes: tuple[Boxes, ...] = ()
-    masks: tuple[Mask, ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-    def __post_init__(self) -> None:
-        counts = {len(self.photos), len(self.sizes), len(self.presence), len(self.boxes or self.masks)}
-        if len(counts) > 1:
-            raise ValueError(f"photos, sizes, presence and boxes or masks of different lengths: {sorted(counts)}")
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def take(self, indices: Iterable[int]) -> "AnnotatedPhotos":
-        """Those at the given indices, in this order."""
-        chosen = [int(index) for index in indices]
-        return replace(
-            self,
-            photos=self.photos.take(chosen),
-            sizes=self.sizes[chosen],
-            presence=self.presence[chosen],
-            boxes=tuple(self.boxes[i] for i in chosen) if self.boxes else (),
-            masks=tuple(self.masks[i] for i in chosen) if self.masks else (),
-        )
-
-    def labeled(self) -> LabeledPhotos:
-        """The same photos as a multi-label set, which is what splits are balanced by."""
-        return LabeledPhotos(self.photos, self.presence, self.classes)
-
-
 def box_presence(boxes: Sequence[Boxes], classes: int) -> NDArray[np.int8]:
-    """(N, classes) as `AnnotatedPhotos.presence`."""
+    """(N, classes) int8, the labels of photos with these boxes, as in `LabeledDataset`.
+
+    >>> box_presence([Boxes.of([[0, 0, 5, 5]], [1]), Boxes.of([[0, 0, 5, 5]], [0], [True])], 2).tolist()
+    [[0, 1], [-1, 0]]
+    """
     found = np.zeros((len(boxes), classes), np.int8)
     for row, each in zip(found, boxes, strict=True):
         row[each.labels[each.difficult]] = -1
@@ -220,3 +179,53 @@ class MaskFile:
                 return np.array(picture)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"Cannot use the mask {self.path}: {one_line(error)}.") from None
+
+
+# ---- regions to look at, from a file: what Selective Search and its like wrote -------------------------------------
+
+
+def read_proposals(path: str | Path) -> dict[str, NDArray[np.float32]]:
+    """The regions of each photo, in pixels: left, top, right, bottom.
+
+    Args:
+        path: .npz with an array (P, 4) for each photo, or .json with a list of lists.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    file = Path(path)
+    try:
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as arrays:
+                return {name: np.asarray(arrays[name], np.float32) for name in arrays.files}
+        if file.suffix == ".json":
+            return {name: np.asarray(boxes, np.float32) for name, boxes in json.loads(file.read_text("utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"Cannot read the proposals {file}: {one_line(error)}.") from None
+    raise UserError(f"Setting proposals: {file} is neither .npz nor .json.")
+
+
+def proposals_of(
+    name: str, size: tuple[int, int], known: Mapping[str, NDArray[np.float32]], *, file: str | Path
+) -> NDArray[np.float32]:
+    """A photo's regions (P, 4), clipped to it; those without an area there are left out.
+
+    Args:
+        name: the photo's in its set ("JPEGImages/000001.jpg"); the file may also call it by its file's name, or by
+            that without its suffix.
+        size: width and height of the photo in pixels.
+        file: where they are from, for the message.
+
+    Raises:
+        UserError: there are no usable ones.
+    """
+    found = next((known[each] for each in (name, Path(name).name, Path(name).stem) if each in known), None)
+    if found is None:
+        raise UserError(f"The proposals {file} have none for {name}.")
+    if found.ndim != 2 or found.shape[1] != 4:
+        raise UserError(f"The proposals {file} of {name} have the shape {found.shape}, not (P, 4).")
+    clipped = found.clip(0, [*size, *size]).astype(np.float32)
+    usable = clipped[(clipped[:, 2:] > clipped[:, :2]).all(1)]
+    if not len(usable):
+        raise UserError(f"The proposals {file} of {name} hold no region inside the photo.")
+    return usable

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssl_colorize.data.annotations import (
     IGNORED,
-    AnnotatedPhotos,
+    Annotation,
     Boxes,
     Finding,
     box_presence,
@@ -19,11 +19,13 @@ from ssl_colorize.data.annotations import (
     checked_mask,
     checked_size,
 )
+from ssl_colorize.data.datasets import LabeledDataset
 from ssl_colorize.data.photos import PhotoFiles
+from ssl_colorize.data.splits import MEASURING, NAMES
 from ssl_colorize.errors import UserError, one_line
 
-# Names of the parts to train on and to test on, the best first.
-_TRAIN, _TEST = ("train",), ("test", "val", "valid")
+# Where a part's file is, by a name of the part.
+_PLACES = ("annotations/instances_{}*.json", "annotations/{}*.json", "{}/*.json")
 
 
 @dataclass(frozen=True)
@@ -37,29 +39,44 @@ class CocoFile:
     objects: Mapping[Any, list[Mapping[str, Any]]]  # id of an image -> what is on it
 
 
-def find_coco(folder: Path) -> tuple[Path, Path] | None:
-    """The JSON files to train on and to test on; None if this is no COCO folder.
+def read_coco(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, LabeledDataset] | None:
+    """Photos with boxes or masks to train on and to test on; None if this is no COCO folder.
 
-    Either annotations/[instances_]train*.json and annotations/[instances_]val*.json (or test*), or train/*.json and
-    valid/*.json (or test/, val/).
+    Their files are annotations/[instances_]train*.json and annotations/[instances_]test*.json (or else val*), or
+    train/*.json and test/*.json (or else val/, valid/). Crowds are difficult boxes, and IGNORED in masks; of two
+    objects on a pixel of a mask the smaller one counts.
 
     Raises:
-        UserError: one part is missing, or there are several files for it.
+        UserError: a file is missing, unreadable, or there are several for one part; a photo is missing, or an outline
+            cannot be drawn.
     """
-    found = [_find_part(folder, names) for names in (_TRAIN, _TEST)]
-    if found == [None, None]:
+    found = _find_files(folder)
+    if found is None:
         return None
-    for part, names in zip(found, (_TRAIN, _TEST), strict=True):
-        if part is None:
-            raise UserError(f"{folder} has no annotations/instances_{names[-1]}*.json beside the other part's.")
-    assert found[0] is not None and found[1] is not None
-    return found[0], found[1]
+    files = [read_file(path) for path in found]
+    if files[0].classes != files[1].classes:
+        raise UserError(f"{found[0]} and {found[1]} have different categories.")
+    with_annotations = _with_boxes if annotation == "boxes" else _with_masks
+    train, test = (with_annotations(folder, file) for file in files)
+    return train, test
 
 
-def _find_part(folder: Path, names: Sequence[str]) -> Path | None:
+def _find_files(folder: Path) -> tuple[Path, Path] | None:
+    """The files to train on and to test on; None if there are none."""
+    train = _find_file(folder, NAMES["train"])
+    test = _find_file(folder, [name for split in MEASURING for name in NAMES[split]])
+    if train is None and test is None:
+        return None
+    if train is None or test is None:
+        missing = "train" if train is None else "val"
+        raise UserError(f"{folder} has no annotations/instances_{missing}*.json beside the other part's.")
+    return train, test
+
+
+def _find_file(folder: Path, names: Sequence[str]) -> Path | None:
     for name in names:
-        for pattern in (f"annotations/instances_{name}*.json", f"annotations/{name}*.json", f"{name}/*.json"):
-            files = sorted(folder.glob(pattern))
+        for place in _PLACES:
+            files = sorted(folder.glob(place.format(name)))
             if len(files) > 1:
                 listed = ", ".join(str(file.relative_to(folder)) for file in files)
                 raise UserError(f"{folder} has several annotations of one part, {listed}: leave one of them there.")
@@ -68,7 +85,7 @@ def _find_part(folder: Path, names: Sequence[str]) -> Path | None:
     return None
 
 
-def read_coco(path: Path) -> CocoFile:
+def read_file(path: Path) -> CocoFile:
     """Read and index a JSON file.
 
     Raises:
@@ -93,12 +110,7 @@ def read_coco(path: Path) -> CocoFile:
         raise UserError(f"{path} is not COCO's JSON: it has no {error}.") from None
 
 
-def coco_boxes(folder: Path, file: CocoFile) -> AnnotatedPhotos:
-    """Photos with boxes; crowds are difficult.
-
-    Raises:
-        UserError: a photo is missing.
-    """
+def _with_boxes(folder: Path, file: CocoFile) -> LabeledDataset:
     boxes = []
     paths, sizes, images, findings = _usable(folder, file)
     for image, size in zip(images, sizes, strict=True):
@@ -111,7 +123,7 @@ def coco_boxes(folder: Path, file: CocoFile) -> AnnotatedPhotos:
         boxes.append(usable)
     presence = box_presence(boxes, len(file.classes))
     photos, shape = _files(folder, paths), np.asarray(sizes, np.int64).reshape(-1, 2)
-    return AnnotatedPhotos(photos, shape, file.classes, presence, boxes=tuple(boxes), findings=tuple(findings))
+    return LabeledDataset(photos, presence, file.classes, shape, boxes=tuple(boxes), findings=tuple(findings))
 
 
 def _boxes(objects: Sequence[Mapping[str, Any]], file: CocoFile) -> Boxes:
@@ -121,12 +133,7 @@ def _boxes(objects: Sequence[Mapping[str, Any]], file: CocoFile) -> Boxes:
     return Boxes.of(corners, labels, [bool(each.get("iscrowd")) for each in objects])
 
 
-def coco_masks(folder: Path, file: CocoFile) -> AnnotatedPhotos:
-    """Photos with masks: of two objects on a pixel the smaller one counts, and crowds are IGNORED.
-
-    Raises:
-        UserError: a photo is missing, or an outline cannot be drawn.
-    """
+def _with_masks(folder: Path, file: CocoFile) -> LabeledDataset:
     classes = ("background", *file.classes)
     paths, sizes, images, findings = _usable(folder, file)
     masks = [
@@ -137,7 +144,7 @@ def coco_masks(folder: Path, file: CocoFile) -> AnnotatedPhotos:
     findings += [Finding("empty", mask.name) for mask, row in zip(masks, presence, strict=True) if not row[1:].any()]
     photos, shape = _files(folder, paths), np.asarray(sizes, np.int64).reshape(-1, 2)
     rows = np.asarray(presence, np.int8).reshape(-1, len(classes))
-    return AnnotatedPhotos(photos, shape, classes, rows, masks=tuple(masks), findings=tuple(findings))
+    return LabeledDataset(photos, rows, classes, shape, masks=tuple(masks), findings=tuple(findings))
 
 
 def _outlines(objects: Sequence[Mapping[str, Any]], file: CocoFile) -> tuple["Outline", ...]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes
+from ssl_colorize.data.annotations import Boxes
+from ssl_colorize.data.datasets import LabeledDataset
 from ssl_colorize.data.images import UnreadablePhoto
 from ssl_colorize.data.joint import Augmentation, Plan, Sample, applied, draw_plan, resized
 from ssl_colorize.data.loading import complete_batches, first_readable, load_steps, share_of
@@ -37,7 +38,7 @@ class _Parcel(NamedTuple):
 
 
 def training_samples(
-    photos: AnnotatedPhotos,
+    photos: LabeledDataset,
     augmentation: Augmentation,
     *,
     batch_size: int,
@@ -47,29 +48,24 @@ def training_samples(
     workers: int,
     rank: int = 0,
     world_size: int = 1,
-    proposals: Sequence[NDArray[np.float32]] | None = None,
 ) -> Iterator[Samples]:
     """Batches for the steps start, ..., steps - 1: as `training_batches`, with boxes and masks.
-
-    Args:
-        proposals: regions to look at for each photo of the set.
 
     Raises:
         UserError: a batch that cannot be shared equally; while iterating, that no photo could be read.
     """
     share = share_of(batch_size, world_size)
-    source = _TrainingSteps(photos, augmentation, proposals, seed, batch_size, first=rank * share, count=share)
+    source = _TrainingSteps(photos, augmentation, seed, batch_size, first=rank * share, count=share)
     return complete_batches(_unpacked(load_steps(source, range(start, steps), workers)), share)
 
 
 def judging_samples(
-    photos: AnnotatedPhotos,
+    photos: LabeledDataset,
     *,
     short_side: int | None,
     long_side: int | None = None,
     batch_size: int,
     workers: int,
-    proposals: Sequence[NDArray[np.float32]] | None = None,
 ) -> Iterator[Samples]:
     """All photos once, in order, whole and not mirrored; unreadable ones are left out, so that a batch can be empty.
 
@@ -78,7 +74,7 @@ def judging_samples(
     Args:
         short_side: in pixels; None leaves photos at their own size.
     """
-    source = _JudgingSteps(photos, short_side, long_side, batch_size, proposals)
+    source = _JudgingSteps(photos, short_side, long_side, batch_size)
     return _unpacked(load_steps(source, range(-(-len(photos) // batch_size)), workers))
 
 
@@ -87,16 +83,15 @@ class _TrainingSteps(Dataset[_Parcel]):
 
     def __init__(
         self,
-        photos: AnnotatedPhotos,
+        photos: LabeledDataset,
         augmentation: Augmentation,
-        proposals: Sequence[NDArray[np.float32]] | None,
         seed: int,
         batch_size: int,
         *,
         first: int,
         count: int,
     ) -> None:
-        self.photos, self.augmentation, self.proposals, self.seed = photos, augmentation, proposals, seed
+        self.photos, self.augmentation, self.seed = photos, augmentation, seed
         self.batch_size, self.first, self.count = batch_size, first, count
 
     def __getitem__(self, step: int) -> _Parcel:
@@ -119,7 +114,7 @@ class _TrainingSteps(Dataset[_Parcel]):
             size = _size(self.photos, index)
             plan = draw_plan(self.augmentation, size, iter(drawn).__next__)
             photo = self.photos.photos.read(index, short_side=min(plan.size))
-            boxes, mask, proposals = _annotations(self.photos, self.proposals, index)
+            boxes, mask, proposals = _annotations(self.photos, index)
             return applied(plan, photo, size, number=index, boxes=boxes, mask=mask, proposals=proposals)
 
         return make
@@ -128,14 +123,13 @@ class _TrainingSteps(Dataset[_Parcel]):
 class _JudgingSteps(Dataset[_Parcel]):
     def __init__(
         self,
-        photos: AnnotatedPhotos,
+        photos: LabeledDataset,
         short_side: int | None,
         long_side: int | None,
         batch_size: int,
-        proposals: Sequence[NDArray[np.float32]] | None,
     ) -> None:
         self.photos, self.short_side, self.long_side = photos, short_side, long_side
-        self.batch_size, self.proposals = batch_size, proposals
+        self.batch_size = batch_size
 
     def __getitem__(self, step: int) -> _Parcel:
         unreadable: list[str] = []
@@ -148,7 +142,7 @@ class _JudgingSteps(Dataset[_Parcel]):
             except UnreadablePhoto as error:
                 unreadable.append(str(error))
                 continue
-            boxes, mask, proposals = _annotations(self.photos, self.proposals, index)
+            boxes, mask, proposals = _annotations(self.photos, index)
             sample = applied(Plan(target), photo, size, number=index, proposals=proposals)
             made.append(_with_truth(sample, boxes, mask))
         return _packed(made, unreadable)
@@ -161,18 +155,16 @@ def _with_truth(sample: Sample, boxes: Boxes | None, mask: NDArray[np.uint8] | N
     return sample if mask is None else sample._replace(mask=torch.from_numpy(mask))
 
 
-def _size(photos: AnnotatedPhotos, index: int) -> tuple[int, int]:
+def _size(photos: LabeledDataset, index: int) -> tuple[int, int]:
     width, height = photos.sizes[index].tolist()
     return width, height
 
 
-def _annotations(
-    photos: AnnotatedPhotos, proposals: Sequence[NDArray[np.float32]] | None, index: int
-) -> tuple[Boxes | None, NDArray[np.uint8] | None, Any]:
+def _annotations(photos: LabeledDataset, index: int) -> tuple[Boxes | None, NDArray[np.uint8] | None, Any]:
     return (
         photos.boxes[index] if photos.boxes else None,
         photos.masks[index].read() if photos.masks else None,
-        None if proposals is None else proposals[index],
+        photos.proposals[index] if photos.proposals else None,
     )
 
 

@@ -1,21 +1,26 @@
-"""From what `--data` says to a set of photos: folders, files, torchvision names, samples."""
+"""From what `--data` says to photos, or to photos with labels, boxes or masks."""
 
 import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from ssl_colorize.data.annotations import Annotation
+from ssl_colorize.data.coco import read_coco
+from ssl_colorize.data.datasets import LabeledDataset, join, with_trained_classes
 from ssl_colorize.data.images import is_photo_name, walk_photos
 from ssl_colorize.data.photos import PhotoFiles, Photos, together
 from ssl_colorize.data.samples import SamplePhotos
-from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS, open_torchvision
+from ssl_colorize.data.splits import find_splits, hold_out_by_class, measuring_names
+from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS, fetch_voc, open_labeled_torchvision, open_torchvision
+from ssl_colorize.data.voc import VOC_PHOTOS, find_voc, pretraining_photos, read_voc
 from ssl_colorize.errors import UserError, one_line
 
-# Folders that are for measuring, never for training.
-_MEASURING = frozenset({"val", "valid", "validation", "test", "testing"})
-__all__ = ["Photos", "leave_out", "open_photos"]
+Parts = tuple[LabeledDataset, LabeledDataset]
 
-_VOC_PHOTOS = "JPEGImages"
+_TORCHVISION_VOC = ("voc2007", "voc2012")
 
 
 def leave_out(photos: Photos, file: Path) -> Photos:
@@ -113,29 +118,133 @@ def _list_folder(folder: str, *, training: bool) -> tuple[list[str], set[str]]:
     left_out: set[str] = set()
 
     def choose(here: str, subfolders: list[str]) -> tuple[bool, list[str]]:
-        if _VOC_PHOTOS in subfolders:
+        if VOC_PHOTOS in subfolders:
             # Only these: the masks beside them are pictures too.
-            inside.extend(_list_voc(here, training=training))
+            inside.extend(pretraining_photos(here) if training else walk_photos(f"{here}{os.sep}{VOC_PHOTOS}"))
             return False, []
         if not training:
             return True, subfolders
-        measuring = _MEASURING.intersection(subfolders)
-        if "train" in subfolders:
+        train = find_splits(subfolders)["train"]
+        if train:
             # Not by this rule again: below train/ a class may have any name.
-            inside.extend(walk_photos(f"{here}{os.sep}train"))
+            inside.extend(path for name in train for path in walk_photos(f"{here}{os.sep}{name}"))
             return False, []
+        measuring = measuring_names(subfolders)
         left_out.update(measuring)
         return True, [name for name in subfolders if name not in measuring]
 
     return walk_photos(folder, choose) + inside, left_out
 
 
-def _list_voc(folder: str, *, training: bool) -> list[str]:
-    """Photos of a VOC folder; for training those of its list `train`, else `trainval`, else all."""
-    paths = walk_photos(f"{folder}{os.sep}{_VOC_PHOTOS}")
-    lists = [Path(folder, "ImageSets", "Main", name) for name in ("train.txt", "trainval.txt")]
-    chosen = next((each for each in lists if each.is_file()), None)
-    if not training or chosen is None:
-        return paths
-    names = {line.split()[0] for line in chosen.read_text().splitlines() if line.strip()}
-    return [path for path in paths if Path(path).stem in names]
+# ---- photos with labels, boxes or masks ------------------------------------------------------------------------------
+
+
+def open_dataset(
+    data: Sequence[str], *, annotation: Annotation = "labels", limit: int | None = None, root: Path | None = None
+) -> Parts:
+    """The photos to train on and those to test on, with the same classes in the same order.
+
+    Each item is, for labels,
+    - a folder DATA/train/CLASS/... with DATA/test/CLASS/... (or val/) beside it; without these, or with train/ alone, a
+      fifth of each class is the test part, picked by a hash of the names, so that it is the same on every machine;
+    - a VOC folder, multi-label: trains on its list trainval and tests on test where that is annotated, else train
+      and val;
+    - a torchvision name;
+
+    and for boxes and masks a VOC folder, a COCO folder (annotations/instances_train*.json and instances_val*.json), or
+    "voc2007" or "voc2012". Boxes that reach out of their photo are clipped, unusable ones dropped, photos that do not
+    fit their annotation left out; each is named in the `findings` of its part. Several items are one set.
+
+    Args:
+        limit: at most so many photos to train on, and a quarter as many to test on, with at least one of each class.
+        root: where torchvision sets are stored; by default $SSL_COLORIZE_DATA, else ~/.cache/ssl-colorize.
+
+    Raises:
+        UserError: an item is missing, empty or unusable; there are fewer than 2 classes to label with; a class of the
+            test part has no photo to train on; a mask does not fit its photo.
+    """
+    if not data:
+        kinds = "a folder of class folders, VOC, or a torchvision set"
+        if annotation != "labels":
+            kinds = "a VOC folder, a COCO folder, voc2007 or voc2012"
+        raise UserError(f"No photos given. Name {kinds} with --data.")
+    open_item = _open_labels if annotation == "labels" else _open_drawn
+    opened = [open_item(str(item), annotation, root or default_root()) for item in data]
+    where = ", ".join(map(str, data))
+    train, test = (join([each[part] for each in opened]) for part in (0, 1))
+    for part, name in ((train, "train on"), (test, "test on")):
+        if not len(part):
+            raise UserError(f"{where} has no photos to {name}.")
+    if annotation != "masks":
+        train, test = with_trained_classes(train, test, where=where)
+    if limit is None:
+        return train, test
+    return train.limit(limit, where=where), test.limit(max(limit // 4, len(test.shown())), where=where)
+
+
+def _open_labels(item: str, annotation: Annotation, root: Path) -> Parts:
+    if item in TORCHVISION_SETS and item not in _TORCHVISION_VOC:
+        return open_labeled_torchvision(item, root=root)
+    folder = _folder(item, root)
+    if folder is None:
+        kinds = "a folder of class folders, a VOC folder, or one of"
+        raise UserError(f"No labeled photos at {item}: give {kinds} {', '.join(sorted(TORCHVISION_SETS))}.")
+    voc = find_voc(folder)
+    return _open_class_folders(folder) if voc is None else read_voc(voc, annotation)
+
+
+def _open_drawn(item: str, annotation: Annotation, root: Path) -> Parts:
+    folder = _folder(item, root)
+    if folder is None:
+        raise UserError(f"No annotated photos at {item}: give a VOC folder, a COCO folder, voc2007 or voc2012.")
+    voc = find_voc(folder)
+    found = read_coco(folder, annotation) if voc is None else read_voc(voc, annotation)
+    if found is None:
+        raise UserError(
+            f"{item} holds no annotated photos: neither a VOC folder (with {VOC_PHOTOS}) nor a COCO folder "
+            "(with annotations/instances_train*.json)."
+        )
+    return found
+
+
+def _folder(item: str, root: Path) -> Path | None:
+    """The folder that an item names or downloads to; None if there is none."""
+    if item in _TORCHVISION_VOC:
+        return fetch_voc(item, root=root)
+    folder = Path(item).expanduser().absolute()
+    return folder if folder.is_dir() else None
+
+
+def _open_class_folders(folder: Path) -> Parts:
+    found = find_splits(each.name for each in folder.iterdir() if each.is_dir())
+    measuring = measuring_names(name for names in found.values() for name in names)
+    if not found["train"]:
+        if measuring:
+            raise UserError(f"{folder} has {measuring[0]}/ but no train/: put the photos to train on there.")
+        return _with_held_out(_read_class_folders(folder))
+    train = _read_class_folders(folder / found["train"][0])
+    if not measuring:
+        return _with_held_out(train)
+    # Of two, test/ is the one to report on, unless it came without labels, as competitions' do.
+    known = [name for name in measuring if any((folder / name / label).is_dir() for label in train.classes)]
+    return train, _read_class_folders(folder / (known or measuring)[0])
+
+
+def _with_held_out(whole: LabeledDataset) -> Parts:
+    train, test = hold_out_by_class(whole.photos, whole.labels)
+    return whole.take(train), whole.take(test)
+
+
+def _read_class_folders(folder: Path) -> LabeledDataset:
+    """FOLDER/CLASS/**; class folders without photos do not count."""
+    names = sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    found = {name: sorted(walk_photos(str(folder / name))) for name in names}
+    found = {name: paths for name, paths in found.items() if paths}
+    if not found:
+        if walk_photos(str(folder)):
+            raise UserError(f"{folder} has photos but no labels: put them in one folder a class, {folder.name}/CLASS/.")
+        raise UserError(f"{folder} holds no photos. Give a folder with one folder of photos a class.")
+    paths = [path for each in found.values() for path in each]
+    photos = PhotoFiles(paths, [len(str(folder).rstrip(os.sep)) + 1] * len(paths))
+    labels = np.repeat(np.arange(len(found)), [len(each) for each in found.values()])
+    return LabeledDataset(photos, labels, tuple(found))

@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from ssl_colorize.data.datasets import LabeledDataset
 from ssl_colorize.data.images import UnreadablePhoto
 from ssl_colorize.data.photos import PhotoFiles, Photos, together
-from ssl_colorize.data.voc import VOC_CLASSES, read_objects, voc_labels
 from ssl_colorize.errors import UserError
-
-# Photos, their labels, and the names of the classes.
-Labeled = tuple[Photos, NDArray[np.integer], tuple[str, ...]]
 
 
 class _Set(NamedTuple):
@@ -135,8 +131,8 @@ def open_torchvision(name: str, *, split: str, root: Path) -> Photos:
     return PhotoFiles.below(str(root), paths)
 
 
-def open_labeled_torchvision(name: str, *, root: Path) -> tuple[Labeled, Labeled]:
-    """The photos of a set in TORCHVISION_SETS to train on and to test on, with labels.
+def open_labeled_torchvision(name: str, *, root: Path) -> tuple[LabeledDataset, LabeledDataset]:
+    """The photos of a set in TORCHVISION_SETS, other than VOC's, to train on and to test on, with labels.
 
     Raises:
         UserError: the set is neither there nor to be had from the network.
@@ -150,7 +146,7 @@ def open_labeled_torchvision(name: str, *, root: Path) -> tuple[Labeled, Labeled
     return first, second
 
 
-def fetch_torchvision(name: str, *, root: Path) -> Path:
+def fetch_voc(name: str, *, root: Path) -> Path:
     """The VOC folder of "voc2007" or "voc2012", downloaded if it is not there.
 
     Raises:
@@ -162,11 +158,8 @@ def fetch_torchvision(name: str, *, root: Path) -> Path:
     return Path(images[0][0]).parent.parent
 
 
-def _labeled(name: str, part: str, dataset: Any, root: Path) -> Labeled:
+def _labeled(name: str, part: str, dataset: Any, root: Path) -> LabeledDataset:
     files = TORCHVISION_SETS[name].files
-    if TORCHVISION_SETS[name].class_name == "VOCDetection":
-        objects = [read_objects(Path(path)) for path in dataset.annotations]
-        return _files(dataset.images, root), voc_labels(objects, VOC_CLASSES), VOC_CLASSES
     if not files:
         values = dataset.targets if hasattr(dataset, "targets") else dataset.labels
         photos: Photos = ItemPhotos(dataset, f"{name}-{part}")
@@ -177,7 +170,7 @@ def _labeled(name: str, part: str, dataset: Any, root: Path) -> Labeled:
         photos = _files([entry[0] if paired else entry for entry in entries], root)
     # Imagenette's names are tuples of synonyms.
     classes = tuple(each if isinstance(each, str) else each[0] for each in dataset.classes)
-    return photos, np.asarray(values, dtype=np.int64), classes
+    return LabeledDataset(photos, np.asarray(values, dtype=np.int64), classes)
 
 
 def _files(paths: Sequence[str | Path], root: Path) -> PhotoFiles:

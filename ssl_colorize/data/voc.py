@@ -1,6 +1,8 @@
-"""PASCAL VOC folders: which photos, and which objects are on them."""
+"""PASCAL VOC folders: which photos are for what, and the labels, boxes or masks of what is on them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -8,19 +10,30 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_colorize.data.annotations import (
+    Annotation,
+    Boxes,
+    Finding,
+    MaskFile,
+    box_presence,
+    checked_boxes,
+    checked_mask,
+    checked_size,
+)
+from ssl_colorize.data.datasets import LabeledDataset
 from ssl_colorize.data.images import walk_photos
 from ssl_colorize.data.photos import PhotoFiles
+from ssl_colorize.data.splits import measuring_lists, pretraining_lists
 from ssl_colorize.errors import UserError
 
-# What is on a photo: class name -> whether every object of it is marked difficult.
-Objects = Mapping[str, bool]
-
+VOC_PHOTOS = "JPEGImages"
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
-_PHOTOS = "JPEGImages"
+_CLASSES = "classes.txt"
+_TASKS = ("Main", "Segmentation")  # folders of lists
 
 
 class VocObject(NamedTuple):
@@ -39,7 +52,7 @@ class VocAnnotation(NamedTuple):
 def find_voc(path: Path) -> Path | None:
     """The VOC folder at a path: itself, or the only one up to two levels below (VOCdevkit/VOC2007); else None."""
     for pattern in ("", "*/", "*/*/"):
-        found = [each.parent for each in path.glob(pattern + _PHOTOS) if each.is_dir()]
+        found = [each.parent for each in path.glob(pattern + VOC_PHOTOS) if each.is_dir()]
         if len(found) > 1:
             names = ", ".join(sorted(str(each.relative_to(path)) for each in found))
             raise UserError(f"{path} holds several VOC folders: give one of {names}.")
@@ -48,62 +61,96 @@ def find_voc(path: Path) -> Path | None:
     return None
 
 
-def read_voc(folder: Path) -> tuple[tuple[PhotoFiles, list[Objects]], tuple[PhotoFiles, list[Objects]]]:
-    """Photos and their objects, to train on and to test on: trainval and test where test is there, else train and val.
+def read_voc(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, LabeledDataset]:
+    """Photos to train on and to test on: the lists trainval and test where test is annotated, else train and val.
+
+    - labels, of Annotations/NAME.xml: several a photo; a class whose objects are all difficult is not counted;
+    - boxes, of the same files. VOC counts pixels from 1 and includes the last: its box (1, 1, W, H) is the whole photo,
+      here (0, 0, W, H). Classes of labels and boxes are in alphabetical order;
+    - masks, of SegmentationClass/NAME.png, whose classes are VOC's, or those of a file classes.txt, one a line, the
+      background first.
 
     Raises:
-        UserError: a list, a photo on it, or a photo's annotation is missing or unreadable.
+        UserError: a list, a photo on it or an annotation is missing or unreadable; a mask does not fit its photo.
     """
-    lists = folder / "ImageSets" / "Main"
-    names = ("trainval", "test") if (lists / "test.txt").is_file() else ("train", "val")
-    train, test = (_read_list(folder, listed_photos(folder, [lists / f"{name}.txt"])[0]) for name in names)
+    if annotation == "masks":
+        return _read_masks(folder)
+    parts = _listed_parts(folder, "Main", lambda stem: _annotation_file(folder, stem))
+    read = [[read_annotation(_annotation_file(folder, stem)) for stem in part] for part in parts]
+    classes = tuple(sorted({each.name for part in read for one in part for each in one.objects}))
+    with_annotations = _with_labels if annotation == "labels" else _with_boxes
+    train, test = (with_annotations(folder, paths, found, classes) for paths, found in zip(parts, read, strict=True))
     return train, test
 
 
-def listed_photos(folder: Path, lists: Sequence[Path]) -> list[dict[str, str]]:
-    """Of each list its photos: stem -> path, sorted by stem.
+# ---- lists of photos -------------------------------------------------------------------------------------------------
+
+
+def pretraining_photos(folder: str) -> list[str]:
+    """Paths of a VOC folder's photos to pretrain on: those of its list train, else trainval, else all.
+
+    Never those that a list of any task has for measuring.
 
     Raises:
-        UserError: a list cannot be read, or a photo on it is missing.
+        UserError: a list cannot be read.
     """
-    paths = {Path(path).stem: path for path in walk_photos(str(folder / _PHOTOS))}
-    found = []
-    for file in lists:
-        try:
-            stems = sorted({line.split()[0] for line in file.read_text("utf-8").splitlines() if line.strip()})
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"Cannot read the list {file}: {getattr(error, 'strerror', None) or error}.") from None
+    paths = walk_photos(f"{folder}{os.sep}{VOC_PHOTOS}")
+    measured: set[str] = set()
+    wanted: set[str] | None = None
+    for task in _TASKS:
+        lists = _lists(Path(folder), task)
+        chosen, measuring = pretraining_lists(lists)
+        if chosen is not None and task == "Main":
+            wanted = set(_read_list(lists[chosen]))
+        measured.update(stem for name in measuring for stem in _read_list(lists[name]))
+    stems = {path: Path(path).stem for path in paths}
+    return [path for path in paths if stems[path] not in measured and (wanted is None or stems[path] in wanted)]
+
+
+def _listed_parts(folder: Path, task: str, annotation: Callable[[str], Path]) -> tuple[dict[str, str], dict[str, str]]:
+    """Stem -> path, sorted by stem, of the photos to train on and of those to test on."""
+    lists = _lists(folder, task)
+
+    def annotated(name: str) -> bool:
+        stems = _read_list(lists[name])
+        return 2 * sum(annotation(stem).is_file() for stem in stems) > len(stems)
+
+    paths = {Path(path).stem: path for path in walk_photos(str(folder / VOC_PHOTOS))}
+    parts = []
+    for name in measuring_lists(lists, annotated=annotated):
+        file = folder / "ImageSets" / task / f"{name}.txt"
+        stems = _read_list(file)
         missing = [stem for stem in stems if stem not in paths]
         if missing:
-            raise UserError(f"{file} names {missing[0]}, of which there is no photo in {folder / _PHOTOS}.")
-        found.append({stem: paths[stem] for stem in stems})
-    return found
+            raise UserError(f"{file} names {missing[0]}, of which there is no photo in {folder / VOC_PHOTOS}.")
+        parts.append({stem: paths[stem] for stem in stems})
+    return parts[0], parts[1]
 
 
-def voc_files(folder: Path, paths: Iterable[str]) -> PhotoFiles:
+def _lists(folder: Path, task: str) -> dict[str, Path]:
+    """Name -> file of the lists of a task."""
+    return {file.stem: file for file in (folder / "ImageSets" / task).glob("*.txt")}
+
+
+def _read_list(file: Path) -> list[str]:
+    """The stems that a list names, sorted."""
+    try:
+        return sorted({line.split()[0] for line in file.read_text("utf-8").splitlines() if line.strip()})
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"Cannot read the list {file}: {getattr(error, 'strerror', None) or error}.") from None
+
+
+def _files(folder: Path, paths: Iterable[str]) -> PhotoFiles:
     """Photos named by their path below the VOC folder, in the order given."""
     paths = list(paths)
     return PhotoFiles(paths, [len(str(folder)) + 1] * len(paths))
 
 
-def _read_list(folder: Path, paths: Mapping[str, str]) -> tuple[PhotoFiles, list[Objects]]:
-    return voc_files(folder, paths.values()), [read_objects(annotation_file(folder, stem)) for stem in paths]
+# ---- labels and boxes ------------------------------------------------------------------------------------------------
 
 
-def annotation_file(folder: Path, stem: str) -> Path:
+def _annotation_file(folder: Path, stem: str) -> Path:
     return folder / "Annotations" / f"{stem}.xml"
-
-
-def read_objects(path: Path) -> Objects:
-    """The kinds of object of an annotation file.
-
-    Raises:
-        UserError: the file is missing or is no annotation.
-    """
-    found: dict[str, bool] = {}
-    for each in read_annotation(path).objects:
-        found[each.name] = found.get(each.name, True) and each.difficult
-    return found
 
 
 def read_annotation(path: Path) -> VocAnnotation:
@@ -135,11 +182,96 @@ def _object(element: ElementTree.Element) -> VocObject:
     return VocObject(name, difficult, (sides[0], sides[1], sides[2], sides[3]))
 
 
-def voc_labels(objects: Sequence[Objects], classes: Sequence[str]) -> NDArray[np.int8]:
-    """(N, C): 1 where the class is there, -1 where all of its objects are difficult, 0 elsewhere."""
-    labels = np.zeros((len(objects), len(classes)), np.int8)
-    column = {name: number for number, name in enumerate(classes)}
-    for row, each in enumerate(objects):
-        for name, difficult in each.items():
-            labels[row, column[name]] = -1 if difficult else 1
-    return labels
+def _boxes(annotation: VocAnnotation, classes: Sequence[str]) -> Boxes:
+    nowhere = (np.nan,) * 4
+    corners = np.asarray([each.box or nowhere for each in annotation.objects], np.float32).reshape(-1, 4)
+    labels = [classes.index(each.name) for each in annotation.objects]
+    return Boxes.of(corners - [1, 1, 0, 0], labels, [each.difficult for each in annotation.objects])
+
+
+def _with_labels(
+    folder: Path, paths: Mapping[str, str], read: Sequence[VocAnnotation], classes: tuple[str, ...]
+) -> LabeledDataset:
+    labels = box_presence([_boxes(each, classes) for each in read], len(classes))
+    return LabeledDataset(_files(folder, paths.values()), labels, classes)
+
+
+def _with_boxes(
+    folder: Path, paths: Mapping[str, str], read: Sequence[VocAnnotation], classes: tuple[str, ...]
+) -> LabeledDataset:
+    kept, sizes, boxes = [], [], []
+    findings: list[Finding] = []
+    for (stem, path), annotation in zip(paths.items(), read, strict=True):
+        name = f"Annotations/{stem}.xml"
+        size, found = checked_size(path, name, annotation.size)
+        findings += found
+        if size is None:
+            continue
+        usable, found = checked_boxes(_boxes(annotation, classes), size, name, classes)
+        findings += found
+        if not annotation.objects:
+            findings.append(Finding("empty", name))
+        kept.append(path)
+        sizes.append(size)
+        boxes.append(usable)
+    return LabeledDataset(
+        _files(folder, kept),
+        box_presence(boxes, len(classes)),
+        classes,
+        np.asarray(sizes, np.int64).reshape(-1, 2),
+        boxes=tuple(boxes),
+        findings=tuple(findings),
+    )
+
+
+# ---- masks -----------------------------------------------------------------------------------------------------------
+
+
+def _read_masks(folder: Path) -> tuple[LabeledDataset, LabeledDataset]:
+    masks = folder / "SegmentationClass"
+    if not masks.is_dir():
+        raise UserError(f"{folder} has no masks: they are expected in {masks.name}/NAME.png.")
+    classes = _mask_classes(folder)
+    parts = _listed_parts(folder, "Segmentation", lambda stem: masks / f"{stem}.png")
+    train, test = (_with_masks(folder, paths, masks, classes) for paths in parts)
+    return train, test
+
+
+def _with_masks(folder: Path, paths: Mapping[str, str], masks: Path, classes: tuple[str, ...]) -> LabeledDataset:
+    kept, sizes, stems = [], [], []
+    findings: list[Finding] = []
+    for stem, path in paths.items():
+        size, found = checked_size(path, f"{VOC_PHOTOS}/{Path(path).name}", None)
+        findings += found
+        if size is not None:
+            kept.append(path)
+            sizes.append(size)
+            stems.append(stem)
+    files = [MaskFile(str(masks / f"{stem}.png")) for stem in stems]
+
+    def check(row: int) -> NDArray[np.int8]:
+        return checked_mask(files[row], sizes[row], f"{masks.name}/{stems[row]}.png", classes)
+
+    # Decoding leaves the interpreter to other threads.
+    with ThreadPoolExecutor(4) as threads:
+        presence = np.asarray(list(threads.map(check, range(len(files)))), np.int8).reshape(-1, len(classes))
+    names = (f"{masks.name}/{stem}.png" for stem in stems)
+    findings += [Finding("empty", name) for name, row in zip(names, presence, strict=True) if not row[1:].any()]
+    return LabeledDataset(
+        _files(folder, kept),
+        presence,
+        classes,
+        np.asarray(sizes, np.int64).reshape(-1, 2),
+        masks=tuple(files),
+        findings=tuple(findings),
+    )
+
+
+def _mask_classes(folder: Path) -> tuple[str, ...]:
+    file = folder / _CLASSES
+    if not file.is_file():
+        return ("background", *VOC_CLASSES)
+    names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise UserError(f"{file} must name each class once, one a line, the background first.")
+    return names

@@ -11,7 +11,7 @@ from scipy.linalg import eigh
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssl_colorize.data.labeled import choosing_split
+from ssl_colorize.data import choosing_split
 from ssl_colorize.evaluate.outcome import Outcome
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 from ssl_colorize.evaluate.scoring import Answers, truth_ranks

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from ssl_colorize.data.labeled import LabeledPhotos, choosing_split
+from ssl_colorize.data import LabeledDataset, choosing_split
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.evaluate.features import ExtractionSettings
 from ssl_colorize.evaluate.nearest import Features
@@ -55,8 +55,8 @@ class Examples:
     """Some queries and the photos nearest to them, the nearest first, in one layer."""
 
     layer: str
-    queries: LabeledPhotos
-    neighbors: list[LabeledPhotos]
+    queries: LabeledDataset
+    neighbors: list[LabeledDataset]
     right: NDArray[np.bool_]  # (queries, neighbors): they share a class
 
 
@@ -72,8 +72,8 @@ class KnnResult:
 class Sides:
     """The bank and the queries: readable photos with features by layer."""
 
-    bank: LabeledPhotos
-    queries: LabeledPhotos
+    bank: LabeledDataset
+    queries: LabeledDataset
     bank_features: Mapping[str, Features]
     query_features: Mapping[str, Features]
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_colorize.data.labeled import LabeledPhotos, choosing_split, open_labeled
+from ssl_colorize.data import LabeledDataset, choosing_split, open_dataset
 from ssl_colorize.data.loading import UnreadableLog
 from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder, load_encoder
@@ -64,7 +64,7 @@ def linear_probe(
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
     device = choose_device(settings.device)
-    train, test = open_labeled(settings.data, limit=settings.limit)
+    train, test = open_dataset(settings.data, limit=settings.limit)
     with ExitStack() as stack:
         group = stack.enter_context(processes(device.type))
         if device.type == "cuda":
@@ -91,8 +91,8 @@ class _Run:
     encoder: Encoder
     layers: tuple[str, ...]
     twin: str | None
-    train: LabeledPhotos
-    test: LabeledPhotos
+    train: LabeledDataset
+    test: LabeledDataset
     group: Processes
     say: Say
     watch: Watch
@@ -137,7 +137,7 @@ class _Run:
     # ---- SGD ---------------------------------------------------------------------------------------------------------
 
     def _sgd(
-        self, encoders: Sequence[Encoder], fit: LabeledPhotos, choose: LabeledPhotos, seed: int,
+        self, encoders: Sequence[Encoder], fit: LabeledDataset, choose: LabeledDataset, seed: int,
         done: Sequence[Outcomes], state: Mapping[str, Any],
     ) -> Outcomes:  # fmt: skip
         settings = self.settings
@@ -230,7 +230,7 @@ class _Run:
             outcomes.append(found)
         return outcomes
 
-    def _extracted(self, encoder: Encoder, part: LabeledPhotos) -> Extracted:
+    def _extracted(self, encoder: Encoder, part: LabeledDataset) -> Extracted:
         settings, view = self.settings, self.view
         done = 0
 

@@ -11,8 +11,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_colorize.data import Photos, holdout_batches, training_batches
-from ssl_colorize.data.labeled import LabeledPhotos
+from ssl_colorize.data import LabeledDataset, Photos, holdout_batches, training_batches
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder, pool_map
 from ssl_colorize.engine.distributed import Processes
@@ -164,7 +163,7 @@ def schedule(settings: ProbeSettings, step: int, steps: int) -> float:
 
 def train_probes(
     probes: Sequence[Probe],
-    data: LabeledPhotos,
+    data: LabeledDataset,
     settings: ProbeSettings,
     *,
     view: View,
@@ -195,7 +194,7 @@ def train_probes(
 
 def judge(
     probes: Sequence[Probe],
-    data: LabeledPhotos,
+    data: LabeledDataset,
     settings: ProbeSettings,
     *,
     view: View,

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from ssl_colorize.data.labeled import LabeledPhotos, open_labeled
+from ssl_colorize.data import LabeledDataset, open_dataset
 from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder, Pooling, load_encoder
 from ssl_colorize.evaluate.features import ExtractionSettings, extract, frozen
@@ -26,16 +26,16 @@ class Task(Generic[S]):
     """What is the same for all encoders. The settings have `resize` and `crop` filled in."""
 
     settings: S
-    train: LabeledPhotos
-    test: LabeledPhotos
+    train: LabeledDataset
+    test: LabeledDataset
     layers: tuple[str, ...]
     device: torch.device
     say: Say
     watch: Watch
 
     def features(
-        self, encoder: Encoder, photos: LabeledPhotos, *, sizes: Mapping[str, int], pool: Pooling = "adaptive"
-    ) -> tuple[LabeledPhotos, Mapping[str, Features]]:
+        self, encoder: Encoder, photos: LabeledDataset, *, sizes: Mapping[str, int], pool: Pooling = "adaptive"
+    ) -> tuple[LabeledDataset, Mapping[str, Features]]:
         """Those of the photos that can be read, and their features by layer."""
         done = 0
 
@@ -76,7 +76,7 @@ def measure_subjects(
         UserError: the encoder, a layer or the data is not there.
     """
     device = choose_device(settings.device)
-    train, test = open_labeled(settings.data, limit=settings.limit)
+    train, test = open_dataset(settings.data, limit=settings.limit)
     encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
     resize, crop = settings.sides(encoder)
     filled = settings.model_copy(update={"resize": resize, "crop": crop})

@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 from sklearn.utils.parallel import Parallel, delayed
 
-from ssl_colorize.data.labeled import LabeledPhotos
+from ssl_colorize.data import LabeledDataset
 from ssl_colorize.encoder import Encoder, Pooling
 from ssl_colorize.evaluate.features import ExtractionSettings
 from ssl_colorize.evaluate.one_pass import map_sides
@@ -120,7 +120,7 @@ def compact(features: Array, others: Array) -> tuple[Array, Array]:
 
 
 def train_layer(
-    features: Array, train: LabeledPhotos, test_features: Array, test: LabeledPhotos, settings: SvmSettings
+    features: Array, train: LabeledDataset, test_features: Array, test: LabeledDataset, settings: SvmSettings
 ) -> Trained:
     """Choose the costs, train, and answer to the test photos."""
     labels, truth = class_labels(train), class_labels(test)
@@ -159,7 +159,7 @@ def summarize_layer(runs: Sequence[Trained], classes: Sequence[str], *, seed: in
     return found
 
 
-def class_labels(photos: LabeledPhotos) -> Labels:
+def class_labels(photos: LabeledDataset) -> Labels:
     """(N, C) of 1, 0 and -1 (not judged), also of photos with one label each."""
     labels = photos.labels if photos.multilabel else photos.labels[:, None] == np.arange(len(photos.classes))
     return np.asarray(labels, dtype=np.int8)

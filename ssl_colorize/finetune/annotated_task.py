@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_colorize.data import annotated as source
-from ssl_colorize.data import choosing_split
-from ssl_colorize.data.annotations import AnnotatedPhotos, summary
+from ssl_colorize.data import LabeledDataset, choosing_split, open_dataset
+from ssl_colorize.data.annotations import Annotation, summary
 from ssl_colorize.data.joint import Augmentation, resized
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
@@ -23,19 +22,21 @@ LONGEST = 1000 / 600  # long side against short side at most, as in Fast R-CNN
 _COARSEST, _FINEST = 16, 8
 
 
-class AnnotatedTask(OnPhotos[AnnotatedPhotos]):
+class AnnotatedTask(OnPhotos[LabeledDataset]):
     """A task on photos with boxes or masks; see `tasks.Task`."""
 
-    kind: ClassVar[source.Task]
+    annotation: ClassVar[Annotation]  # what is read of the photos
 
-    def __init__(self, settings: Any, classes: Sequence[str], parts: source.Parts | None = None) -> None:
+    def __init__(
+        self, settings: Any, classes: Sequence[str], parts: tuple[LabeledDataset, LabeledDataset] | None = None
+    ) -> None:
         super().__init__(settings, classes, parts)
         self._input_size: int | None = None
 
     @classmethod
     def open(cls, settings: Any, *, say: Say) -> Self:
         """The task with its photos; what was found on loading goes to `say`."""
-        parts = source.open_annotated(settings.data, task=cls.kind, limit=settings.limit)
+        parts = open_dataset(settings.data, annotation=cls.annotation, limit=settings.limit)
         for part, name in zip(parts, ("to train on", "to test on"), strict=True):
             for line in summary(part.findings):
                 say(f"Photos {name}: {line}")
@@ -43,9 +44,9 @@ class AnnotatedTask(OnPhotos[AnnotatedPhotos]):
 
     def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Training photos to fit on and to choose on; every class keeps some to fit on."""
-        return choosing_split(self.train.presence, fraction=fraction, seed=seed)
+        return choosing_split(self.train.labels, fraction=fraction, seed=seed)
 
-    def part(self, indices: NDArray[np.int64] | None) -> AnnotatedPhotos:
+    def part(self, indices: NDArray[np.int64] | None) -> LabeledDataset:
         """These training photos, or the test photos."""
         return self.test if indices is None else self.train.take(indices)
 

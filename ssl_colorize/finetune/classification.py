@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.functional import ten_crop
 
-from ssl_colorize.data import LabeledPhotos, choosing_split, holdout_batches, open_labeled, training_batches
+from ssl_colorize.data import LabeledDataset, choosing_split, holdout_batches, open_dataset, training_batches
 from ssl_colorize.data.loading import resized_window
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
@@ -87,7 +87,7 @@ def lay_out(model: AlexNet, *, dropout: float) -> None:
         block.append(nn.Dropout(dropout))
 
 
-class Classification(OnPhotos[LabeledPhotos]):
+class Classification(OnPhotos[LabeledDataset]):
     """Photos with labels, and classifiers of them."""
 
     name: ClassVar[str] = "classification"
@@ -99,7 +99,7 @@ class Classification(OnPhotos[LabeledPhotos]):
         self,
         settings: ClassificationSettings,
         classes: Sequence[str],
-        parts: tuple[LabeledPhotos, LabeledPhotos] | None = None,
+        parts: tuple[LabeledDataset, LabeledDataset] | None = None,
     ) -> None:
         super().__init__(settings, classes, parts)
         self.main = "map" if settings.multilabel else "top1"
@@ -107,7 +107,7 @@ class Classification(OnPhotos[LabeledPhotos]):
 
     @classmethod
     def open(cls, settings: ClassificationSettings, *, say: Say) -> Self:
-        train, test = open_labeled(settings.data, limit=settings.limit)
+        train, test = open_dataset(settings.data, limit=settings.limit)
         if settings.multilabel not in (None, train.multilabel):
             kind = "several labels" if train.multilabel else "one label"
             raise UserError(f"Setting multilabel: these photos have {kind} each; leave it away.")

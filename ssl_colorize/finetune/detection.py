@@ -13,10 +13,10 @@ from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from ssl_colorize.data.annotations import AnnotatedPhotos, Boxes
+from ssl_colorize.data import Boxes, LabeledDataset
+from ssl_colorize.data.annotations import read_proposals
 from ssl_colorize.data.joint import Plan, Sample, applied
 from ssl_colorize.data.joint_batches import Samples, judging_samples, training_samples
-from ssl_colorize.data.proposals import read_proposals
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
@@ -74,7 +74,7 @@ class DetectionSettings(FinetuneSettings):
 class Found:
     """Test photos and what was found on them, for pictures."""
 
-    photos: AnnotatedPhotos
+    photos: LabeledDataset
     detections: list[Detections]
 
 
@@ -82,19 +82,20 @@ class Detection(AnnotatedTask):
     """Objects and their boxes; see `tasks.Task`."""
 
     name: ClassVar[str] = "detection"
-    kind: ClassVar[Any] = "detection"
+    annotation = "boxes"
     settings_type: ClassVar[type[FinetuneSettings]] = DetectionSettings
     main = "voc_map"
 
     settings: DetectionSettings
-    _regions: list[list[NDArray[np.float32]]] | None = None  # of the photos to train on, and to test on
 
     @classmethod
     def open(cls, settings: DetectionSettings, *, say: Say) -> Self:
         """The task with its photos, and their proposals where a file has them."""
         task = super().open(settings, say=say)
         if settings.proposals is not None:
-            task._regions = read_proposals(settings.proposals, (task.train, task.test))
+            known = read_proposals(settings.proposals)
+            train, test = (part.with_proposals(known, file=settings.proposals) for part in (task.train, task.test))
+            return cls(settings, task.classes, (train, test))
         return task
 
     def layers(self, encoder: Encoder) -> tuple[str, ...]:
@@ -125,14 +126,8 @@ class Detection(AnnotatedTask):
         made = training_samples(
             self.train.take(indices), self.augmentation(self.settings.crop), batch_size=self.settings.batch_size,
             seed=seed, start=start, steps=steps, workers=self.settings.workers, rank=rank, world_size=world_size,
-            proposals=self._proposals(indices),
         )  # fmt: skip
         return (_training_batch(samples) for samples in made)
-
-    def _proposals(self, indices: NDArray[np.int64] | None) -> list[NDArray[np.float32]] | None:
-        if self._regions is None:
-            return None
-        return self._regions[1] if indices is None else [self._regions[0][int(index)] for index in indices]
 
     def loss(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
         photos = [to_model(model, photo) for photo in batch.photos]
@@ -155,7 +150,7 @@ class Detection(AnnotatedTask):
         model.eval()
         for samples in judging_samples(
             photos, short_side=self.size, long_side=self.longest(self.size), batch_size=self.settings.batch_size,
-            workers=self.settings.workers, proposals=self._proposals(indices),
+            workers=self.settings.workers,
         ):  # fmt: skip
             unreadable(samples.unreadable, len(samples.photos))
             if samples.photos:
@@ -168,13 +163,13 @@ class Detection(AnnotatedTask):
         matched = match(found, photos.boxes, len(self.classes))
         values = average_precisions(matched)
         figures: dict[str, Any] = {"voc_map": float(np.nanmean(values))}
-        figures |= common_mean("voc_map_common", values, photos.presence)
+        figures |= common_mean("voc_map_common", values, photos.labels)
         if indices is None:
             figures |= self._all_figures(photos, found, matched, values)
         return Judged(figures, Found(photos, found))
 
     def _all_figures(
-        self, photos: AnnotatedPhotos, found: Sequence[Detections], matched: Matched, values: NDArray[np.float64]
+        self, photos: LabeledDataset, found: Sequence[Detections], matched: Matched, values: NDArray[np.float64]
     ) -> dict[str, Any]:
         low, high = interval(matched, seed=self.settings.seed)
         by_class = {name: float(value) for name, value in zip(self.classes, values, strict=True) if value == value}

@@ -13,7 +13,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.data.annotations import IGNORED, AnnotatedPhotos
+from ssl_colorize.data import LabeledDataset
+from ssl_colorize.data.annotations import IGNORED
 from ssl_colorize.data.joint import Plan, Sample, applied
 from ssl_colorize.data.joint_batches import judging_samples, training_samples
 from ssl_colorize.device import Autocast
@@ -60,7 +61,7 @@ class Shown:
 class Details:
     """The most right and the most wrong of the test photos."""
 
-    photos: AnnotatedPhotos
+    photos: LabeledDataset
     right: list[Shown]
     wrong: list[Shown]
 
@@ -69,7 +70,7 @@ class Segmentation(AnnotatedTask):
     """The class of every pixel; see `tasks.Task`."""
 
     name: ClassVar[str] = "segmentation"
-    kind: ClassVar[Any] = "segmentation"
+    annotation = "masks"
     settings_type: ClassVar[type[FinetuneSettings]] = SegmentationSettings
     main = "miou"
 
@@ -143,7 +144,7 @@ class Segmentation(AnnotatedTask):
         each = np.stack(tables)
         values = ious(each.sum(0))
         figures: dict[str, Any] = {"miou": float(np.nanmean(values))}
-        figures |= common_mean("miou_common", values, photos.presence[read])
+        figures |= common_mean("miou_common", values, photos.labels[read])
         if indices is None:
             figures |= self._all_figures(each, values)
         return Judged(figures, details)
@@ -168,7 +169,7 @@ class Segmentation(AnnotatedTask):
             if shown
         }
 
-    def _row(self, photos: AnnotatedPhotos, shown: Shown) -> tuple[Image.Image, Image.Image, Image.Image]:
+    def _row(self, photos: LabeledDataset, shown: Shown) -> tuple[Image.Image, Image.Image, Image.Image]:
         photo, truth = photos.photos.read(shown.index), photos.masks[shown.index].read()
         # Pixels that do not count are left out of what was said too, or they would look like a mistake.
         said = np.where(truth == IGNORED, np.uint8(IGNORED), shown.said)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from ssl_colorize.data import UnreadablePhoto
-from ssl_colorize.data.labeled import LabeledPhotos
+from ssl_colorize.data import LabeledDataset, UnreadablePhoto
 from ssl_colorize.evaluate.knn import Examples
 from ssl_colorize.report.sheets import INK, photo_sheet
 
@@ -28,7 +27,7 @@ def neighbors_sheet(examples: Examples, path: Path) -> Path:
     return path
 
 
-def _photo(photos: LabeledPhotos, index: int, color: tuple[int, int, int]) -> Image.Image:
+def _photo(photos: LabeledDataset, index: int, color: tuple[int, int, int]) -> Image.Image:
     """The photo at the sheet's size, so that every border is as wide; a blank if it has gone since it was measured."""
     try:
         photo = photos.photos.read(index, short_side=2 * CELL)

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_colorize.data import Photos, UnreadablePhoto, open_labeled, open_photos
-from ssl_colorize.data.labeled import TEST_FOLDERS
+from ssl_colorize.data import Photos, UnreadablePhoto, open_dataset, open_photos
 from ssl_colorize.data.loading import load_steps, resized_window
 from ssl_colorize.data.photos import together
+from ssl_colorize.data.splits import measuring_names
 from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS
 from ssl_colorize.data.voc import find_voc
 from ssl_colorize.errors import UserError
@@ -70,13 +70,14 @@ def open_scored(data: Sequence[str], *, limit: int | None = None) -> ScoredPhoto
 def _open_item(item: str) -> ScoredPhotos:
     path = Path(item).expanduser()
     if item in TORCHVISION_SETS or (path.is_dir() and find_voc(path) is not None):
-        test = open_labeled([item])[1]
+        test = open_dataset([item])[1]
         if test.multilabel:
             return ScoredPhotos(test.photos, [()] * len(test), f"{item} (its test part)")
         labels: list[tuple[str, ...]] = [(test.classes[number],) for number in test.labels.tolist()]
         return ScoredPhotos(test.photos, labels, f"{item} (its test part)")
     if path.is_dir():
-        part = next((path / name for name in TEST_FOLDERS if (path / name).is_dir()), path)
+        measuring = measuring_names(each.name for each in path.iterdir() if each.is_dir())
+        part = path / measuring[0] if measuring else path
         photos = open_photos([str(part)], split="all")
         return ScoredPhotos(photos, _folder_labels(photos), str(part))
     photos = open_photos([item], split="all")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import studies
 
-from ssl_colorize.data.labeled import LabeledPhotos
+from ssl_colorize.data import LabeledDataset
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.probe_config import ProbeSettings
 
@@ -89,8 +89,8 @@ class Unread:
         return Unread(len(indices))
 
 
-def labeled(labels: np.ndarray) -> LabeledPhotos:
-    return LabeledPhotos(Unread(len(labels)), labels, ("a", "b"))
+def labeled(labels: np.ndarray) -> LabeledDataset:
+    return LabeledDataset(Unread(len(labels)), labels, ("a", "b"))
 
 
 def test_few_labels_are_few_and_equally_of_each_class_and_drawn_several_times():

@@ -8,7 +8,8 @@ import pytest
 from annotated_sets import coco
 from pycocotools import mask as coco_tools
 
-from ssl_colorize.data.annotated import Task, open_annotated
+from ssl_colorize.data import open_dataset
+from ssl_colorize.data.annotations import Annotation
 from ssl_colorize.errors import UserError
 
 CATEGORIES = {3: "zebra", 1: "ant"}
@@ -20,9 +21,9 @@ def box(category: int, *sides: float, crowd: int = 0) -> dict[str, object]:
     return {"category_id": category, "bbox": sides, "iscrowd": crowd, "segmentation": LEFT}
 
 
-def problem(folder: Path, task: Task = "detection") -> str:
+def problem(folder: Path, annotation: Annotation = "boxes") -> str:
     with pytest.raises(UserError) as caught:
-        open_annotated([str(folder)], task=task)
+        open_dataset([str(folder)], annotation=annotation)
     return str(caught.value)
 
 
@@ -30,7 +31,7 @@ def test_boxes(tmp_path: Path) -> None:
     train = {"b.png": [box(3, 1, 2, 4, 5), box(1, 15, 0, 10, 10)], "a.png": [box(1, 0, 0, 5, 5, crowd=1)]}
     coco(tmp_path, "train2017", train, CATEGORIES)
     coco(tmp_path, "val2017", {"c.png": [box(3, 0, 0, 20, 10)]}, CATEGORIES)
-    found, test = open_annotated([str(tmp_path)], task="detection")
+    found, test = open_dataset([str(tmp_path)], annotation="boxes")
     assert found.classes == test.classes == ("ant", "zebra")
     assert [found.photos.name(i) for i in range(2)] == ["train2017/a.png", "train2017/b.png"]
     assert found.boxes[0].difficult.tolist() == [True]
@@ -55,14 +56,14 @@ def test_masks_of_polygons_and_run_lengths(tmp_path: Path) -> None:
     ]
     coco(tmp_path, "train", {"a.png": objects}, CATEGORIES)
     coco(tmp_path, "val", {"b.png": []}, CATEGORIES)
-    train, test = open_annotated([str(tmp_path)], task="segmentation")
+    train, test = open_dataset([str(tmp_path)], annotation="masks")
     assert train.classes == ("background", "ant", "zebra")
     expected = np.zeros((10, 20))
     expected[:, :10], expected[:, 15:] = 2, 255
     # The smaller object lies on the larger one, though it comes first in the file.
     expected[2:4, 5:9] = 1
     assert (train.masks[0].read() == expected).all()
-    assert train.presence.tolist() == [[1, 1, 1]]
+    assert train.labels.tolist() == [[1, 1, 1]]
     assert [each.kind for each in test.findings] == ["empty"]
 
 
@@ -71,7 +72,7 @@ def test_a_folder_with_annotations_beside_its_photos(tmp_path: Path) -> None:
         coco(tmp_path, part, {"a.png": [box(1, 0, 0, 5, 5)]}, CATEGORIES)
         written = tmp_path / "annotations" / f"instances_{part}.json"
         written.rename(tmp_path / part / "_annotations.coco.json")
-    train, test = open_annotated([str(tmp_path)], task="detection")
+    train, test = open_dataset([str(tmp_path)], annotation="boxes")
     assert train.photos.name(0) == "train/a.png" and test.photos.name(0) == "valid/a.png"
 
 
@@ -84,7 +85,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert "unknown image or category" in problem(tmp_path)
     bad = {**box(1, 0, 0, 5, 5), "segmentation": {"counts": [3], "size": [2, 2]}}
     coco(tmp_path, "val", {"b.png": [bad]}, CATEGORIES)
-    assert "b.png: an outline cannot be drawn" in problem(tmp_path, "segmentation")
+    assert "b.png: an outline cannot be drawn" in problem(tmp_path, "masks")
     (tmp_path / "val" / "b.png").unlink()
     assert "b.png" in problem(tmp_path)
     file = tmp_path / "annotations" / "instances_val.json"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from annotated_sets import photo, voc_boxes, voc_masks
 
-from ssl_colorize.data.annotated import open_annotated
+from ssl_colorize.data import open_dataset
 from ssl_colorize.data.joint import Augmentation
 from ssl_colorize.data.joint_batches import judging_samples, training_samples
 
@@ -18,7 +18,7 @@ def voc(tmp_path: Path) -> Path:
 
 
 def batches(folder: Path, **options: int) -> list[list[tuple[int, list[float], int]]]:
-    train, _ = open_annotated([str(folder)], task="detection")
+    train, _ = open_dataset([str(folder)], annotation="boxes")
     settings = {"batch_size": 2, "seed": 3, "start": 0, "steps": 6, "workers": 0} | options
     made = training_samples(train, Augmentation((10, 14), crop=10), **settings)
     return [
@@ -38,7 +38,7 @@ def test_batches_follow_from_their_positions_alone(voc: Path) -> None:
 
 
 def test_an_unreadable_photo_is_replaced_and_reported(voc: Path) -> None:
-    train, _ = open_annotated([str(voc)], task="detection")
+    train, _ = open_dataset([str(voc)], annotation="boxes")
     (voc / "JPEGImages" / "p2.png").write_bytes(b"gone bad")
     made = list(training_samples(train, Augmentation((10, 10)), batch_size=5, seed=0, start=0, steps=2, workers=0))
     assert [len(batch.photos) for batch in made] == [5, 5]
@@ -48,7 +48,7 @@ def test_an_unreadable_photo_is_replaced_and_reported(voc: Path) -> None:
 
 def test_judging_gives_whole_photos_in_order_with_their_own_truth(voc: Path) -> None:
     photo(voc / "JPEGImages" / "q.png")
-    _, test = open_annotated([str(voc)], task="detection")
+    _, test = open_dataset([str(voc)], annotation="boxes")
     (batch,) = judging_samples(test, short_side=20, batch_size=3, workers=0)
     assert [each.number for each in batch.photos] == [0, 1]
     assert batch.photos[0].photo.shape == (3, 20, 40)
@@ -61,7 +61,7 @@ def test_judging_gives_whole_photos_in_order_with_their_own_truth(voc: Path) -> 
 
 def test_masks_are_judged_at_their_own_size(tmp_path: Path) -> None:
     folder = voc_masks(tmp_path, {"train": {"a": 3}, "val": {"b": 4}})
-    _, test = open_annotated([str(folder)], task="segmentation")
+    _, test = open_dataset([str(folder)], annotation="masks")
     (batch,) = judging_samples(test, short_side=5, batch_size=1, workers=1)
     assert batch.photos[0].photo.shape == (3, 5, 10)
     assert batch.photos[0].mask is not None and batch.photos[0].mask.shape == (10, 20)

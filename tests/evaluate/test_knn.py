@@ -307,13 +307,13 @@ def test_choosing_reports_one_and_never_sees_the_test_photos(
 ) -> None:
     settings = settings_for(class_folders, k=(1, 3), temperature=(0.07, 1), choose=True)
     first = run_knn(settings).metrics
-    opened = subjects.open_labeled
+    opened = subjects.open_dataset
 
     def poisoned(*arguments: object, **options: object) -> tuple[object, object]:
         train, test = opened(*arguments, **options)  # type: ignore[arg-type]
         return train, type(test)(test.photos, 1 - test.labels, test.classes)
 
-    monkeypatch.setattr(subjects, "open_labeled", poisoned)
+    monkeypatch.setattr(subjects, "open_dataset", poisoned)
     second = run_knn(settings).metrics
     for layer in ("conv1", "conv2"):
         ((name, found),) = first[layer].items()

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import ssl_colorize.evaluate.linear_probe as module
-from ssl_colorize.data.labeled import LabeledPhotos, open_labeled
+from ssl_colorize.data import LabeledDataset, open_dataset
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
@@ -111,11 +111,11 @@ def test_choosing_does_not_see_the_test_labels(
 ) -> None:
     sound = linear_probe(settings, tmp_path)
 
-    def poisoned(*arguments: Any, **options: Any) -> tuple[LabeledPhotos, LabeledPhotos]:
-        train, test = open_labeled(*arguments, **options)
+    def poisoned(*arguments: Any, **options: Any) -> tuple[LabeledDataset, LabeledDataset]:
+        train, test = open_dataset(*arguments, **options)
         return train, dataclasses.replace(test, labels=1 - test.labels)
 
-    monkeypatch.setattr(module, "open_labeled", poisoned)
+    monkeypatch.setattr(module, "open_dataset", poisoned)
     other = linear_probe(settings, tmp_path)
     for layer in settings.layers:
         assert other[layer]["choosing"] == sound[layer]["choosing"]
@@ -156,7 +156,7 @@ def test_refitting_trains_on_all_photos(
 ) -> None:
     trained: list[int] = []
 
-    def noted(probes: Any, data: LabeledPhotos, *arguments: Any, **options: Any) -> None:
+    def noted(probes: Any, data: LabeledDataset, *arguments: Any, **options: Any) -> None:
         trained.append(len(data))
         train_probes(probes, data, *arguments, **options)
 
@@ -170,8 +170,8 @@ def test_refitting_trains_on_all_photos(
 
 @pytest.mark.parametrize("engine", ["sgd", "ridge", "logistic"])
 def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def several(*arguments: Any, **options: Any) -> tuple[LabeledPhotos, ...]:
-        parts = open_labeled(*arguments, **options)
+    def several(*arguments: Any, **options: Any) -> tuple[LabeledDataset, ...]:
+        parts = open_dataset(*arguments, **options)
         found = []
         for part in parts:
             labels = np.eye(2, dtype=np.int8)[part.labels]
@@ -179,7 +179,7 @@ def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monk
             found.append(dataclasses.replace(part, labels=labels))
         return tuple(found)
 
-    monkeypatch.setattr(module, "open_labeled", several)
+    monkeypatch.setattr(module, "open_dataset", several)
     metrics = linear_probe(made(striped, engine=engine, layers=("conv1",), steps=30, numbers=512), tmp_path)
     one = metrics["conv1"]
     assert "top1" not in one and one["low"] <= one["map"] <= one["high"]
@@ -189,7 +189,7 @@ def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monk
 
 def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings) -> None:
     """Training more layers and rates beside it changes nothing in a head."""
-    train, _ = open_labeled(settings.data)
+    train, _ = open_dataset(settings.data)
     encoder = load_encoder(SOURCE)
     view = choose_view(settings, encoder)
     every = Probe(encoder, encoder.layers, settings, classes=2, crop=view.crop)

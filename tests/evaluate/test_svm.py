@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from ssl_colorize.data.labeled import LabeledPhotos
+from ssl_colorize.data import LabeledDataset
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import subjects, svm
@@ -49,12 +49,12 @@ def random_labels(count: int, *, seed: int, unsure: float = 0.1) -> np.ndarray:
     return random.choice([0, 1, -1], (count, len(CLASSES)), p=kinds).astype(np.int8)
 
 
-def labeled(labels: np.ndarray) -> LabeledPhotos:
-    return LabeledPhotos(PhotoFiles([f"{n}.png" for n in range(len(labels))], [0] * len(labels)), labels, CLASSES)
+def labeled(labels: np.ndarray) -> LabeledDataset:
+    return LabeledDataset(PhotoFiles([f"{n}.png" for n in range(len(labels))], [0] * len(labels)), labels, CLASSES)
 
 
 def evaluate_layer(
-    x: np.ndarray, train: LabeledPhotos, others: np.ndarray, test: LabeledPhotos, settings: SvmSettings
+    x: np.ndarray, train: LabeledDataset, others: np.ndarray, test: LabeledDataset, settings: SvmSettings
 ) -> dict[str, Any]:
     return summarize_layer([train_layer(x, train, others, test, settings)], train.classes, seed=settings.seed)
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ssl_colorize.data import LabeledPhotos
+from ssl_colorize.data import LabeledDataset
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
@@ -117,7 +117,7 @@ def test_ten_crops_are_the_mean_of_their_windows() -> None:
 
 
 @pytest.fixture
-def several(tmp_path: Path) -> LabeledPhotos:
+def several(tmp_path: Path) -> LabeledDataset:
     """Four gray photos, 25 times over, with two labels; the last of each is difficult in the first."""
     paths = []
     for index, light in enumerate((10, 90, 170, 250)):
@@ -126,7 +126,7 @@ def several(tmp_path: Path) -> LabeledPhotos:
             Image.new("RGB", (30, 24), (light,) * 3).save(paths[-1])
     labels = np.repeat(np.array([[1, 0], [0, 1], [1, 0], [-1, 0]], np.int8), 25, axis=0)
     labels[26:, 1] = np.where(np.arange(26, 100) < 44, labels[26:, 1], 0)
-    return LabeledPhotos(PhotoFiles([str(path) for path in paths], [0] * 100), labels, ("odd", "seldom"))
+    return LabeledDataset(PhotoFiles([str(path) for path in paths], [0] * 100), labels, ("odd", "seldom"))
 
 
 class Brightness(Constant):
@@ -137,7 +137,7 @@ class Brightness(Constant):
         return torch.stack((light, -light), dim=1)
 
 
-def test_figures_of_several_labels(several: LabeledPhotos) -> None:
+def test_figures_of_several_labels(several: LabeledDataset) -> None:
     task = Classification(settings(multilabel=True), several.classes, (several, several))
     built(task)
     judged = task.evaluate(Brightness(), None, autocast=nullcontext)
@@ -154,7 +154,7 @@ def test_figures_of_several_labels(several: LabeledPhotos) -> None:
     assert set(few.figures) == {"map", "map_common"} and few.details is None
 
 
-def test_sheets_show_the_surest_and_the_most_mistaken(several: LabeledPhotos) -> None:
+def test_sheets_show_the_surest_and_the_most_mistaken(several: LabeledDataset) -> None:
     task = Classification(settings(multilabel=True), several.classes, (several, several))
     built(task)
     sheets = task.pictures(task.evaluate(Brightness(), None, autocast=nullcontext))
@@ -164,7 +164,7 @@ def test_sheets_show_the_surest_and_the_most_mistaken(several: LabeledPhotos) ->
         assert len({cell.size for row in sheet.rows for cell in row}) == 1
 
 
-def test_batches_follow_from_the_seed_and_the_step(several: LabeledPhotos) -> None:
+def test_batches_follow_from_the_seed_and_the_step(several: LabeledDataset) -> None:
     task = Classification(settings(multilabel=True), several.classes, (several, several))
     built(task)
     indices = np.arange(0, 100, 3)

@@ -10,7 +10,7 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from ssl_colorize.data import LabeledPhotos, choosing_split, open_labeled
+from ssl_colorize.data import LabeledDataset, open_dataset
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.errors import UserError
 
@@ -27,7 +27,7 @@ def class_folder(root: Path, **counts: int) -> Path:
     return make(root, *(f"{name}/{number:03}.png" for name, count in counts.items() for number in range(count)))
 
 
-def told(part: LabeledPhotos) -> list[tuple[str, str]]:
+def told(part: LabeledDataset) -> list[tuple[str, str]]:
     """(name, class) of every photo."""
     return [(part.photos.name(i), part.classes[label]) for i, label in enumerate(part.labels)]
 
@@ -39,7 +39,7 @@ def test_folders_name_the_classes_at_any_depth(tmp_path: Path) -> None:
     # "a b" sorts before "a/" as a path and after "a" as a name.
     make(tmp_path / "train", "a/deep/er/1.png", "a/2.png", "a b/3.png", "c/4.png")
     make(tmp_path / "val", "c/9.png", "a/8.png")
-    train, test = open_labeled([str(tmp_path)])
+    train, test = open_dataset([str(tmp_path)])
     assert train.classes == test.classes == ("a", "a b", "c")
     assert told(train) == [("a/2.png", "a"), ("a/deep/er/1.png", "a"), ("a b/3.png", "a b"), ("c/4.png", "c")]
     assert told(test) == [("a/8.png", "a"), ("c/9.png", "c")]
@@ -48,20 +48,20 @@ def test_folders_name_the_classes_at_any_depth(tmp_path: Path) -> None:
 
 
 def test_taking_keeps_labels_with_their_photos(tmp_path: Path) -> None:
-    train, _ = open_labeled([str(class_folder(tmp_path, a=5, b=5))])
+    train, _ = open_dataset([str(class_folder(tmp_path, a=5, b=5))])
     for name, label in told(train.take([6, 0, 3, 0])):
         assert name.split("/")[0] == label
 
 
 def test_a_fifth_of_each_class_tests_where_there_is_no_split(tmp_path: Path) -> None:
     whole = class_folder(tmp_path / "here", a=10, b=25, single=1, pair=2)
-    train, test = open_labeled([str(whole)])
+    train, test = open_dataset([str(whole)])
     assert dict(zip(test.classes, test.counts(), strict=True)) == {"a": 2, "b": 5, "pair": 1, "single": 0}
     assert dict(zip(train.classes, train.counts(), strict=True)) == {"a": 8, "b": 20, "pair": 1, "single": 1}
     assert len({*told(train), *told(test)}) == 38
     # Wherever it is stored, and when all of it is in train/.
     class_folder(tmp_path / "there" / "train", a=10, b=25, single=1, pair=2)
-    again_train, again_test = open_labeled([str(tmp_path / "there")])
+    again_train, again_test = open_dataset([str(tmp_path / "there")])
     assert told(again_train) == told(train)
     assert told(again_test) == told(test)
 
@@ -71,14 +71,14 @@ def test_of_val_and_test_the_labeled_one_is_read(tmp_path: Path, labeled: str) -
     class_folder(tmp_path / "train", a=2, b=2)
     class_folder(tmp_path / "val", a=3, b=3)
     class_folder(tmp_path / "test", **({"a": 1, "b": 1} if labeled == "test" else {"images": 9}))
-    _, test = open_labeled([str(tmp_path)])
+    _, test = open_dataset([str(tmp_path)])
     assert len(test) == (2 if labeled == "test" else 6)
 
 
 def test_several_folders_are_one_set_over_all_classes(tmp_path: Path) -> None:
     first = class_folder(tmp_path / "1", b=5, d=5)
     second = class_folder(tmp_path / "2", a=5, d=10)
-    train, test = open_labeled([str(first), str(second)])
+    train, test = open_dataset([str(first), str(second)])
     assert train.classes == ("a", "b", "d")
     assert train.counts().tolist() == [4, 4, 12]
     assert all(name.split("/")[0] == label for name, label in told(train) + told(test))
@@ -86,7 +86,7 @@ def test_several_folders_are_one_set_over_all_classes(tmp_path: Path) -> None:
 
 def problem(*data: object, limit: int | None = None) -> str:
     with pytest.raises(UserError) as caught:
-        open_labeled([str(item) for item in data], limit=limit)
+        open_dataset([str(item) for item in data], limit=limit)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -119,15 +119,15 @@ def test_a_class_of_the_test_part_alone_is_named(tmp_path: Path) -> None:
 def test_limit_keeps_proportions_and_every_class(tmp_path: Path) -> None:
     class_folder(tmp_path / "train", big=60, small=20, tiny=1)
     class_folder(tmp_path / "val", big=20, small=20, tiny=20)
-    train, test = open_labeled([str(tmp_path)], limit=20)
+    train, test = open_dataset([str(tmp_path)], limit=20)
     assert train.counts().tolist() == [14, 5, 1]
     assert len(test) == 5
     assert (test.counts() >= 1).all()
-    assert told(open_labeled([str(tmp_path)], limit=20)[0]) == told(train)
-    assert {*told(train)} <= {*told(open_labeled([str(tmp_path)], limit=40)[0])}
-    assert len(open_labeled([str(tmp_path)], limit=1000)[0]) == 81
+    assert told(open_dataset([str(tmp_path)], limit=20)[0]) == told(train)
+    assert {*told(train)} <= {*told(open_dataset([str(tmp_path)], limit=40)[0])}
+    assert len(open_dataset([str(tmp_path)], limit=1000)[0]) == 81
     # Less than one a class cannot be.
-    assert open_labeled([str(tmp_path)], limit=3)[1].counts().tolist() == [1, 1, 1]
+    assert open_dataset([str(tmp_path)], limit=3)[1].counts().tolist() == [1, 1, 1]
     assert "--limit 2 is fewer than the 3 classes" in problem(tmp_path, limit=2)
 
 
@@ -156,7 +156,7 @@ VAL = {"p4": ["dog", "person?", "person?"], "p5": []}
 
 
 def test_voc_is_multi_label_and_difficult_objects_alone_do_not_count(tmp_path: Path) -> None:
-    train, test = open_labeled([str(voc(tmp_path, {"train": TRAIN, "val": VAL}))])
+    train, test = open_dataset([str(voc(tmp_path, {"train": TRAIN, "val": VAL}))])
     assert train.multilabel
     assert train.classes == test.classes == ("cat", "dog", "person")
     assert [train.photos.name(i) for i in range(3)] == [f"JPEGImages/p{i}.jpg" for i in (1, 2, 3)]
@@ -169,7 +169,7 @@ def test_voc_is_multi_label_and_difficult_objects_alone_do_not_count(tmp_path: P
 def test_voc_with_a_test_list_trains_on_trainval(tmp_path: Path) -> None:
     later = {"p8": ["cat"], "p9": ["dog"]}
     voc(tmp_path / "VOC2007", {"train": TRAIN, "val": VAL, "trainval": {**TRAIN, **VAL}, "test": later})
-    train, test = open_labeled([str(tmp_path)])  # the folder above it
+    train, test = open_dataset([str(tmp_path)])  # the folder above it
     assert (len(train), len(test)) == (5, 2)
 
 
@@ -193,7 +193,7 @@ def test_voc_class_of_the_test_part_alone_is_named(tmp_path: Path) -> None:
 
 def test_voc_limit_keeps_a_photo_of_every_class(tmp_path: Path) -> None:
     many = {f"t{i:02}": ["person"] for i in range(30)} | {"t30": ["cat"], "t31": ["dog", "cat"]}
-    train, test = open_labeled([str(voc(tmp_path, {"train": many, "val": {"v0": ["cat"], "v1": ["dog"]}}))], limit=4)
+    train, test = open_dataset([str(voc(tmp_path, {"train": many, "val": {"v0": ["cat"], "v1": ["dog"]}}))], limit=4)
     assert len(train) == 4
     assert (train.counts() >= 1).all()
     assert len(test) == 2
@@ -225,7 +225,7 @@ def test_torchvision_items_keep_their_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, made: str
 ) -> None:
     monkeypatch.setattr(torchvision.datasets, made, Items)
-    train, test = open_labeled([name], root=tmp_path)
+    train, test = open_dataset([name], root=tmp_path)
     assert train.classes == ("zebra", "ant", "bee")
     assert train.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert test.labels.tolist() == [0, 1, 2, 0]
@@ -246,12 +246,12 @@ def test_torchvision_files_keep_their_labels(tmp_path: Path, monkeypatch: pytest
     for made in ("Food101", "Imagenette"):
         monkeypatch.setattr(torchvision.datasets, made, Listed)
     for name in ("food101", "imagenette"):
-        train, test = open_labeled([name], root=tmp_path)
+        train, test = open_dataset([name], root=tmp_path)
         for part in (train, test):
             assert told(part) == [("z/1.png", "ant"), ("a/2.png", "tench"), ("m/3.png", "ant")]
 
 
-def test_torchvision_voc_reads_its_annotations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvisions_voc_is_read_as_the_folder_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = voc(tmp_path, {"train": TRAIN, "val": VAL})
 
     class Detection:
@@ -261,46 +261,10 @@ def test_torchvision_voc_reads_its_annotations(tmp_path: Path, monkeypatch: pyte
             self.annotations = [str(folder / "Annotations" / f"{stem}.xml") for stem in stems]
 
     monkeypatch.setattr(torchvision.datasets, "VOCDetection", Detection)
-    train, test = open_labeled(["voc2012"], root=tmp_path)
+    train, test = open_dataset(["voc2012"], root=tmp_path)
     assert train.classes == test.classes == ("cat", "dog", "person")
-    assert train.labels.tolist() == [[-1, 1, 0], [0, -1, 1], [1, 0, 0]]
-    assert train.photos.name(0) == "JPEGImages/p3.jpg"
-
-
-# --- the split to choose on ------------------------------------------------------------------------------------------
-
-
-def test_choosing_split_takes_its_share_of_every_class() -> None:
-    labels = np.repeat(np.arange(4), [50, 10, 2, 1])[np.random.default_rng(0).permutation(63)]
-    fit, choose = choosing_split(labels, fraction=0.2, seed=3)
-    assert sorted([*fit, *choose]) == list(range(63))
-    assert np.bincount(labels[choose], minlength=4).tolist() == [10, 2, 1, 0]
-    assert (np.diff(fit) > 0).all() and (np.diff(choose) > 0).all()
-    assert choosing_split(labels, seed=3)[1].tolist() == choose.tolist()
-    assert choosing_split(labels, seed=4)[1].tolist() != choose.tolist()
-
-
-def test_choosing_split_never_takes_all_of_a_class() -> None:
-    fit, _ = choosing_split(np.repeat(np.arange(3), 2), fraction=0.9)
-    assert sorted(np.repeat(np.arange(3), 2)[fit]) == [0, 1, 2]
-
-
-def test_choosing_split_of_many_labels_keeps_every_class_to_fit_on() -> None:
-    labels = np.zeros((40, 3), np.int8)
-    labels[:, 0] = 1
-    labels[7, 1] = labels[8, 2] = labels[9, 2] = 1
-    labels[10:, 1] = -1
-    for seed in range(10):
-        fit, choose = choosing_split(labels, seed=seed)
-        assert len(choose) == 8
-        assert ((labels[fit] == 1).sum(0) > 0).all()
-        assert 7 not in choose
-
-
-def test_choosing_split_needs_photos_to_spare() -> None:
-    for labels in (np.arange(5), np.ones((1, 2), np.int8), np.eye(3, dtype=np.int8)):
-        with pytest.raises(UserError, match="at least 2"):
-            choosing_split(labels)
+    assert train.labels.tolist() == [[0, -1, 1], [1, 0, 0], [-1, 1, 0]]
+    assert train.photos.name(0) == "JPEGImages/p1.jpg"
 
 
 # --- real photos -----------------------------------------------------------------------------------------------------
@@ -310,10 +274,10 @@ def test_real_sets() -> None:
     root = Path(os.environ.get("SSL_COLORIZE_PHOTOS", ""))
     if not (root / "tiny-imagenet").is_dir() or not (root / "VOCdevkit").is_dir():
         pytest.skip("SSL_COLORIZE_PHOTOS names no folder with tiny-imagenet and VOCdevkit")
-    train, test = open_labeled([str(root / "tiny-imagenet")])
+    train, test = open_dataset([str(root / "tiny-imagenet")])
     assert (len(train), len(test), len(train.classes)) == (76_000, 4_000, 200)
     assert (train.counts() == 380).all() and (test.counts() == 20).all()
-    train, test = open_labeled([str(root / "VOCdevkit")])
+    train, test = open_dataset([str(root / "VOCdevkit")])
     assert (len(train), len(test)) == (960, 240)
     assert isinstance(train.photos, PhotoFiles)
     assert {"dog", "cat", "person"} <= {*train.classes}
