@@ -27,8 +27,8 @@ from studies import RESULTS, markdown, percent, record, run_study
 
 from ssl_colorize.errors import UserError
 from ssl_colorize.report.scores import markdown as score_table
-from ssl_colorize.score.journal import Journal, Line
 from ssl_colorize.score.run import LINES
+from ssl_colorize.score.summary import Journal, Line
 
 DRAWS = 2000
 # How many of the heaviest photos are left out.

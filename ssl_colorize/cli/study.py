@@ -12,8 +12,8 @@ from ssl_colorize.cli import options
 from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
-    from ssl_colorize.study.config import ServeSettings
     from ssl_colorize.study.pictures import Pictures
+    from ssl_colorize.study.protocol import ServeSettings
 
 # What may change when a study goes on. The rest is the experiment.
 FREE_TO_CHANGE = frozenset({"host", "port", "contact", "device"})
@@ -112,8 +112,8 @@ def _serve_settings(
     resume: Path | None, out: Path | None, config: Path | None, assignments: tuple[str, ...], flags: dict[str, Any]
 ) -> ServeSettings:
     from ssl_colorize.cli.resuming import refuse_taken, resumed_settings
-    from ssl_colorize.study.config import ServeSettings
-    from ssl_colorize.study.methods import method_names
+    from ssl_colorize.study.pictures import method_names
+    from ssl_colorize.study.protocol import ServeSettings
 
     if resume is not None:
         return resumed_settings(
@@ -133,7 +133,7 @@ def _pictures(settings: ServeSettings, resume: Path | None, out: Path | None) ->
     from ssl_colorize.cli.output import watching
     from ssl_colorize.data import open_photos
     from ssl_colorize.runs import run_folder, write_config
-    from ssl_colorize.study.methods import method_names, open_methods
+    from ssl_colorize.score.methods import load_methods
     from ssl_colorize.study.pictures import Pictures, check_enough, prepare
 
     if resume is not None and (ready := Pictures.prepared(resume)) is not None:
@@ -141,15 +141,14 @@ def _pictures(settings: ServeSettings, resume: Path | None, out: Path | None) ->
         return resume, ready
     photos = open_photos(settings.photos, split="all", limit=settings.limit)
     check_enough(len(photos), settings.pairs)
-    methods = open_methods(settings.methods, device=settings.device, temperature=settings.temperature)
+    temperatures = () if settings.temperature is None else (settings.temperature,)
+    methods = load_methods(settings.methods, temperatures=temperatures, device=settings.device)
     fresh = resume is None and (out is None or not out.exists())
     folder = resume or run_folder(out, "study")
     write_config(folder, settings)
     try:
         with watching() as (say, watch):
-            return folder, prepare(
-                photos, methods, method_names(settings.methods), folder, needed=settings.pairs, watch=watch, say=say
-            )
+            return folder, prepare(photos, methods, folder, needed=settings.pairs, watch=watch, say=say)
     except UserError:
         if fresh:
             _leave_nothing(folder)
@@ -196,8 +195,8 @@ def report(
     from ssl_colorize.report.tables import rows_table
     from ssl_colorize.runs import run_folder, write_atomically, write_config, write_metrics
     from ssl_colorize.study.analysis import analyze, answers_csv, sift
-    from ssl_colorize.study.config import ReportSettings, ServeSettings
-    from ssl_colorize.study.methods import method_names
+    from ssl_colorize.study.pictures import Pictures, method_names
+    from ssl_colorize.study.protocol import ReportSettings, ServeSettings
     from ssl_colorize.study.storage import DATABASE, Store
 
     started = perf_counter()
@@ -206,8 +205,11 @@ def report(
     if not any(session.answers for session in sessions):
         raise UserError(f"Nobody has answered in {run} yet: `ssl-colorize study serve --resume {run}` opens its page.")
     asked = ServeSettings.resolve(file=run / "config.yaml")
+    pictures = Pictures.prepared(run)
+    # The pictures need not be beside a copy of the answers.
+    names = method_names(asked.methods) if pictures is None else pictures.methods
     metrics = analyze(
-        sessions, method_names(asked.methods), vigilance=settings.vigilance, unfinished=settings.unfinished,
+        sessions, names, vigilance=settings.vigilance, unfinished=settings.unfinished,
         seconds=asked.seconds, resamples=settings.resamples, seed=settings.seed,
     )  # fmt: skip
     folder = run_folder(out, "study-report")

@@ -11,7 +11,7 @@ from typing import Self
 
 from PIL import Image
 
-from ssl_colorize.data.images import read_photo
+from ssl_colorize.data.images import photo_size, read_photo
 from ssl_colorize.errors import UserError
 
 
@@ -32,6 +32,14 @@ class Photos(ABC):
         Raises:
             UnreadablePhoto: the file cannot be used.
         """
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height in pixels of what `read` gives without a hint; of a file from its header alone.
+
+        Raises:
+            UnreadablePhoto: the file cannot be used.
+        """
+        return self.read(index).size
 
     @abstractmethod
     def take(self, indices: Iterable[int]) -> "Photos":
@@ -108,6 +116,9 @@ class PhotoFiles(Photos):
     def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
         return read_photo(self._paths[index], short_side=short_side)
 
+    def size(self, index: int) -> tuple[int, int]:
+        return photo_size(self._paths[index])
+
     def stamp(self, index: int) -> str:
         try:
             status = os.stat(self._paths[index])  # noqa: PTH116 - a Path for each costs more than the call
@@ -144,6 +155,10 @@ class SeveralSets(Photos):
     def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
         part, inner = self._locate(index)
         return self._sets[part].read(inner, short_side=short_side)
+
+    def size(self, index: int) -> tuple[int, int]:
+        part, inner = self._locate(index)
+        return self._sets[part].size(inner)
 
     def stamp(self, index: int) -> str:
         part, inner = self._locate(index)

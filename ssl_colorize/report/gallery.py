@@ -13,7 +13,7 @@ from ssl_colorize.colorize import gray
 from ssl_colorize.pictures import encode
 from ssl_colorize.report.sheets import photo_sheet
 from ssl_colorize.runs import write_atomically
-from ssl_colorize.score.examples import Example
+from ssl_colorize.score.scorer import Example
 
 # These two stand at the ends of every row anyway.
 GRAY, TRUTH = "gray", "truth"

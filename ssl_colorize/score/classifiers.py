@@ -1,8 +1,9 @@
-"""Frozen classifiers that look at recolored photos: ImageNet's of a wheel, timm or torchvision, or one of your own."""
+"""Frozen classifiers of recolored photos (a wheel's, timm's, torchvision's, or one of your own), and true classes."""
 
-from collections.abc import Callable, Sequence
+import csv
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +16,7 @@ from ssl_colorize.finetune.saved import load_finetuned
 from ssl_colorize.models.released import checkpoints_folder
 from ssl_colorize.models.timm_factory import local_copy, where_to_put
 from ssl_colorize.models.trunks import LITE0, Lite0Trunk
+from ssl_colorize.score.photos import ScoredPhotos
 
 # What timm and others crop to in testing, where a model does not say it.
 _CROP_SHARE = 0.875
@@ -189,3 +191,41 @@ def _names() -> dict[str, int]:
         for name in _info().index_to_description(index).split(","):
             found.setdefault(name.strip().lower(), set()).add(index)
     return {name: indices.pop() for name, indices in found.items() if len(indices) == 1}
+
+
+# ---- true classes ----------------------------------------------------------------------------------------------------
+
+
+def true_classes(scored: ScoredPhotos, classifier: Classifier, *, file: str | None = None) -> list[int | None]:
+    """Each photo's class in the classifier's numbers, from folder names or a list; None where it is not known.
+
+    Args:
+        scored: the photos, whose labels are tried, innermost folder first.
+        classifier: knows which label means which of its classes.
+        file: a CSV of photo and class in its first two columns, which then decides alone.
+
+    Raises:
+        UserError: the file cannot be read, or names none of the photos.
+    """
+    if file is None:
+        known = ((classifier.index_of(label) for label in labels) for labels in scored.labels)
+        return [next((found for found in each if found is not None), None) for each in known]
+    listed = _read_labels(file)
+    names = [scored.photos.name(index) for index in range(len(scored))]
+    labels = [listed.get(name, listed.get(PurePosixPath(name).name)) for name in names]
+    classes = [None if label is None else classifier.index_of(label) for label in labels]
+    if all(each is None for each in classes):
+        raise UserError(
+            f"{file} names a class of {classifier.name} for none of the photos: its first column is the photo, "
+            "its second the class, by number, synset or name."
+        )
+    return classes
+
+
+def _read_labels(file: str) -> Mapping[str, str]:
+    try:
+        with Path(file).open(newline="", encoding="utf-8") as lines:
+            return {row[0].strip(): row[1].strip() for row in csv.reader(lines) if len(row) > 1}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UserError(f"Cannot read the labels {file}: {reason}.") from None

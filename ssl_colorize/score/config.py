@@ -1,29 +1,30 @@
 """Settings of a scoring run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, field_validator, model_validator
 
-from ssl_colorize.album import usual_checkpoint
 from ssl_colorize.config import Settings
-from ssl_colorize.device import DeviceName
-from ssl_colorize.score.methods import BUILT_IN
-from ssl_colorize.score.perception import LpipsNet
 
+LpipsNet = Literal["alex", "vgg", "squeeze"]
 # What switches a measure off.
 OFF = "none"
 
 
 def _usual_methods() -> tuple[str, ...]:
     """Those that need no network, and the one that `colorize` would take."""
-    return (*BUILT_IN, usual_checkpoint())
+    from ssl_colorize.album import usual_checkpoint
+
+    return ("truth", "gray", "random", usual_checkpoint())
 
 
 class ScoreSettings(Settings):
     """Settings of `ssl-colorize score`."""
 
     data: tuple[str, ...] = Field(min_length=1)
-    method: tuple[str, ...] = Field(default_factory=_usual_methods, description="truth, gray, random, RUN or NAME=RUN")
+    method: tuple[str, ...] = Field(
+        default_factory=_usual_methods, description="truth, gray, random, a run, or NAME=RUN or NAME=FOLDER of pictures"
+    )
     temperature: tuple[NonNegativeFloat, ...] = Field((), description="each network at each; its own if none is given")
     size: Annotated[int, Field(ge=32)] = Field(256, description="side of the crops, in pixels")
     classifier: str | None = Field(None, description="efficientnet_lite0 where it is installed; none for none")
@@ -36,7 +37,7 @@ class ScoreSettings(Settings):
     limit: int | None = Field(None, ge=1)
     batch_size: int = Field(8, ge=1)
     workers: int = Field(2, ge=0)
-    device: DeviceName = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     show: int = Field(12, ge=0, description="photos in the gallery")
     checkpoint_every: int = Field(256, ge=1, description="photos after which FID's sums are saved")
@@ -47,7 +48,7 @@ class ScoreSettings(Settings):
         return (value,) if isinstance(value, str | float | int) else value
 
     @model_validator(mode="after")
-    def _one_prior(self) -> "ScoreSettings":
+    def _one_prior(self) -> Self:
         if self.prior is not None and self.prior_data:
             raise ValueError("give a prior or photos to count it of (prior_data), not both")
         if len(set(self.temperature)) < len(self.temperature):

@@ -1,12 +1,20 @@
-"""Measures of colors in closed form, and those of pictures that torchmetrics has."""
+"""Measures of colors in closed form, those of pictures that torchmetrics has, and the prior that rebalances."""
 
-from functools import lru_cache
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_colorize.color import ab_bins, nearest_bin, rebalance_weights
-from ssl_colorize.color.bins import GRID_STEP
+from ssl_colorize.color import nearest_bin, rebalance_weights
+from ssl_colorize.data import open_photos
+from ssl_colorize.pretrain.measure import PriorSettings, measure_prior
+from ssl_colorize.pretrain.statistics import read_prior
+from ssl_colorize.runs import write_atomically
+from ssl_colorize.score.methods import Method, Watch
 
 # The largest threshold of the area under the curve, in ab units (paper section 3.1).
 LARGEST = 150.0
@@ -15,7 +23,7 @@ LARGEST = 150.0
 RAREST = 6e-9
 # What the rounding of an exact picture to 8 bits costs by itself: a mean squared error of 1/12 level.
 PSNR_MOST = 58.92
-_REACH = 11
+PRIOR_FILE = "prior.npy"
 
 
 def closeness(ab: Tensor, truth: Tensor) -> Tensor:
@@ -30,52 +38,12 @@ def closeness(ab: Tensor, truth: Tensor) -> Tensor:
 
     Returns:
         (H, W) float64 in 0..1: 1 - min(d, 150) / 150.
+
+    >>> closeness(torch.tensor([[[0.0]], [[15.0]]]), torch.zeros(2, 1, 1)).item()
+    0.9
     """
     distance = (ab.double() - truth.double()).square().sum(0).sqrt()
     return 1.0 - distance.clamp(max=LARGEST) / LARGEST
-
-
-def rarity_weights(prior: Tensor) -> Tensor:
-    """Weights 1 / p~ of the bins, a share below that of ImageNet's rarest color counting as that.
-
-    Args:
-        prior: (313,) non-negative, smoothed.
-
-    Returns:
-        (313,) float64; only their ratios matter.
-    """
-    prior = torch.as_tensor(prior).double()
-    return rebalance_weights((prior / prior.sum()).clamp(min=RAREST), mix=0.0).double()
-
-
-def pixel_weights(truth: Tensor, weights: Tensor) -> Tensor:
-    """Each pixel's weight, that of the bin nearest to its true color.
-
-    Args:
-        truth: (2, H, W) in ab units.
-        weights: (313,) of the bins.
-
-    Returns:
-        (H, W), of the weights' type.
-    """
-    # The bins are the points of a grid, so that rounding finds the nearest one, wherever that one is a bin: for all
-    # colors of sRGB it is.
-    table = _grid().to(truth.device)
-    cells = (truth / GRID_STEP).round().long().clamp(-_REACH, _REACH) + _REACH
-    index = table[cells[0], cells[1]]
-    outside = index < 0
-    if outside.any():
-        index[outside] = nearest_bin(truth[:, outside].reshape(1, 2, -1, 1)).flatten()
-    return weights.to(truth.device)[index]
-
-
-@lru_cache
-def _grid() -> Tensor:
-    """The bin at each point of the grid, -1 where there is none: (23, 23) int64."""
-    table = torch.full((2 * _REACH + 1, 2 * _REACH + 1), -1, dtype=torch.int64)
-    places = (ab_bins() / GRID_STEP).round().long() + _REACH
-    table[places[:, 0], places[:, 1]] = torch.arange(len(places))
-    return table
 
 
 def colorfulness(pictures: Tensor) -> Tensor:
@@ -86,6 +54,9 @@ def colorfulness(pictures: Tensor) -> Tensor:
 
     Returns:
         (B,) float64: 0 for grays, about 15 slightly, 45 quite and 82 highly colorful.
+
+    >>> colorfulness(torch.full((1, 3, 4, 4), 90, dtype=torch.uint8)).item()
+    0.0
     """
     red, green, blue = pictures.double().flatten(2).unbind(1)
     opponents = torch.stack((red - green, (red + green) / 2 - blue))
@@ -122,3 +93,106 @@ def ssim(pictures: Tensor, photos: Tensor) -> Tensor:
     values = structural_similarity_index_measure(pictures.float(), photos.float(), data_range=255.0, reduction="none")
     assert isinstance(values, Tensor)
     return values.reshape(len(pictures))
+
+
+# ---- rebalancing: every method of a table is weighed by the same prior, and the table says which ---------------------
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Weights of the bins (313,) float64, and whose colors they come from, in words."""
+
+    weights: Tensor
+    about: str
+
+
+def rarity_weights(prior: Tensor) -> Tensor:
+    """Weights 1 / p~ of the bins, a share below that of ImageNet's rarest color counting as that.
+
+    Args:
+        prior: (313,) non-negative, smoothed.
+
+    Returns:
+        (313,) float64; only their ratios matter.
+    """
+    prior = torch.as_tensor(prior).double()
+    return rebalance_weights((prior / prior.sum()).clamp(min=RAREST), mix=0.0).double()
+
+
+def pixel_weights(truth: Tensor, weights: Tensor) -> Tensor:
+    """Each pixel's weight, that of the bin nearest to its true color.
+
+    Args:
+        truth: (2, H, W) in ab units.
+        weights: (313,) of the bins.
+
+    Returns:
+        (H, W), of the weights' type.
+    """
+    return weights.to(truth.device)[nearest_bin(truth.unsqueeze(0))[0]]
+
+
+def find_weighting(
+    folder: Path,
+    methods: Sequence[Method],
+    *,
+    file: str | None = None,
+    data: Sequence[str] = (),
+    workers: int = 0,
+    watch: Watch = lambda what, done, total: None,
+) -> Weighting | None:
+    """The prior of a file, of photos that are counted now, or of the first network's own training photos.
+
+    The prior is kept in the run folder as prior.npy.
+
+    Args:
+        folder: the run's.
+        methods: whose networks may know a prior.
+        file: a prior.npy.
+        data: photos to count; their training part.
+        workers: processes that decode them.
+        watch: told how far the counting is.
+
+    Returns:
+        None where no prior is given and no network has one.
+
+    Raises:
+        UserError: the file or the photos cannot be used.
+    """
+    trained = next((method for method in methods if method.prior is not None), None)
+    if file is not None:
+        prior, about = read_prior(Path(file)), f"the prior {file}"
+    elif data:
+        prior, about = _count(folder, data, workers, watch), f"the colors of {', '.join(data)}, counted here"
+    elif trained is not None and trained.prior is not None:
+        prior, about = trained.prior, f"the training photos of {trained.source}"
+    else:
+        return None
+    encoded = io.BytesIO()
+    np.save(encoded, prior.double().cpu().numpy())
+    write_atomically(folder / PRIOR_FILE, encoded.getvalue())
+    return kept_weighting(folder, about)
+
+
+def kept_weighting(folder: Path, about: str) -> Weighting:
+    """The one that a run began with."""
+    return Weighting(rarity_weights(read_prior(folder / PRIOR_FILE)), about)
+
+
+def _count(folder: Path, data: Sequence[str], workers: int, watch: Watch) -> Tensor:
+    photos = open_photos(data)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        watch("Counting colors", done, len(photos))
+
+    # What cannot be read of these photos is listed apart from the scored ones.
+    place = folder / "prior"
+    place.mkdir(exist_ok=True)
+    try:
+        return measure_prior(photos, PriorSettings(data=tuple(data), workers=workers), place, on_batch=advance).prior
+    finally:
+        if not any(place.iterdir()):
+            place.rmdir()

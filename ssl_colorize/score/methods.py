@@ -1,24 +1,35 @@
-"""Who colors: truth, gray, a random photo's colors, and any trained network, all behind one small protocol.
+"""Who colors: truth, gray, a random photo's colors, a trained network, or a folder of pictures from any other program.
 
-Another method is a class with these four names; nothing else needs to know of it.
+Scoring and the perceptual study take their methods from here; another one is a subclass of `Method`.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_colorize.color import rgb_to_lab
-from ssl_colorize.colorize import Colorizer
+from ssl_colorize.color import into_gamut, rgb_to_lab, to_uint8_keeping_lightness
+from ssl_colorize.colorize import Colorizer, gray
+from ssl_colorize.data import Photos, UnreadablePhoto, find_photos, read_photo
+from ssl_colorize.data.images import photo_size
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.released import is_release
+from ssl_colorize.score.photos import center_crop
 
-# What a metrics.json holds beside the methods.
-RESERVED = frozenset({"protocol", "photos", "not_measured", "best_temperature", "rebalancing"})
+Watch = Callable[[str, int, int], None]
+
+# Files that make a folder a run, whatever pictures lie beside them.
+_WEIGHTS = frozenset((".safetensors", ".pth", ".pt"))
+# How far the aspects of a photo and its colored picture may be apart, from rounding their sizes.
+_ASPECT_TOLERANCE = 0.02
+# How many names an error lists.
+_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -26,142 +37,256 @@ class Scene:
     """What is known of a photo.
 
     Attributes:
-        rgb: (3, H, W) uint8, on the CPU. A method that colors looks at its lightness only.
-        lab: (3, H, W) float32, its CIELAB.
-        other: (3, H, W) uint8, a random other photo; None where no method asks for one.
+        name: within its set.
+        rgb: (3, S, S) uint8, its center crop, on the CPU. A method that colors sees its lightness only.
+        lab: (3, S, S) float32, its CIELAB.
+        other: (3, S, S) uint8, another photo; None where no method takes its colors from one.
     """
 
+    name: str
     rgb: Tensor
     lab: Tensor
     other: Tensor | None = None
 
 
-class Method(Protocol):
+class Method(ABC):
     """Something that colors photos.
 
     Attributes:
         name: what its figures are called.
+        takes_other: whether it needs `Scene.other`.
         parameters: bytes of its parameters; None where there is nothing of that kind.
         features: bytes of all that it computes for a photo on the way; None likewise.
+        prior: (313,) how common each color is in the photos that it was trained on; None where it is not known.
+        source: where it was loaded from; empty for what needs nothing.
     """
 
-    name: str
-    parameters: int | None
-    features: int | None
-
-    def ab(self, scene: Scene) -> Tensor:
-        """The colors of a photo: (2, H, W) float32 in ab units, at the photo's size, before sRGB limits them."""
-        ...
-
-
-@dataclass
-class Truth:
-    """The photo's own colors."""
-
-    name: str = "truth"
+    takes_other = False
     parameters: int | None = None
     features: int | None = None
+    prior: Tensor | None = None
+    source = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def ab(self, scene: Scene) -> Tensor:
+        """The colors of a photo: (2, S, S) float32 in ab units, before sRGB limits them."""
+
+    def picture(self, scene: Scene) -> Tensor:
+        """The photo in those colors, for people to see: (3, S, S) uint8 sRGB on the CPU."""
+        return recolored(scene.lab, self.ab(scene).to(scene.lab.device)).cpu()
+
+    def check(self, photos: Photos, *, watch: Watch = lambda what, done, total: None) -> None:  # noqa: B027
+        """Check that all of these photos can be colored, before hours of work begin.
+
+        Raises:
+            UserError: they cannot; one line says how many and the first names.
+        """
+
+
+class Truth(Method):
+    """The photo's own colors."""
 
     def ab(self, scene: Scene) -> Tensor:
         return scene.lab[1:]
 
 
-@dataclass
-class Gray:
+class Gray(Method):
     """No colors."""
-
-    name: str = "gray"
-    parameters: int | None = None
-    features: int | None = None
 
     def ab(self, scene: Scene) -> Tensor:
         return torch.zeros_like(scene.lab[1:])
 
+    def picture(self, scene: Scene) -> Tensor:
+        # `recolored` keeps the lightness more exactly than a neutral gray can, by a tint of one level.
+        return torch.from_numpy(np.array(gray(scene.rgb.permute(1, 2, 0).numpy()))).permute(2, 0, 1)
 
-@dataclass
-class Random:
-    """The colors of a random other photo, each where it is there."""
 
-    name: str = "random"
-    parameters: int | None = None
-    features: int | None = None
+class Random(Method):
+    """The colors of another photo, each where it is there."""
+
+    takes_other = True
 
     def ab(self, scene: Scene) -> Tensor:
         assert scene.other is not None, "the method random needs another photo"
         return rgb_to_lab(scene.other)[1:]
 
 
-class Trained:
+class Network(Method):
     """A trained network."""
 
     def __init__(self, name: str, colorizer: Colorizer, *, temperature: float | None = None) -> None:
-        model = colorizer.pretrained.model
-        self.name = name
-        self.colorizer = colorizer
-        self.temperature = temperature
-        self.parameters: int | None = sum(each.numel() * each.element_size() for each in model.parameters())
-        side = -(-colorizer.pretrained.input_size // model.multiple) * model.multiple
-        self.features: int | None = feature_bytes(model, torch.full((1, 1, side, side), 50.0, device=colorizer.device))
+        super().__init__(name)
+        pretrained = colorizer.pretrained
+        self.colorizer, self.temperature = colorizer, temperature
+        self.source, self.prior = pretrained.source, pretrained.prior
+        self.parameters = sum(each.numel() * each.element_size() for each in pretrained.model.parameters())
+        side = -(-pretrained.input_size // pretrained.model.multiple) * pretrained.model.multiple
+        self.features = feature_bytes(pretrained.model, torch.full((1, 1, side, side), 50.0, device=colorizer.device))
 
     def ab(self, scene: Scene) -> Tensor:
         return self.colorizer.ab(scene.rgb.permute(1, 2, 0).numpy(), self.temperature)
 
 
+class Folder(Method):
+    """Pictures that any other program colored, under the photos' names, whatever their endings.
+
+    A picture may have any size of the photo's proportions. It is resized and cropped as the photo is, and its ab taken.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """List the folder.
+
+        Raises:
+            UserError: it holds no pictures.
+        """
+        super().__init__(name)
+        self.source = str(folder)
+        self._pictures: dict[str, list[Path]] = {}
+        for path in find_photos(folder):
+            self._pictures.setdefault(_stem(path.relative_to(folder).as_posix()), []).append(path)
+
+    def check(self, photos: Photos, *, watch: Watch = lambda what, done, total: None) -> None:
+        problems: dict[str, list[str]] = {}
+        seen: dict[str, str] = {}
+        for index in range(len(photos)):
+            watch(f"Checking {self.name}", index, len(photos))
+            name = photos.name(index)
+            if (stem := _stem(name)) in seen:
+                problems.setdefault("doubled", []).append(f"{seen[stem]} and {name}")
+                continue
+            seen[stem] = name
+            try:
+                size = photos.size(index)
+            except UnreadablePhoto:  # It needs no picture.
+                continue
+            if problem := self._problem(name, size):
+                problems.setdefault(problem[0], []).append(problem[1])
+        watch(f"Checking {self.name}", len(photos), len(photos))
+        found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items()]
+        if found:
+            raise UserError(
+                f"The pictures in {self.source} do not fit the {len(photos)} photos: {', '.join(found)}. A photo needs "
+                "one picture of its name, whatever the ending, that shows all of it."
+            )
+
+    def _problem(self, name: str, size: tuple[int, int]) -> tuple[str, str] | None:
+        """What is wrong with the picture of a photo of that name, width and height: the kind and the details."""
+        paths = self._pictures.get(_stem(name), [])
+        if not paths:
+            return "missing", name
+        if len(paths) > 1:
+            return "doubled", f"{paths[0].name} and {paths[1].name}"
+        try:
+            width, height = photo_size(paths[0])
+            read_photo(paths[0], short_side=1)
+        except UnreadablePhoto as error:
+            return "unreadable", str(error)
+        if abs(width / height / (size[0] / size[1]) - 1) > _ASPECT_TOLERANCE:
+            return "of another shape", f"{paths[0].name} {width} x {height} for {size[0]} x {size[1]}"
+        return None
+
+    def ab(self, scene: Scene) -> Tensor:
+        side = scene.rgb.shape[-1]
+        (path,) = self._pictures[_stem(scene.name)]
+        return rgb_to_lab(center_crop(read_photo(path, short_side=side), side))[1:]
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+
+
+def recolored(lab: Tensor, ab: Tensor) -> Tensor:
+    """A photo with other colors, as `Colorizer.colorize` joins them: 8-bit sRGB of the photo's own lightness.
+
+    Args:
+        lab: (3, H, W), the photo.
+        ab: (2, H, W) in ab units; what sRGB cannot show at that lightness loses chroma.
+
+    Returns:
+        (3, H, W) uint8.
+
+    >>> photo = torch.tensor([[[200]], [[40]], [[90]]], dtype=torch.uint8)
+    >>> recolored(rgb_to_lab(photo), rgb_to_lab(photo)[1:]).flatten().tolist()
+    [200, 40, 90]
+    """
+    return to_uint8_keeping_lightness(into_gamut(torch.cat((lab[:1], ab))))
+
+
+# ---- by name ---------------------------------------------------------------------------------------------------------
+
 BUILT_IN: dict[str, type[Truth] | type[Gray] | type[Random]] = {"truth": Truth, "gray": Gray, "random": Random}
 
 
-def load_methods(asked: Sequence[str], *, temperatures: Sequence[float] = (), device: str = "auto") -> list[Method]:
+def load_methods(given: Sequence[str], *, temperatures: Sequence[float] = (), device: str = "auto") -> list[Method]:
     """The methods that `--method` names, in their order.
 
     Args:
-        asked: each `truth`, `gray`, `random`, or a run folder or weights file; with a name before it as in full=RUN.
+        given: each `truth`, `gray`, `random`, a run folder, a weights file, or a folder of colored pictures; with a
+            name before it as in full=RUN.
         temperatures: networks that predict distributions are taken at each of them, as NAME@T where there are several;
             by default at their own.
         device: where networks compute.
 
     Raises:
-        UserError: a source is no network, two methods have one name, or a name cannot be used.
+        UserError: a source is neither, or two methods have one name.
     """
     methods: list[Method] = []
-    for text in asked:
-        name, source = _name_and_source(text)
+    for name, source in map(named_source, given):
         methods += _load(name, source, temperatures, device)
-    names = [method.name for method in methods]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"Two methods are called {name!r}: give each a name of its own, as in --method mine=RUN.")
-        if name in RESERVED:
-            raise UserError(f"A method cannot be called {name!r}: choose another name.")
+    check_names([method.name for method in methods])
     return methods
 
 
-def _name_and_source(text: str) -> tuple[str, str]:
-    name, equals, source = text.partition("=")
+def check_names(names: Sequence[str]) -> None:
+    """Raise a UserError where two methods have one name."""
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"Two methods are called {name!r}: give each a name of its own, as in --method mine=RUN.")
+
+
+def named_source(given: str) -> tuple[str, str]:
+    """The name and the source of a method: NAME=SOURCE, or a source alone, whose name is its last part.
+
+    >>> named_source("full=runs/x"), named_source("gray"), named_source("weights/class.safetensors")
+    (('full', 'runs/x'), ('gray', 'gray'), ('class', 'weights/class.safetensors'))
+    """
+    name, equals, source = given.partition("=")
     # A path may hold the sign as well.
-    if equals and name and source and not Path(text).exists():
+    if equals and not Path(given).exists():
+        if not name or not source:
+            raise UserError(f"--method {given}: write it as NAME=SOURCE.")
         return name, source
-    if text in BUILT_IN:
-        return text, text
-    path = Path(text)
-    return (path.stem if path.is_file() else path.resolve().name), text
+    path = Path(given)
+    return (path.stem if path.suffix in _WEIGHTS else path.resolve().name), given
 
 
 def _load(name: str, source: str, temperatures: Sequence[float], device: str) -> list[Method]:
     if source in BUILT_IN:
         return [BUILT_IN[source](name)]
-    try:
-        colorizer = Colorizer.load(source, device=device)
-    except UserError as error:
-        if not Path(source).exists() and not is_release(source):
-            raise UserError(
-                f"No method {source!r}: --method takes truth, gray, random, or NAME=RUN with a run folder or a file."
-            ) from None
-        raise error
+    path = Path(source)
+    if not path.exists() and not is_release(source):
+        raise UserError(
+            f"No method {source!r}: --method takes truth, gray, random, or NAME=SOURCE with a run folder, a weights "
+            "file, or a folder of colored pictures."
+        )
+    if path.is_dir() and not any(file.suffix in _WEIGHTS for file in path.iterdir()):
+        return [Folder(name, path)]
+    colorizer = Colorizer.load(source, device=device)
     if colorizer.pretrained.objective != "class" or not temperatures:
-        return [Trained(name, colorizer)]
+        return [Network(name, colorizer)]
     if len(temperatures) == 1:
-        return [Trained(name, colorizer, temperature=temperatures[0])]
-    return [Trained(f"{name}@{each:g}", colorizer, temperature=each) for each in temperatures]
+        return [Network(name, colorizer, temperature=temperatures[0])]
+    return [Network(f"{name}@{each:g}", colorizer, temperature=each) for each in temperatures]
+
+
+# ---- costs -----------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()

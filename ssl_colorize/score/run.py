@@ -5,39 +5,32 @@ the end. Memory does not grow with the pixels of the set, only by some numbers a
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-import torch
+from typing import Any
 
 from ssl_colorize.data import UnreadableLog
 from ssl_colorize.device import choose_device
 from ssl_colorize.engine.signals import Interrupted, stop_signals
 from ssl_colorize.errors import UserError
-from ssl_colorize.models.trunks import LITE0
 from ssl_colorize.runs import write_atomically
-from ssl_colorize.score.classes import true_classes
-from ssl_colorize.score.classifiers import load_classifier
-from ssl_colorize.score.config import OFF, ScoreSettings
-from ssl_colorize.score.examples import Example, choose_examples
-from ssl_colorize.score.journal import Journal, Line
-from ssl_colorize.score.methods import Method, Random, load_methods
-from ssl_colorize.score.perception import INCEPTION, FrechetDistances, Lpips, LpipsNet, load_extractor
-from ssl_colorize.score.protocol import protocol
-from ssl_colorize.score.scorer import Instruments, Scorer
-from ssl_colorize.score.stream import Others, ScoredPhotos, open_others, open_scored, pieces
-from ssl_colorize.score.summary import best_temperatures, heaviest_share, summarize
-from ssl_colorize.score.weighting import Weighting, find_weighting, kept_weighting
+from ssl_colorize.score.classifiers import true_classes
+from ssl_colorize.score.config import ScoreSettings
+from ssl_colorize.score.instruments import FrechetDistances, Instruments, load_instruments
+from ssl_colorize.score.measures import LARGEST, PSNR_MOST, RAREST, Weighting, find_weighting, kept_weighting
+from ssl_colorize.score.methods import Folder, Method, Watch, load_methods
+from ssl_colorize.score.photos import Donors, ScoredPhotos, batches, open_donors, open_scored
+from ssl_colorize.score.scorer import Example, Scorer
+from ssl_colorize.score.summary import Journal, Line, best_temperatures, heaviest_share, summarize
 
 # Files of a run. To go on takes the lines, what it began with, and FID's sums, of which distances are left at the end.
 LINES, START, SUMS, DISTANCES = "photos.jsonl", "start.json", "fid.pt", "fid.json"
+# What a metrics.json holds beside the methods.
+RESERVED = frozenset({"protocol", "photos", "not_measured", "best_temperature", "rebalancing"})
 
 Say = Callable[[str], None]
-Watch = Callable[[str, int, int], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,16 +67,22 @@ def run_score(
         watch: told what is done, how much of it, and of how much.
 
     Raises:
-        UserError: photos, a method, or something asked for to measure with cannot be had.
+        UserError: photos, a method, or something to measure with that was named cannot be had.
         Interrupted: SIGINT or SIGTERM; what was done is saved.
     """
     device = choose_device(settings.device)
     methods = load_methods(settings.method, temperatures=settings.temperature, device=settings.device)
+    names = tuple(method.name for method in methods)
+    if taken := RESERVED.intersection(names):
+        raise UserError(f"A method cannot be called {min(taken)!r}: choose another name.")
     scored = open_scored(settings.data, limit=settings.limit)
-    draws = any(isinstance(method, Random) for method in methods)
-    others = open_others(scored, settings.random_data, seed=settings.seed) if draws else None
+    for method in methods:
+        method.check(scored.photos, watch=watch)
+    draws = any(method.takes_other for method in methods)
+    donors = open_donors(scored, settings.random_data, seed=settings.seed) if draws else None
     began = _began(folder) if resume else None
-    instruments = _instruments(settings, methods, device, began)
+    missing = None if began is None else began["not_measured"]
+    instruments = load_instruments(settings, names, device=device, missing=missing)
     classes = _classes(settings, scored, instruments)
     weighting = _weighting(settings, folder, methods, began, watch)
     if weighting is None:
@@ -91,16 +90,13 @@ def run_score(
     if began is None:
         about = {"prior": None if weighting is None else weighting.about, "not_measured": instruments.missing}
         write_atomically(folder / START, json.dumps(about, indent=2) + "\n")
-    scorer = Scorer(methods, None if weighting is None else weighting.weights, instruments, device=device)
-    lines = _all_lines(settings, folder, scorer, scored, classes, others, resume=resume, watch=watch)
-    text = protocol(
-        photos=scored.about, size=settings.size, weighting=weighting, instruments=instruments, classes=classes,
-        others=None if others is None else ", ".join(settings.random_data) or "the same set",
-    )  # fmt: skip
+    scorer = Scorer(methods, None if weighting is None else weighting.weights, instruments, device)
+    lines = _all_lines(settings, folder, scorer, scored, classes, donors, resume=resume, watch=watch)
     _remark(lines, settings.size, say)
-    metrics = _metrics(settings, folder, lines, methods, instruments, weighting) | {"protocol": text}
-    examples = choose_examples(scorer, scored, others, lines, size=settings.size, count=settings.show)
-    return Scores(metrics, tuple(method.name for method in methods), examples)
+    metrics = _metrics(settings, folder, lines, methods, instruments, weighting)
+    metrics["protocol"] = _protocol(settings, scored, methods, weighting, instruments, classes)
+    examples = scorer.examples(scored, donors, lines, size=settings.size, count=settings.show)
+    return Scores(metrics, names, examples)
 
 
 # ---- what it takes --------------------------------------------------------------------------------------------------
@@ -125,36 +121,6 @@ def _weighting(
     )
 
 
-def _instruments(
-    settings: ScoreSettings, methods: list[Method], device: torch.device, began: dict[str, Any] | None
-) -> Instruments:
-    """The networks that measure. One that was not asked for by name may be missing, and then a line says why."""
-    found = Instruments(missing=dict(began["not_measured"]) if began else {})
-
-    def get(name: str, asked: str | None, usual: str, load: Callable[[str], T]) -> T | None:
-        if name in found.missing:
-            return None
-        if asked == OFF:
-            found.missing[name] = "switched off"
-            return None
-        try:
-            return load(asked or usual)
-        except UserError as error:
-            # A run that goes on cannot leave a measure away that it began with.
-            if asked is not None or began is not None:
-                raise
-            found.missing[name] = str(error)
-            return None
-
-    def frechet(source: str) -> FrechetDistances:
-        return FrechetDistances(load_extractor(source, device=device), [method.name for method in methods])
-
-    found.classifier = get("classifier", settings.classifier, LITE0, lambda name: load_classifier(name, device=device))
-    found.lpips = get("lpips", settings.lpips, "alex", lambda net: Lpips(cast(LpipsNet, net), device=device))
-    found.fid = get("fid", settings.fid_features, INCEPTION, frechet)
-    return found
-
-
 def _classes(settings: ScoreSettings, scored: ScoredPhotos, instruments: Instruments) -> list[int | None]:
     classifier = instruments.classifier
     if classifier is None:
@@ -176,7 +142,7 @@ def _all_lines(
     scorer: Scorer,
     scored: ScoredPhotos,
     classes: list[int | None],
-    others: Others | None,
+    donors: Donors | None,
     *,
     resume: bool,
     watch: Watch,
@@ -187,14 +153,14 @@ def _all_lines(
     done = _done(settings, folder, journal, fid, len(names)) if resume else 0
     journal.keep(done, names)
     unreadable = UnreadableLog(folder, len(names), append=resume)
-    source = pieces(
-        scored, size=settings.size, batch_size=settings.batch_size, first=done, workers=settings.workers, others=others
+    source = batches(
+        scored, size=settings.size, batch_size=settings.batch_size, first=done, workers=settings.workers, donors=donors
     )
     saved = done
     with closing(source), stop_signals() as stop:
-        for piece in source if done < len(names) else ():
-            lines = scorer.lines(piece, names, classes)
-            unreadable.add(list(piece.unreadable.values()), read=len(piece.indices))
+        for batch in source if done < len(names) else ():
+            lines = scorer.lines(batch, names, classes)
+            unreadable.add(list(batch.unreadable.values()), read=len(batch.indices))
             journal.append(lines)
             done += len(lines)
             if fid is not None and (done - saved >= settings.checkpoint_every or done == len(names) or stop.number):
@@ -268,3 +234,59 @@ def _remark(lines: list[Line], size: int, say: Say) -> None:
             f"One photo carries {share:.0%} of the rebalanced weight: see the interval of rebalanced AuC. A prior of "
             "all training photos (ssl-colorize prior, then --prior) knows rare colors better than that of a run."
         )
+
+
+# ---- the protocol in words, as the output and metrics.json state it --------------------------------------------------
+
+
+def _protocol(
+    settings: ScoreSettings,
+    scored: ScoredPhotos,
+    methods: Sequence[Method],
+    weighting: Weighting | None,
+    instruments: Instruments,
+    classes: Sequence[int | None],
+) -> dict[str, str]:
+    """What each figure is, by its name in metrics.json."""
+    size = settings.size
+    text = {
+        "photos": f"{scored.about}: upright 8-bit sRGB, short side resized to {size} px (bicubic, antialiased), center "
+        f"crop of {size} x {size} px",
+        "colors": "CIELAB in floats (D65, 2 degrees). A network sees lightness only, at its own input size; its ab "
+        "are brought to the photo's size bilinearly and joined with the photo's own lightness",
+        "auc": f"of ab as predicted, before sRGB limits them: the mean over pixels of 1 - min(d, {LARGEST:.0f}) / "
+        f"{LARGEST:.0f}, d the Euclidean ab error; the area under the share of pixels within a threshold, 0 to "
+        f"{LARGEST:.0f}",
+        "auc_rebalanced": "not measured"
+        if weighting is None
+        else f"the same over the pixels of all photos together, each weighted by 1 / p~ at the bin nearest to its true "
+        f"color (lambda 0); p~ is of {weighting.about}; shares below {RAREST:g} (ImageNet's rarest) count as that",
+        "pictures": "all below is measured on 8-bit sRGB pictures in memory, as colorize writes PNGs: what sRGB cannot "
+        "show at a pixel's lightness loses chroma, not lightness",
+        "psnr": f"mean over photos, in dB; at most {PSNR_MOST} a photo, what rounding to 8 bits costs",
+        "ssim": "mean over photos; RGB 0..255, Gaussian window of 11 px, sigma 1.5, mirrored at the borders",
+        "colorfulness": "mean over photos of Hasler and Suesstrunk's M3, opponents with their signs, RGB 0..255",
+        "cost": "parameters as stored; all that one forward pass at the network's input size computes, in-place "
+        "results once; 1 MB = 10^6 bytes; seconds are the median over photos, one at a time, from pixels to ab",
+        "intervals": "95 %, bootstrap over photos",
+    }
+    if instruments.classifier is not None:
+        known = sum(each is not None for each in classes)
+        meaning = f"right on the {known} photos whose class is known" if known else "the photos' classes are not known"
+        text["classifier"] = (
+            f"{instruments.classifier.name}, {instruments.classifier.about}; top1 and top5: {meaning}; agreement: the "
+            "same first answer as on the true photo"
+        )
+    if instruments.lpips is not None:
+        text["lpips"] = f"mean over photos; {instruments.lpips.about}"
+    if instruments.fid is not None:
+        text["fid"] = f"of {instruments.fid.extractor.about}, against the true photos; depends on their number"
+    if any(method.takes_other for method in methods):
+        donors = ", ".join(settings.random_data) or "the same set"
+        text["random"] = f"ab of a random other photo of {donors}, cut in the same way"
+    if folders := [f"{method.source} ({method.name})" for method in methods if isinstance(method, Folder)]:
+        text["folders"] = (
+            f"of the pictures in {', '.join(folders)}, found by the photos' names, whatever their endings, and of any "
+            "size of the photos' proportions: resized and cropped as the photo is; their ab, the photo's own lightness"
+        )
+    return text

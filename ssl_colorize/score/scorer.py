@@ -1,93 +1,90 @@
-"""Lets every method color a piece of photos, and measures what comes out."""
+"""Lets every method color a batch of photos, measures what comes out, and keeps some photos as examples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from ssl_colorize.color import into_gamut, rgb_to_lab, to_uint8_keeping_lightness
-from ssl_colorize.score.classifiers import Classifier
-from ssl_colorize.score.journal import Line
+from ssl_colorize.color import rgb_to_lab
+from ssl_colorize.score.instruments import Instruments
 from ssl_colorize.score.measures import closeness, colorfulness, pixel_weights, psnr, ssim
-from ssl_colorize.score.methods import Method, Scene
-from ssl_colorize.score.perception import FrechetDistances, Lpips
-from ssl_colorize.score.stream import Piece
+from ssl_colorize.score.methods import Method, Scene, recolored
+from ssl_colorize.score.photos import Batch, Donors, ScoredPhotos, single_batch
+from ssl_colorize.score.summary import Line
 
 
-@dataclass
-class Instruments:
-    """Networks that measure, and why those are missing that are: by the measure's name, in a line."""
+@dataclass(frozen=True)
+class Example:
+    """One photo as each method colors it, for people to see.
 
-    classifier: Classifier | None = None
-    lpips: Lpips | None = None
-    fid: FrechetDistances | None = None
-    missing: dict[str, str] = field(default_factory=dict)
-
-
-def recolored(lab: Tensor, ab: Tensor) -> Tensor:
-    """A photo with other colors, as `Colorizer.colorize` joins them: 8-bit sRGB of the photo's own lightness.
-
-    Args:
-        lab: (3, H, W), the photo.
-        ab: (2, H, W) in ab units; what sRGB cannot show at that lightness loses chroma.
-
-    Returns:
-        (3, H, W) uint8.
+    Attributes:
+        name: the photo's.
+        photo: as it was cropped.
+        pictures: by method.
+        auc: by method, in 0..1.
     """
-    return to_uint8_keeping_lightness(into_gamut(torch.cat((lab[:1], ab))))
+
+    name: str
+    photo: Image.Image
+    pictures: dict[str, Image.Image]
+    auc: dict[str, float]
 
 
-def scenes(piece: Piece, device: torch.device) -> list[Scene]:
-    """The photos of a piece, as methods take them."""
-    labs = [rgb_to_lab(photo.to(device)) for photo in piece.photos]
-    others = list(piece.others) if len(piece.others) else [None] * len(labs)
-    return [Scene(rgb, lab, other) for rgb, lab, other in zip(piece.photos, labs, others, strict=True)]
+def scenes(batch: Batch, names: Sequence[str], device: torch.device) -> list[Scene]:
+    """The photos of a batch, of a set with these names, as methods take them."""
+    others = list(batch.others) if len(batch.others) else [None] * len(batch.indices)
+    return [
+        Scene(names[index], rgb, rgb_to_lab(rgb.to(device)), other)
+        for index, rgb, other in zip(batch.indices, batch.photos, others, strict=True)
+    ]
 
 
+@dataclass(frozen=True)
 class Scorer:
     """Figures of photos.
 
-    Args:
+    Attributes:
         methods: who colors.
         weights: (313,) of the bins, for the rebalanced area; None leaves it away.
         instruments: what else is measured.
         device: where pictures are made and measured.
     """
 
-    def __init__(
-        self, methods: Sequence[Method], weights: Tensor | None, instruments: Instruments, *, device: torch.device
-    ) -> None:
-        self.methods, self.weights, self.instruments, self.device = methods, weights, instruments, device
+    methods: Sequence[Method]
+    weights: Tensor | None
+    instruments: Instruments
+    device: torch.device
 
     @torch.no_grad()
-    def lines(self, piece: Piece, names: Sequence[str], classes: Sequence[int | None]) -> list[Line]:
-        """One line for each photo that the piece covers, in order; of an unreadable one only what is wrong.
+    def lines(self, batch: Batch, names: Sequence[str], classes: Sequence[int | None]) -> list[Line]:
+        """One line for each photo that the batch covers, in order; of an unreadable one only what is wrong.
 
         Args:
-            piece: the photos.
+            batch: the photos.
             names: of all photos of the set.
             classes: of all photos of the set, in the classifier's numbers.
         """
         found: dict[int, Line] = {
-            index: {"photo": names[index], "unreadable": reason} for index, reason in piece.unreadable.items()
+            index: {"photo": names[index], "unreadable": reason} for index, reason in batch.unreadable.items()
         }
-        if piece.indices:
-            lines = self._measured(piece)
-            for index, line in zip(piece.indices, lines, strict=True):
+        if batch.indices:
+            lines = self._measured(batch, names)
+            for index, line in zip(batch.indices, lines, strict=True):
                 found[index] = {"photo": names[index], "class": classes[index]} | line
         return [found[index] for index in sorted(found)]
 
-    def _measured(self, piece: Piece) -> list[Line]:
-        photos = piece.photos.to(self.device)
-        shown = scenes(piece, self.device)
+    def _measured(self, batch: Batch, names: Sequence[str]) -> list[Line]:
+        photos = batch.photos.to(self.device)
+        shown = scenes(batch, names, self.device)
         weights = [None if self.weights is None else pixel_weights(each.lab[1:], self.weights) for each in shown]
         says = self._says(photos)
         lines: list[Line] = [
             {
-                "enlarged": piece.enlarged[place],
+                "enlarged": batch.enlarged[place],
                 "weight": None if weight is None else float(weight.sum()),
                 "says": None if says is None else says[place][0],
                 "colorfulness": colorful,
@@ -134,3 +131,32 @@ class Scorer:
     def _says(self, pictures: Tensor) -> list[list[int]] | None:
         classifier = self.instruments.classifier
         return None if classifier is None else classifier.top5(pictures)
+
+    @torch.no_grad()
+    def examples(
+        self, scored: ScoredPhotos, donors: Donors | None, lines: Sequence[Line], *, size: int, count: int
+    ) -> list[Example]:
+        """Photos at even distances over the set, as every method colors them.
+
+        Args:
+            scored: the photos.
+            donors: where the method random takes its colors from.
+            lines: their figures.
+            size: side of the crops in pixels.
+            count: how many photos, at most.
+        """
+        names = [line["photo"] for line in lines]
+        readable = [index for index, line in enumerate(lines) if "methods" in line]
+        count = min(count, len(readable))
+        found = []
+        for place in range(count):
+            index = readable[(2 * place + 1) * len(readable) // (2 * count)]
+            for scene in scenes(single_batch(scored, index, size=size, donors=donors), names, self.device):
+                pictures = {method.name: _image(method.picture(scene)) for method in self.methods}
+                auc = {name: row["auc"] for name, row in lines[index]["methods"].items()}
+                found.append(Example(scene.name, _image(scene.rgb), pictures, auc))
+        return found
+
+
+def _image(pixels: Tensor) -> Image.Image:
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())

@@ -1,20 +1,68 @@
-"""From figures photo by photo to one row a method."""
+"""A run's figures: photo by photo, a line each, appended as they come; and summed up, one row a method."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.features import bootstrap_interval
-from ssl_colorize.score.journal import Line
-from ssl_colorize.score.methods import Method, Trained
+from ssl_colorize.score.methods import Method
 
-DRAWS = 1000
+Line = dict[str, Any]
+
 # Which way each measure is better; colorfulness is best where it is the true photos'.
 HIGHER = ("auc", "auc_rebalanced", "classifier_top1", "classifier_top5", "classifier_agreement", "psnr", "ssim")
 LOWER = ("lpips", "fid")
+_CLASSIFIED = ("classifier_top1", "classifier_top5", "classifier_agreement")
 _MEANS = ("auc", "psnr", "ssim", "lpips", "colorfulness")
+
+
+class Journal:
+    """The lines of a run: of photo i line i, so that the number of lines says where to go on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self) -> list[Line]:
+        """All complete lines; what a crash left of a last one does not count."""
+        if not self.path.is_file():
+            return []
+        whole, _, _ = self.path.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def keep(self, count: int, names: Sequence[str]) -> None:
+        """Cut it to its first `count` lines.
+
+        Raises:
+            UserError: they are not about the first of the named photos.
+        """
+        lines = self.lines()[:count]
+        for line, name in zip(lines, names, strict=False):
+            if line["photo"] != name:
+                raise UserError(
+                    f"{self.path} goes on with {line['photo']} where the photos now have {name}: they changed since "
+                    "the run began. Score them in a new run."
+                )
+        with self.path.open("rb+" if self.path.exists() else "wb+") as file:
+            for _ in lines:
+                file.readline()
+            file.truncate(file.tell())
+
+    def append(self, lines: Sequence[Line]) -> None:
+        """Add lines; they are on the disk when this returns."""
+        with self.path.open("ab") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+            file.flush()
+            # Other files say how far this one is, and must not be ahead of it after a power cut.
+            os.fsync(file.fileno())
+
+
+# ---- one row a method ------------------------------------------------------------------------------------------------
 
 
 def summarize(lines: Sequence[Line], methods: Sequence[Method], *, seed: int) -> dict[str, dict[str, Any]]:
@@ -37,64 +85,53 @@ def summarize(lines: Sequence[Line], methods: Sequence[Method], *, seed: int) ->
 
 def _figures(lines: Sequence[Line], method: Method, seed: int) -> dict[str, Any]:
     rows = [line["methods"][method.name] for line in lines]
-    found: dict[str, Any] = {key: _mean(rows, key) for key in _MEANS}
-    intervals = {"auc": bootstrap_interval(_column(rows, "auc"), seed=seed)}
-    found["auc_rebalanced"] = None
-    if rows and rows[0]["auc_weighted"] is not None:
+    columns = {key: _column(rows, key) for key in (*_MEANS, "auc_weighted", "seconds")}
+    found = {key: None if columns[key] is None else float(columns[key].mean()) for key in _MEANS}
+    intervals = {"auc": bootstrap_interval(columns["auc"], seed=seed)}
+    found |= {"auc_rebalanced": None, "fid": None}
+    if (weighted := columns["auc_weighted"]) is not None:
         weights = np.asarray([line["weight"] for line in lines], np.float64)
-        weighted = _column(rows, "auc_weighted")
         found["auc_rebalanced"] = float((weights * weighted).sum() / weights.sum())
         intervals["auc_rebalanced"] = ratio_interval(weights * weighted, weights, seed=seed)
-    found |= _classified(lines, rows, intervals, seed)
-    found |= {
-        "fid": None,
+    for key, right in _classified(lines, rows).items():
+        found[key] = None if right is None else float(right.mean())
+        if right is not None:
+            intervals[key] = bootstrap_interval(right, seed=seed)
+    network = method.parameters is not None
+    return found | {
         "parameters_mb": _megabytes(method.parameters),
         "features_mb": _megabytes(method.features),
         # The middle one: the first photo pays for what is set up once.
-        "seconds_per_photo": float(np.median(_column(rows, "seconds"))) if isinstance(method, Trained) else None,
+        "seconds_per_photo": float(np.median(columns["seconds"])) if network else None,
+        "intervals": {key: list(ends) for key, ends in intervals.items()},
     }
-    return found | {"intervals": {key: list(ends) for key, ends in intervals.items()}}
 
 
-def _classified(
-    lines: Sequence[Line], rows: Sequence[Mapping[str, Any]], intervals: dict[str, tuple[float, float]], seed: int
-) -> dict[str, float | None]:
-    """Right answers where the class is known, and answers as on the true photo."""
-    keys = ("classifier_top1", "classifier_top5", "classifier_agreement")
-    found: dict[str, float | None] = dict.fromkeys(keys)
-    if not rows or rows[0]["says"] is None:
+def _classified(lines: Sequence[Line], rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.bool_] | None]:
+    """By figure, which answers are right where the class is known, and which are as on the true photo."""
+    found: dict[str, NDArray[np.bool_] | None] = dict.fromkeys(_CLASSIFIED)
+    if rows[0]["says"] is None:
         return found
-    agreed = np.asarray([row["says"][0] == line["says"] for line, row in zip(lines, rows, strict=True)])
-    known = [(line["class"], row["says"]) for line, row in zip(lines, rows, strict=True) if line["class"] is not None]
-    shares = {"classifier_agreement": agreed}
+    both = list(zip(lines, rows, strict=True))
+    found["classifier_agreement"] = np.asarray([row["says"][0] == line["says"] for line, row in both])
+    known = [(line["class"], row["says"]) for line, row in both if line["class"] is not None]
     if known:
-        shares["classifier_top1"] = np.asarray([truth == says[0] for truth, says in known])
-        shares["classifier_top5"] = np.asarray([truth in says for truth, says in known])
-    for key, right in shares.items():
-        found[key] = float(right.mean())
-        intervals[key] = bootstrap_interval(right, seed=seed)
+        found["classifier_top1"] = np.asarray([truth == says[0] for truth, says in known])
+        found["classifier_top5"] = np.asarray([truth in says for truth, says in known])
     return found
 
 
-def ratio_interval(
-    above: NDArray[np.float64], below: NDArray[np.float64], *, seed: int, draws: int = DRAWS
-) -> tuple[float, float]:
+def ratio_interval(above: NDArray[np.float64], below: NDArray[np.float64], *, seed: int) -> tuple[float, float]:
     """The 95 % interval of sum(above) / sum(below), by bootstrap over photos: (N,) each."""
-    chance = np.random.default_rng(seed)
-    values = []
-    for _ in range(draws):
-        drawn = chance.integers(len(above), size=len(above))
-        values.append(above[drawn].sum() / below[drawn].sum())
-    low, high = np.quantile(values, [0.025, 0.975])
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(len(above), size=len(above)) for _ in range(1000))
+    low, high = np.quantile([above[drawn].sum() / below[drawn].sum() for drawn in draws], [0.025, 0.975])
     return float(low), float(high)
 
 
-def _mean(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
-    return None if rows[0][key] is None else float(_column(rows, key).mean())
-
-
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
-    return np.asarray([row[key] for row in rows], np.float64)
+def _column(rows: Sequence[Mapping[str, Any]], key: str) -> Any:
+    """(N,) float64; None for what was not measured."""
+    return None if rows[0][key] is None else np.asarray([row[key] for row in rows], np.float64)
 
 
 def _megabytes(size: int | None) -> float | None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from ssl_colorize.color import is_colored, rgb_to_lab
-from ssl_colorize.data.images import UnreadablePhoto, read_photo
-from ssl_colorize.data.photos import Photos
+from ssl_colorize.data import Photos, UnreadablePhoto, read_photo
 from ssl_colorize.errors import UserError
 from ssl_colorize.runs import write_atomically
-from ssl_colorize.study.files import as_tensor, name_hash, picture_path, square, store
-from ssl_colorize.study.methods import Method, Random
+from ssl_colorize.score.methods import Method, Random, Scene, Watch, check_names, named_source
+from ssl_colorize.score.photos import center_crop
 from ssl_colorize.study.protocol import SIDE, Pair
 
 # Bytes of one photo as it is sent: bare RGB, so that every photo has the same number.
@@ -25,8 +29,6 @@ _MANIFEST = "photos.json"
 _TRUTH = "truth"
 # Beside the methods, whose names cannot begin with a dot.
 _VIGILANCE = ".vigilance"
-
-Watch = Callable[[str, int, int], None]
 
 
 class Pictures:
@@ -57,41 +59,86 @@ class Pictures:
         return real + other if pair.real_first else other + real
 
 
+def name_hash(name: str, *, salt: bytes = b"") -> str:
+    """A name, which may be any bytes of a file system, as 20 hexadecimal digits."""
+    return blake2b(name.encode("utf-8", "surrogateescape"), digest_size=10, salt=salt).hexdigest()
+
+
+def picture_path(folder: Path, photo: str) -> Path:
+    """Where the picture of a photo lies in a folder; its name alone decides, so that a stopped preparation goes on."""
+    return folder / f"{name_hash(photo)}.png"
+
+
+def method_names(given: Sequence[str]) -> list[str]:
+    """The names of the methods that `--method` gives, each once.
+
+    Raises:
+        UserError: none is given, two are the same, or one cannot be a name.
+    """
+    if not given:
+        raise UserError("Say what recolors the photos: --method full=RUN, or --method name=FOLDER of colored pictures.")
+    names = [named_source(each)[0] for each in given]
+    check_names(names)
+    for name in names:
+        # It becomes a folder's name.
+        if name == _TRUTH or not all(sign.isalnum() or sign in "-_.+" for sign in name) or name[0] == ".":
+            raise UserError(f"{name!r} cannot be the name of a method: use letters, digits, '-' and '_'; not 'truth'.")
+    return names
+
+
+# ---- preparation -----------------------------------------------------------------------------------------------------
+
+
 def prepare(
-    photos: Photos, methods: Sequence[Method], names: Sequence[str], folder: Path, *, needed: int, watch: Watch,
-    say: Callable[[str], None],
-) -> Pictures:  # fmt: skip
+    photos: Photos, methods: Sequence[Method], folder: Path, *, needed: int, watch: Watch, say: Callable[[str], None]
+) -> Pictures:
     """Cut out, recolor and store the photos; what a stopped preparation has stored is not made again.
 
     Args:
-        photos: the real ones. Those that cannot be read, have no color, or that a method lacks are left out.
-        methods: all but Random, which is made here from the photos that are left.
-        names: of all methods, in the order in which they were given.
+        photos: the real ones. Those that cannot be read or have no color are left out.
+        methods: what recolors them.
         folder: of the study.
         needed: photos that a session shows.
         watch: is told what is done, how many of how many.
         say: is told what was left out.
 
     Raises:
-        UserError: two photos share a name, a colored photo is unusable, or too few photos are left.
+        UserError: a method cannot color the photos, two photos share a name, or too few photos are left.
     """
+    for method in methods:
+        method.check(photos, watch=watch)
     root = folder / _FOLDER
-    kept = _keep_truth(photos, methods, root, watch=watch, say=say)
+    kept = _keep_truth(photos, root / _TRUTH, watch=watch, say=say)
     check_enough(len(kept), needed)
-    # In an order of their own, so that neighbors, which may be of one scene, do not get each other's colors.
+    # Each photo lends its colors once, in an order of its own, so that neighbors, which may be of one scene, do not
+    # get each other's.
     donors = sorted(kept, key=lambda name: name_hash(name, salt=b"donor"))
-    opened = {method.name for method in methods}
-    randoms = [Random(name, donors, root / _TRUTH) for name in [*names, _VIGILANCE] if name not in opened]
-    for method in [*methods, *randoms]:
-        what = "Colors of other photos" if isinstance(method, Random) else f"Coloring with {method.name}"
+    donor_of = dict(zip(donors, [*donors[1:], donors[0]], strict=True))
+
+    def truth(name: str) -> Tensor:
+        return torch.from_numpy(np.array(read_photo(picture_path(root / _TRUTH, name)))).permute(2, 0, 1)
+
+    for method in [*methods, Random(_VIGILANCE)]:
+        what = "Colors of other photos" if method.takes_other else f"Coloring with {method.name}"
         for done, name in enumerate(kept):
             watch(what, done, len(kept))
             path = picture_path(root / method.name, name)
             if not path.exists():
-                store(method.recolor(name, read_photo(picture_path(root / _TRUTH, name))), path)
+                rgb = truth(name)
+                scene = Scene(name, rgb, rgb_to_lab(rgb), truth(donor_of[name]) if method.takes_other else None)
+                _store(method.picture(scene), path)
         watch(what, len(kept), len(kept))
-    write_atomically(root / _MANIFEST, json.dumps({"photos": kept, "methods": list(names)}, indent=1) + "\n")
+    names = [method.name for method in methods]
+    write_atomically(root / _MANIFEST, json.dumps({"photos": kept, "methods": names}, indent=1) + "\n")
     return Pictures(folder, names=kept, methods=names)
+
+
+def _store(picture: Tensor, path: Path) -> None:
+    """Write a picture (3, H, W) uint8, bare of metadata, as PNG."""
+    encoded = io.BytesIO()
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(encoded, format="PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, encoded.getvalue())
 
 
 def check_enough(photos: int, needed: int) -> None:
@@ -108,9 +155,7 @@ def check_enough(photos: int, needed: int) -> None:
         )
 
 
-def _keep_truth(
-    photos: Photos, methods: Sequence[Method], root: Path, *, watch: Watch, say: Callable[[str], None]
-) -> list[str]:
+def _keep_truth(photos: Photos, folder: Path, *, watch: Watch, say: Callable[[str], None]) -> list[str]:
     """Store the real photos, and return the names of those that can be used."""
     kept: dict[str, None] = {}
     left_out: dict[str, list[str]] = {}
@@ -120,29 +165,17 @@ def _keep_truth(
         if name in kept:
             raise UserError(f"Two photos are called {name}: give the folder above both, or rename one.")
         try:
-            why = _keep_one(photos, index, methods, root)
+            truth = center_crop(photos.read(index), SIDE)
         except UnreadablePhoto:
-            why = "cannot be read"
-        if why:
-            left_out.setdefault(why, []).append(name)
-        else:
-            kept[name] = None
+            left_out.setdefault("cannot be read", []).append(name)
+            continue
+        # Both photos of such a pair could be gray: it would say nothing about colors.
+        if not is_colored(rgb_to_lab(truth)[1:].unsqueeze(0))[0]:
+            left_out.setdefault("have no color", []).append(name)
+            continue
+        _store(truth, picture_path(folder, name))
+        kept[name] = None
     watch("Preparing photos", len(photos), len(photos))
     for why, which in left_out.items():
         say(f"{len(which)} of {len(photos)} photos {why} and are left out, such as {which[0]}.")
     return list(kept)
-
-
-def _keep_one(photos: Photos, index: int, methods: Sequence[Method], root: Path) -> str:
-    """Store one real photo, or say why it is of no use."""
-    name = photos.name(index)
-    photo = photos.read(index)
-    lacking = next((method for method in methods if not method.accepts(name, photo.size)), None)
-    if lacking is not None:
-        return f"lack a colored version by {lacking.name}"
-    truth = square(photo)
-    # Both photos of such a pair could be gray: it would say nothing about colors.
-    if not is_colored(rgb_to_lab(as_tensor(truth))[1:].unsqueeze(0))[0]:
-        return "have no color"
-    store(truth, picture_path(root / _TRUTH, name))
-    return ""

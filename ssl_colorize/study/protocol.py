@@ -1,4 +1,4 @@
-"""What a participant is shown, and in which order (the paper's two-alternative forced choice)."""
+"""Settings of the study's two verbs, and what a participant is shown (the paper's two-alternative forced choice)."""
 
 from __future__ import annotations
 
@@ -42,6 +42,48 @@ class Protocol(Settings):
         return self.practice + self.trials
 
 
+class ServeSettings(Protocol):
+    """Settings of `ssl-colorize study serve`, beside those of a session.
+
+    Attributes:
+        photos: the real photos: what --data takes elsewhere, read whole.
+        methods: "name=RUN", "name=FOLDER" of colored pictures under the same names, "gray" or "random".
+        temperature: of the networks' annealed mean; None is each checkpoint's own.
+        limit: prepare at most so many photos.
+        device: auto, cpu or cuda.
+        host: address to listen at; 0.0.0.0 is every one of this machine.
+        port: to listen at; 0 takes a free one.
+        contact: whom participants may ask, for the first page.
+    """
+
+    photos: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    temperature: float | None = Field(None, ge=0)
+    limit: int | None = Field(None, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    contact: str = ""
+
+
+class ReportSettings(Settings):
+    """Settings of `ssl-colorize study report`.
+
+    Attributes:
+        study: folder of a `study serve` run.
+        vigilance: a session counts if at least this share of its vigilance pairs is answered rightly.
+        unfinished: count sessions that were not finished as well.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+
+    study: str
+    vigilance: float = Field(0.75, ge=0, le=1)
+    unfinished: bool = False
+    resamples: int = Field(10_000, ge=100, le=1_000_000)
+    seed: int = 0
+
+
 @dataclass(frozen=True)
 class Pair:
     """One photo, to be shown as it is and recolored.
@@ -65,6 +107,9 @@ def plan_session(photos: Sequence[str], protocol: Protocol, chance: Random) -> l
 
     Raises:
         ValueError: there are too few photos.
+
+    >>> [pair.kind for pair in plan_session("abc", Protocol(practice=1, trials=2, vigilance=0), Random(0))]
+    ['practice', 'counted', 'counted']
     """
     names = chance.sample(list(photos), protocol.pairs)
     watched = set(chance.sample(range(protocol.trials), round(protocol.vigilance * protocol.trials)))

@@ -75,6 +75,7 @@ def test_going_on_keeps_the_settings(photos: Path, workplace: Path) -> None:
         (("--data", "nowhere"), "nowhere"),
         (("--data", "photos", "--method", "nowhere"), "nowhere"),
         (("--data", "photos", "--method", "gray", "--method", "gray"), "'gray'"),
+        (("--data", "photos", "--method", "theirs=photos/.."), "missing"),
         (("--data", "photos", "--prior", "no.npy"), "no.npy"),
         (("--data", "photos", "--prior", "a.npy", "--prior-data", "photos"), "not both"),
         (("--data", "photos", "--classifier", "nothing"), "torchvision:NAME"),

@@ -16,9 +16,8 @@ from study_photos import save_photos
 
 from ssl_colorize.cli import main
 from ssl_colorize.study import serving
-from ssl_colorize.study.config import ServeSettings
 from ssl_colorize.study.pictures import Pictures
-from ssl_colorize.study.protocol import plan_session
+from ssl_colorize.study.protocol import ServeSettings, plan_session
 from ssl_colorize.study.storage import DATABASE, Store, Times
 
 FAST = ("--practice", "1", "--trials", "3", "--port", "0", "--device", "cpu")

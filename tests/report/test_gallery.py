@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ssl_colorize.report.gallery import coloring_methods, gallery_page, gallery_sheet
-from ssl_colorize.score.examples import Example
+from ssl_colorize.score.scorer import Example
 
 
 @pytest.fixture

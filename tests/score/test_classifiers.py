@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from ssl_colorize.cli import main
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.saved import load_finetuned
-from ssl_colorize.score.classes import true_classes
-from ssl_colorize.score.classifiers import ImageNetClassifier, load_classifier
-from ssl_colorize.score.stream import cut, open_scored
+from ssl_colorize.score.classifiers import ImageNetClassifier, load_classifier, true_classes
+from ssl_colorize.score.photos import center_crop, open_scored
 
 CPU = torch.device("cpu")
 
@@ -79,10 +78,10 @@ def test_lite0_knows_an_espresso() -> None:
     if not path.is_file():
         pytest.skip("this scikit-image carries no coffee.png")
     classifier = load_classifier("efficientnet_lite0", device=CPU)
-    (said,) = classifier.top5(cut(Image.open(path), 256)[None])
+    (said,) = classifier.top5(center_crop(Image.open(path), 256)[None])
     assert said[0] == 967 and classifier.index_of("espresso") == 967
     # A picture of another size is brought to the same 256 px first.
-    assert classifier.top5(cut(Image.open(path), 200)[None])[0][0] == 967
+    assert classifier.top5(center_crop(Image.open(path), 200)[None])[0][0] == 967
 
 
 def test_timm_takes_the_models_own_preparation(monkeypatch: pytest.MonkeyPatch) -> None:

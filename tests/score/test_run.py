@@ -15,10 +15,11 @@ from PIL import Image
 from skimage.color import rgb2lab
 from skimage.transform import resize
 
+from ssl_colorize.colorize import gray
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
-from ssl_colorize.score import run as score_run
+from ssl_colorize.score import instruments
 from ssl_colorize.score.config import ScoreSettings
 from ssl_colorize.score.run import run_score
 
@@ -73,6 +74,33 @@ def test_truth_is_perfect_and_gray_is_its_closed_form(photo_folder: Path, tmp_pa
     assert random["auc"] < 1 and gray["colorfulness"] < 2 < truth["colorfulness"]
     assert metrics["photos"] == 14 and "the prior" in metrics["rebalancing"]["prior"]
     assert set(metrics["not_measured"]) == {"classifier", "lpips", "fid"}
+
+
+def test_folders_of_pictures_are_methods(photo_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "colorless").mkdir()
+    for path in photo_folder.iterdir():
+        gray(path).resize((96, 80)).save(tmp_path / "colorless" / f"{path.stem}.bmp")
+    np.save(tmp_path / "prior.npy", np.full(313, 1 / 313))
+    asked = settings(
+        photo_folder, "gray", f"same={photo_folder}", f"colorless={tmp_path / 'colorless'}",
+        prior=str(tmp_path / "prior.npy"),
+    )  # fmt: skip
+    metrics = run_score(asked, folder(tmp_path)).metrics
+    assert metrics["same"]["auc"] == metrics["same"]["auc_rebalanced"] == 1.0
+    assert metrics["same"]["psnr"] == pytest.approx(58.92)
+    for key in ("auc", "auc_rebalanced"):
+        assert metrics["colorless"][key] == pytest.approx(metrics["gray"][key], abs=1e-5)
+    assert metrics["colorless"]["psnr"] == pytest.approx(metrics["gray"]["psnr"], abs=0.01)
+    assert metrics["same"]["seconds_per_photo"] is None and metrics["same"]["parameters_mb"] is None
+    assert f"{photo_folder} (same), {tmp_path / 'colorless'} (colorless)" in metrics["protocol"]["folders"]
+    (tmp_path / "colorless" / "photo03.bmp").unlink()
+    with pytest.raises(UserError, match=r"1 missing \(photo03\.png\)"):
+        run_score(asked, folder(tmp_path, "b"))
+
+
+def test_a_name_that_the_metrics_hold_already_is_refused(photo_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'protocol'"):
+        run_score(settings(photo_folder, "protocol=truth"), folder(tmp_path))
 
 
 def test_random_on_copies_of_one_photo_is_truth(photo_folder: Path, tmp_path: Path) -> None:
@@ -182,7 +210,7 @@ def test_a_missing_instrument_is_a_line_unless_it_was_asked_for(
         raise UserError("the weights cannot be had")
 
     for name in ("load_classifier", "load_extractor", "Lpips"):
-        monkeypatch.setattr(score_run, name, missing)
+        monkeypatch.setattr(instruments, name, missing)
     usual: dict[str, Any] = {"classifier": None, "lpips": None, "fid_features": None}
     metrics = run_score(settings(photo_folder, "gray", **usual), folder(tmp_path)).metrics
     assert {metrics["not_measured"][name] for name in ("classifier", "lpips", "fid")} == {"the weights cannot be had"}

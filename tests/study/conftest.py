@@ -8,7 +8,7 @@ import pytest
 from study_photos import save_photos, silent
 
 from ssl_colorize.data import open_photos
-from ssl_colorize.study.methods import Gray
+from ssl_colorize.score.methods import load_methods
 from ssl_colorize.study.pictures import Pictures, prepare
 
 
@@ -28,5 +28,5 @@ def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(study_folder: Path) -> Pictures:
     """14 photos, as they are, gray, and with each other's colors; to be read only."""
     photos = open_photos([str(save_photos(study_folder / "photos"))], split="all")
-    names = ["gray", "random"]
-    return prepare(photos, [Gray("gray")], names, study_folder / "run", needed=12, watch=silent, say=silent)
+    methods = load_methods(["gray", "random"])
+    return prepare(photos, methods, study_folder / "run", needed=12, watch=silent, say=silent)

@@ -23,8 +23,7 @@ import pytest
 from PIL import Image
 from study_photos import SHORT, save_photos
 
-from ssl_colorize.study.files import picture_path
-from ssl_colorize.study.pictures import PHOTO_BYTES
+from ssl_colorize.study.pictures import PHOTO_BYTES, picture_path
 from ssl_colorize.study.storage import DATABASE, Store
 
 pytest.importorskip("starlette")

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from study_photos import silent
 
+from ssl_colorize.colorize import Colorizer
 from ssl_colorize.data import open_photos
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
-from ssl_colorize.study.files import picture_path, square
-from ssl_colorize.study.methods import Folder, Network, method_names, named_source, open_methods
-from ssl_colorize.study.pictures import PHOTO_BYTES, Pictures, prepare
+from ssl_colorize.score.methods import load_methods
+from ssl_colorize.score.photos import center_crop
+from ssl_colorize.study.pictures import PHOTO_BYTES, Pictures, method_names, picture_path, prepare
 from ssl_colorize.study.protocol import Pair
 
 
@@ -26,21 +27,13 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def make(photos: Path, run: Path, *given: str, needed: int = 2, say: object = silent) -> Pictures:
-    methods = open_methods(given, device="cpu", temperature=None)
     opened = open_photos([str(photos)], split="all")
-    return prepare(opened, methods, method_names(given), run, needed=needed, watch=silent, say=say)  # type: ignore[arg-type]
-
-
-def test_the_middle_square_at_256_pixels() -> None:
-    wide = Image.new("RGB", (600, 300), "red")
-    wide.paste("blue", (150, 0, 450, 300))
-    assert square(wide).size == (256, 256)
-    assert (np.asarray(square(wide))[:, 2:-2] == (0, 0, 255)).all()
+    return prepare(opened, load_methods(given, device="cpu"), run, needed=needed, watch=silent, say=say)  # type: ignore[arg-type]
 
 
 def test_pairs_are_both_photos_in_the_order_they_are_shown(prepared: Pictures, study_folder: Path) -> None:
     name = prepared.names[3]
-    truth = np.asarray(square(Image.open(study_folder / "photos" / name).convert("RGB")))
+    truth = center_crop(Image.open(study_folder / "photos" / name).convert("RGB"), 256).permute(1, 2, 0).numpy()
     for kind in ("practice", "counted", "vigilance"):
         first = prepared.pair("gray", Pair(kind, name, True))
         last = prepared.pair("gray", Pair(kind, name, False))
@@ -75,35 +68,33 @@ def test_a_network_colors_the_very_square(few_photos: Path, tmp_path: Path) -> N
     made = make(few_photos, tmp_path / "run", f"full={tmp_path}")
     name = made.names[0]
     truth, colored = (pixels(picture_path(tmp_path / "run" / "photos" / each, name)) for each in ("truth", "full"))
-    by_hand = Network("x", str(tmp_path), device="cpu", temperature=None).recolor(name, Image.fromarray(truth))
+    by_hand = Colorizer.load(tmp_path, device="cpu").colorize(truth)
     assert (colored == np.asarray(by_hand)).all()
     assert np.abs(skimage.color.rgb2lab(truth) - skimage.color.rgb2lab(colored))[..., 0].max() < 0.5
 
 
-def test_a_folder_of_colored_photos_by_name_whatever_the_ending(few_photos: Path, tmp_path: Path) -> None:
+def test_a_folder_lends_its_colors_to_the_photos_own_lightness(few_photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    for path in few_photos.iterdir():
+        Image.new("RGB", (96, 80), "peru").save(tmp_path / "theirs" / f"{path.stem}.jpg", quality=95)
+    made = make(few_photos, tmp_path / "run", f"theirs={tmp_path / 'theirs'}")
+    assert len(made.names) == 4
+    root = tmp_path / "run" / "photos"
+    truth, colored = (
+        skimage.color.rgb2lab(pixels(picture_path(root / name, made.names[0]))) for name in ("truth", "theirs")
+    )
+    assert np.abs(colored - truth)[..., 0].max() < 0.5
+    peru = skimage.color.rgb2lab(np.array([[[205, 133, 63]]], np.uint8))[0, 0, 1:]
+    assert np.abs(np.median(colored[..., 1:], axis=(0, 1)) - peru).max() < 2
+
+
+def test_pictures_that_are_missing_are_named_before_any_photo_is_stored(few_photos: Path, tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     for path in sorted(few_photos.iterdir())[:3]:
-        Image.new("RGB", (96, 80), "red").save(tmp_path / "theirs" / f"{path.stem}.jpg", quality=95)
-    said: list[str] = []
-    made = make(few_photos, tmp_path / "run", f"theirs={tmp_path / 'theirs'}", say=said.append)
-    assert made.names == tuple(f"photo0{number}.png" for number in range(3))
-    assert "1 of 4 photos lack a colored version by theirs" in said[0]
-    red = pixels(picture_path(tmp_path / "run" / "photos" / "theirs", made.names[0]))
-    assert np.abs(red.astype(int) - (254, 0, 0)).max() <= 2
-
-
-def test_a_colored_photo_of_another_shape_is_an_error(few_photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "theirs").mkdir()
-    Image.new("RGB", (64, 64)).save(tmp_path / "theirs" / "photo00.jpg")
-    with pytest.raises(UserError, match=r"photo00\.jpg is 64 x 64 pixels and the photo photo00\.png 48 x 40"):
+        Image.new("RGB", (96, 80), "peru").save(tmp_path / "theirs" / f"{path.stem}.jpg")
+    with pytest.raises(UserError, match=r"do not fit the 4 photos: 1 missing \(photo03\.png\)"):
         make(few_photos, tmp_path / "run", f"theirs={tmp_path / 'theirs'}")
-
-
-def test_two_colored_versions_are_an_error(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.png"):
-        Image.new("RGB", (8, 8)).save(tmp_path / name)
-    with pytest.raises(UserError, match=r"a\.jpg and .*a\.png"):
-        Folder("x", tmp_path)
+    assert not (tmp_path / "run").exists()
 
 
 def test_gray_and_broken_photos_are_left_out(few_photos: Path, tmp_path: Path) -> None:
@@ -134,33 +125,26 @@ def test_a_stopped_preparation_goes_on(few_photos: Path, tmp_path: Path) -> None
 
     run = tmp_path / "run"
     photos = open_photos([str(few_photos)], split="all")
-    methods = open_methods(["gray"], device="cpu", temperature=None)
+    methods = load_methods(["gray"])
     with pytest.raises(Stopped):
-        prepare(photos, methods, ["gray"], run, needed=2, watch=stop, say=silent)
+        prepare(photos, methods, run, needed=2, watch=stop, say=silent)
     assert Pictures.prepared(run) is None
     before = {path: path.stat().st_mtime_ns for path in (run / "photos" / "gray").iterdir()}
     assert len(before) == 2
-    prepare(photos, methods, ["gray"], run, needed=2, watch=silent, say=silent)
+    prepare(photos, methods, run, needed=2, watch=silent, say=silent)
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
     ready = Pictures.prepared(run)
     assert ready is not None and len(ready.names) == 4 and ready.methods == ("gray",)
     assert json.loads((run / "photos" / "photos.json").read_text())["photos"][0] == "photo00.png"
 
 
-def test_names_of_methods(tmp_path: Path) -> None:
+def test_names_of_methods() -> None:
     assert method_names(["full=runs/x", "runs/l2", "weights/class.safetensors", "random"]) == [
         "full", "l2", "class", "random",
     ]  # fmt: skip
-    assert named_source("gray=gray") == ("gray", "gray")
-    there = tmp_path / "rate=0.001" / "full"
-    there.mkdir(parents=True)
-    assert named_source(str(there)) == ("full", str(there))
-    assert named_source(f"mine={there}") == ("mine", str(there))
-    for wrong, said in ((["a=x", "a=y"], "Two methods are called a"), (["../x=y"], "cannot be the name"),
-                        (["truth=y"], "cannot be the name"), (["=y"], "cannot be the name")):  # fmt: skip
+    for wrong, said in ((["a=x", "a=y"], "Two methods are called 'a'"), (["../x=y"], "cannot be the name"),
+                        (["truth=y"], "cannot be the name"), (["=y"], "NAME=SOURCE")):  # fmt: skip
         with pytest.raises(UserError, match=said):
             method_names(wrong)
     with pytest.raises(UserError, match="--method full=RUN"):
-        open_methods([], device="cpu", temperature=None)
-    with pytest.raises(UserError, match="No network or folder at nowhere"):
-        open_methods(["x=nowhere"], device="cpu", temperature=None)
+        method_names([])

@@ -18,8 +18,7 @@ pytest.importorskip("starlette")
 from starlette.testclient import TestClient
 from study_photos import SHORT
 
-from ssl_colorize.study.files import picture_path
-from ssl_colorize.study.pictures import PHOTO_BYTES, Pictures
+from ssl_colorize.study.pictures import PHOTO_BYTES, Pictures, picture_path
 from ssl_colorize.study.server import Study, create_app
 from ssl_colorize.study.storage import Store
 

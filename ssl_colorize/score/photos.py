@@ -1,7 +1,8 @@
-"""The photos to score, cut as the protocol says, in pieces that workers prepare, each with a random other photo."""
+"""The photos to score, cropped as the protocol says, in batches that workers prepare, with random other photos."""
 
 import random
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -88,7 +89,7 @@ def _folder_labels(photos: Photos) -> list[tuple[str, ...]]:
     return [tuple(reversed(PurePosixPath(photos.name(index)).parts[:-1])) for index in range(len(photos))]
 
 
-class Piece(NamedTuple):
+class Batch(NamedTuple):
     """Some photos in a row."""
 
     photos: Tensor  # (B, 3, S, S) uint8 RGB
@@ -99,15 +100,20 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Others:
+class Donors:
     """Draws another photo for each photo, always the same one for the same name and seed."""
 
     photos: Photos
     same_set: bool
     seed: int
 
-    def read(self, index: int, name: str, stamp: str, size: int) -> Image.Image | None:
-        """Another photo than the one at an index; None if none could be read."""
+    def read(self, index: int, scored: Photos, size: int) -> Image.Image:
+        """Another photo than the one at an index of the scored ones.
+
+        Raises:
+            UnreadablePhoto: none could be read.
+        """
+        name, stamp = scored.name(index), scored.stamp(index)
         draw = random.Random(f"{self.seed} {name}").random()
         count = len(self.photos)
         # In the set itself the photo's own place is left out.
@@ -116,55 +122,47 @@ class Others:
             place = (start + attempt) % count
             if (self.same_set and place == index) or self.photos.stamp(place) == stamp:
                 continue
-            try:
+            with suppress(UnreadablePhoto):
                 return self.photos.read(place, short_side=size)
-            except UnreadablePhoto:
-                continue
-        return None
+        raise UnreadablePhoto(f"{name}: no other photo can be read for the method random")
 
 
-def pieces(
-    scored: ScoredPhotos, *, size: int, batch_size: int, first: int, workers: int, others: Others | None
-) -> Generator[Piece, None, None]:
+def batches(
+    scored: ScoredPhotos, *, size: int, batch_size: int, first: int, workers: int, donors: Donors | None
+) -> Generator[Batch, None, None]:
     """All photos from number `first` on, which is a multiple of `batch_size`, in order."""
-    source = _Pieces(scored.photos, size, batch_size, others)
+    source = _Batches(scored.photos, size, batch_size, donors)
     yield from load_steps(source, range(first // batch_size, -(-len(scored) // batch_size)), workers)
 
 
-def piece_of(scored: ScoredPhotos, index: int, *, size: int, others: Others | None) -> Piece:
-    """One photo as `pieces` gives it; empty if it cannot be read."""
-    return _Pieces(scored.photos, size, 1, others)[index]
+def single_batch(scored: ScoredPhotos, index: int, *, size: int, donors: Donors | None) -> Batch:
+    """One photo as `batches` gives it; empty if it cannot be read."""
+    return _Batches(scored.photos, size, 1, donors)[index]
 
 
-class _Pieces(Dataset[Piece]):
-    def __init__(self, photos: Photos, size: int, batch_size: int, others: Others | None) -> None:
-        self.photos, self.size, self.batch_size, self.others = photos, size, batch_size, others
+class _Batches(Dataset[Batch]):
+    def __init__(self, photos: Photos, size: int, batch_size: int, donors: Donors | None) -> None:
+        self.photos, self.size, self.batch_size, self.donors = photos, size, batch_size, donors
 
-    def __getitem__(self, step: int) -> Piece:
+    def __getitem__(self, step: int) -> Batch:
         photos: list[Tensor] = []
         others: list[Tensor] = []
-        indices: list[int] = []
-        enlarged: list[bool] = []
-        unreadable: dict[int, str] = {}
+        batch = Batch(_stack([], self.size), _stack([], self.size), [], [], {})
         for index in range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.photos))):
             try:
                 photo = self.photos.read(index, short_side=self.size)
+                if self.donors is not None:
+                    others.append(center_crop(self.donors.read(index, self.photos, self.size), self.size))
             except UnreadablePhoto as error:
-                unreadable[index] = str(error)
+                batch.unreadable[index] = str(error)
                 continue
-            if self.others is not None:
-                other = self.others.read(index, self.photos.name(index), self.photos.stamp(index), self.size)
-                if other is None:
-                    unreadable[index] = f"{self.photos.name(index)}: no other photo can be read for the method random"
-                    continue
-                others.append(cut(other, self.size))
-            photos.append(cut(photo, self.size))
-            indices.append(index)
-            enlarged.append(min(photo.size) < self.size)
-        return Piece(_stack(photos, self.size), _stack(others, self.size), indices, enlarged, unreadable)
+            photos.append(center_crop(photo, self.size))
+            batch.indices.append(index)
+            batch.enlarged.append(min(photo.size) < self.size)
+        return batch._replace(photos=_stack(photos, self.size), others=_stack(others, self.size))
 
 
-def cut(photo: Image.Image, size: int) -> Tensor:
+def center_crop(photo: Image.Image, size: int) -> Tensor:
     """The center of a photo, its short side resized to `size` px (bicubic, antialiased): (3, size, size) uint8."""
     window = resized_window(photo, short_side=size, crop=size, across=0.5, down=0.5)
     return torch.from_numpy(np.asarray(window).transpose(2, 0, 1).copy())
@@ -174,14 +172,14 @@ def _stack(photos: list[Tensor], size: int) -> Tensor:
     return torch.stack(photos) if photos else torch.empty((0, 3, size, size), dtype=torch.uint8)
 
 
-def open_others(scored: ScoredPhotos, data: Sequence[str], *, seed: int) -> Others:
+def open_donors(scored: ScoredPhotos, data: Sequence[str], *, seed: int) -> Donors:
     """Where the method random takes its colors from: the photos of `data` to train on, or the scored ones.
 
     Raises:
         UserError: there is no other photo.
     """
     if data:
-        return Others(open_photos(data), same_set=False, seed=seed)
+        return Donors(open_photos(data), same_set=False, seed=seed)
     if len(scored) < 2:
         raise UserError("The method random needs other photos: name some with --random-data, or score 2 or more.")
-    return Others(scored.photos, same_set=True, seed=seed)
+    return Donors(scored.photos, same_set=True, seed=seed)

@@ -13,7 +13,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.score.perception import (
+from ssl_colorize.score.instruments import (
     Extractor,
     FrechetDistances,
     Lpips,

@@ -1,8 +1,9 @@
-"""LPIPS and FID by torchmetrics. Their weights are downloaded, or not to be had: then the reason is one line."""
+"""Networks that measure: a classifier, LPIPS and FID by torchmetrics. Where weights are missing, one line says why."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,13 @@ from torch.nn import functional
 
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.models.trunks import LITE0
 from ssl_colorize.runs import write_atomically
+from ssl_colorize.score.classifiers import Classifier, load_classifier
+from ssl_colorize.score.config import OFF, LpipsNet, ScoreSettings
 
-LpipsNet = Literal["alex", "vgg", "squeeze"]
+T = TypeVar("T")
+
 INCEPTION = "inception"
 
 # What downloads and broken files of weights raise.
@@ -164,3 +169,55 @@ class FrechetDistances:
             what, _, name = key.partition(" ")
             setattr(self._metrics[name] if name else self._first, what, value)
         return int(content["counted"])
+
+
+# ---- all of a run ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Instruments:
+    """Networks that measure, and why those are missing that are: by the measure's name, in a line."""
+
+    classifier: Classifier | None = None
+    lpips: Lpips | None = None
+    fid: FrechetDistances | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def load_instruments(
+    settings: ScoreSettings, names: Sequence[str], *, device: torch.device, missing: Mapping[str, str] | None = None
+) -> Instruments:
+    """What the settings name. What they leave open may be missing.
+
+    Args:
+        settings: of the run.
+        names: of the methods.
+        device: where the networks compute.
+        missing: what a run that goes on began without; it can leave nothing else away.
+
+    Raises:
+        UserError: something that was named, or that the run began with, cannot be had.
+    """
+    found = Instruments(missing=dict(missing or {}))
+
+    def get(name: str, wanted: str | None, usual: str, load: Callable[[str], T]) -> T | None:
+        if name in found.missing:
+            return None
+        if wanted == OFF:
+            found.missing[name] = "switched off"
+            return None
+        try:
+            return load(wanted or usual)
+        except UserError as error:
+            if wanted is not None or missing is not None:
+                raise
+            found.missing[name] = str(error)
+            return None
+
+    found.classifier = get("classifier", settings.classifier, LITE0, lambda name: load_classifier(name, device=device))
+    found.lpips = get("lpips", settings.lpips, "alex", lambda net: Lpips(cast(LpipsNet, net), device=device))
+    found.fid = get(
+        "fid", settings.fid_features, INCEPTION,
+        lambda source: FrechetDistances(load_extractor(source, device=device), names),
+    )  # fmt: skip
+    return found
