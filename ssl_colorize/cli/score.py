@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 # What a resumed run may do otherwise without becoming another run.
 FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "show"})
 METHOD = (
-    "truth, gray, random, a run folder, a weights file, or NAME=RUN; may be given again. [default: the first three, "
-    "and the newest run or eccv16_starter]"
+    "truth, gray, random, a run folder, a weights file, or a folder of pictures that any program colored, found by the "
+    "photos' names; also as NAME=SOURCE; may be given again. [default: the first three, and the newest run or "
+    "eccv16_starter]"
 )
 
 

@@ -34,8 +34,8 @@ def study() -> None:
     "methods",
     multiple=True,
     metavar="NAME=RUN|FOLDER",
-    help="A run that colors the photos, a folder of colored photos under the same names, gray or random; may be "
-    "given again. A session has one of them.",
+    help="A run that colors the photos, a folder with a colored picture of each under its name, gray or random; may "
+    "be given again. A session has one of them.",
 )
 @options.out
 @click.option("--host", metavar="ADDRESS", help="Where to listen; 0.0.0.0 lets phones in. [default: 127.0.0.1]")

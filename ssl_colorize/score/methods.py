@@ -4,7 +4,7 @@ Scoring and the perceptual study take their methods from here; another one is a 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -149,44 +149,50 @@ class Folder(Method):
             self._pictures.setdefault(_stem(path.relative_to(folder).as_posix()), []).append(path)
 
     def check(self, photos: Photos, *, watch: Watch = lambda what, done, total: None) -> None:
-        problems: dict[str, list[str]] = {}
-        seen: dict[str, str] = {}
+        # Names first: they are known at once, and files have to be opened.
+        self._refuse(self._wrong_names(photos), len(photos))
+        problems: dict[str, list[str]] = {"unreadable": [], "of another shape": []}
         for index in range(len(photos)):
             watch(f"Checking {self.name}", index, len(photos))
-            name = photos.name(index)
-            if (stem := _stem(name)) in seen:
-                problems.setdefault("doubled", []).append(f"{seen[stem]} and {name}")
-                continue
-            seen[stem] = name
             try:
-                size = photos.size(index)
+                across, down = photos.size(index)
             except UnreadablePhoto:  # It needs no picture.
                 continue
-            if problem := self._problem(name, size):
-                problems.setdefault(problem[0], []).append(problem[1])
+            path = self._pictures[_stem(photos.name(index))][0]
+            try:
+                width, height = photo_size(path)
+                read_photo(path, short_side=1)
+            except UnreadablePhoto as error:
+                problems["unreadable"].append(str(error))
+                continue
+            if abs(width / height / (across / down) - 1) > _ASPECT_TOLERANCE:
+                problems["of another shape"].append(f"{path.name} {width} x {height} for {across} x {down}")
         watch(f"Checking {self.name}", len(photos), len(photos))
-        found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items()]
+        self._refuse(problems, len(photos))
+
+    def _wrong_names(self, photos: Photos) -> dict[str, list[str]]:
+        """Photos without a picture, and photos and pictures whose names do not say which belongs to which."""
+        problems: dict[str, list[str]] = {"missing": [], "doubled": []}
+        seen: dict[str, str] = {}
+        for index in range(len(photos)):
+            name, stem = photos.name(index), _stem(photos.name(index))
+            paths = self._pictures.get(stem, [])
+            if stem in seen:
+                problems["doubled"].append(f"{seen[stem]} and {name}")
+            elif len(paths) > 1:
+                problems["doubled"].append(f"{paths[0].name} and {paths[1].name}")
+            elif not paths and _is_readable(photos, index):
+                problems["missing"].append(name)
+            seen[stem] = name
+        return problems
+
+    def _refuse(self, problems: Mapping[str, Sequence[str]], count: int) -> None:
+        found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in problems.items() if names]
         if found:
             raise UserError(
-                f"The pictures in {self.source} do not fit the {len(photos)} photos: {', '.join(found)}. A photo needs "
-                "one picture of its name, whatever the ending, that shows all of it."
+                f"The pictures in {self.source} do not fit the {count} photos: {', '.join(found)}. A photo needs one "
+                "picture of its name, whatever the ending, that shows all of it."
             )
-
-    def _problem(self, name: str, size: tuple[int, int]) -> tuple[str, str] | None:
-        """What is wrong with the picture of a photo of that name, width and height: the kind and the details."""
-        paths = self._pictures.get(_stem(name), [])
-        if not paths:
-            return "missing", name
-        if len(paths) > 1:
-            return "doubled", f"{paths[0].name} and {paths[1].name}"
-        try:
-            width, height = photo_size(paths[0])
-            read_photo(paths[0], short_side=1)
-        except UnreadablePhoto as error:
-            return "unreadable", str(error)
-        if abs(width / height / (size[0] / size[1]) - 1) > _ASPECT_TOLERANCE:
-            return "of another shape", f"{paths[0].name} {width} x {height} for {size[0]} x {size[1]}"
-        return None
 
     def ab(self, scene: Scene) -> Tensor:
         side = scene.rgb.shape[-1]
@@ -196,6 +202,14 @@ class Folder(Method):
 
 def _stem(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
+
+
+def _is_readable(photos: Photos, index: int) -> bool:
+    try:
+        photos.size(index)
+    except UnreadablePhoto:
+        return False
+    return True
 
 
 def _some(names: Sequence[str]) -> str:
