@@ -55,8 +55,7 @@ from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model
-from ssl_colorize.models.graph import parameters_behind
-from ssl_colorize.models.head import FUSED, HypercolumnHead
+from ssl_colorize.models.backbone import FUSED, HypercolumnHead, parameters_behind
 from ssl_colorize.models.objectives import BestConstant, Objective
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.models.registry import is_model, model_type

@@ -12,7 +12,7 @@ from types import ModuleType
 
 _TIMM = "timm"
 # Where the models are, which register themselves.
-_MODELS = ("ssl_colorize.models.timm_models", "ssl_colorize.models.timm_bodies")
+_MODELS = ("ssl_colorize.models.timm_models",)
 
 
 def open_door() -> None:

@@ -57,9 +57,10 @@ def _write_weights(settings: ExportSettings, folder: Path, path: Path) -> dict[s
         save_pretrained(halved(public) if settings.half else public, path)
         return {"objective": pretrained.objective}
     # timm takes a second to import.
-    from ssl_colorize.export.timm_files import timm_arguments, write_hub_folder, write_timm
+    from ssl_colorize.export.timm_files import write_hub_folder, write_timm
+    from ssl_colorize.models.timm_models import timm_arguments
 
-    name, options = timm_arguments(pretrained, channels=settings.channels)
+    name, options = timm_arguments(pretrained.model, channels=settings.channels)
     if settings.to == "timm":
         write_timm(pretrained, path, channels=settings.channels)
     else:

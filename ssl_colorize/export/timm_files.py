@@ -8,49 +8,20 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ssl_colorize.errors import UserError
 from ssl_colorize.export.card import model_card, publishable
 from ssl_colorize.models import Pretrained, save_pretrained
-from ssl_colorize.models.backbone import FAMILY
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
+from ssl_colorize.models.timm_models import timm_arguments
 from ssl_colorize.runs import write_atomically
 
 CONFIG_NAME, CARD_NAME = "config.json", "README.md"
-# What timm calls networks on its own bodies by `import ssl_colorize`.
-BODY = "colorize_timm"
-# Networks that timm has under their own names by `import ssl_colorize`, and at which widths.
-_NAMES = {
-    ("eccv16", 1.0): "colorize_eccv16",
-    ("eccv16", 0.5): "colorize_eccv16_half",
-    ("eccv16", 0.25): "colorize_eccv16_quarter",
-    ("alexnet", 1.0): "colorize_alexnet",
-    ("alexnet", 0.5): "colorize_alexnet_half",
-}
-
-
-def timm_arguments(pretrained: Pretrained, *, channels: int) -> tuple[str, dict[str, Any]]:
-    """What `timm.create_model` makes a network's encoder of: a name, and options beside it.
-
-    Raises:
-        UserError: timm has no such network.
-    """
-    name, width = pretrained.model.name, pretrained.model.width
-    options: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
-    family, colon, body = name.partition(":")
-    if colon and family == FAMILY:
-        return BODY, {"body": body, **options}
-    if (name, width) in _NAMES:
-        return _NAMES[name, width], options
-    if (name, 1.0) not in _NAMES:
-        raise UserError(f"timm does not know {name} as an encoder of ours: use --to onnx, torch-export or safetensors.")
-    return _NAMES[name, 1.0], {"width": width, **options}
 
 
 def timm_model(pretrained: Pretrained, *, channels: int) -> nn.Module:
     """The encoder as timm's model, with its weights, in eval mode."""
     import timm
 
-    name, options = timm_arguments(pretrained, channels=channels)
+    name, options = timm_arguments(pretrained.model, channels=channels)
     model: nn.Module = timm.create_model(name, **options)
     # The table of colors tells it whose keys these are.
     model.load_state_dict({**pretrained.model.state_dict(), "color.bins": pretrained.bins})
@@ -80,7 +51,7 @@ def write_hub_folder(pretrained: Pretrained, folder: Path, *, channels: int) -> 
     # The card speaks of colors.
     pretrained.require_colors()
     public = publishable(pretrained)
-    name, options = timm_arguments(public, channels=channels)
+    name, options = timm_arguments(public.model, channels=channels)
     config = hub_config(public, channels=channels)
     save_pretrained(public, folder / WEIGHTS_NAME)
     write_atomically(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
@@ -89,7 +60,7 @@ def write_hub_folder(pretrained: Pretrained, folder: Path, *, channels: int) -> 
 
 def hub_config(pretrained: Pretrained, *, channels: int) -> dict[str, Any]:
     """What timm asks of a hub's config.json."""
-    name, options = timm_arguments(pretrained, channels=channels)
+    name, options = timm_arguments(pretrained.model, channels=channels)
     model = timm_model(pretrained, channels=channels)
     own: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]
     kept = {key: own[key] for key in ("crop_pct", "interpolation", "first_conv", "classifier") if key in own}

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.models.graph import parameters_behind
+from ssl_colorize.models.backbone import parameters_behind
 from ssl_colorize.models.registry import FeatureInfo
 from ssl_colorize.models.trunks import ColorizationTrunk, ColorTrunk, Trunk
 

@@ -10,8 +10,7 @@ from torch import nn
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.building import rebuild_model
 from ssl_colorize.finetune.tasks import Task, task_type
-from ssl_colorize.models.pretrained import load_exactly
-from ssl_colorize.models.weights_file import read_weights, write_weights
+from ssl_colorize.models.weights_file import load_exactly, read_weights, write_weights
 
 MODEL_NAME = "finetuned.safetensors"
 FORMAT = "ssl-colorize finetuned 1"

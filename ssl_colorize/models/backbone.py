@@ -14,17 +14,23 @@ from torch.nn import functional
 
 from ssl_colorize.color import lightness_to_gray
 from ssl_colorize.errors import UserError, one_line
-from ssl_colorize.models.graph import parameters_behind
-from ssl_colorize.models.head import FUSED, HypercolumnHead, averaged, interpolated
 from ssl_colorize.models.registry import ColorizationModel, FeatureInfo, register_family
-from ssl_colorize.models.timm_factory import make_timm, parse_name
+from ssl_colorize.models.timm_factory import (
+    feature_info,
+    intermediates,
+    make_body,
+    own_size,
+    parse_name,
+    published_state,
+)
+from ssl_colorize.models.weights_file import load_exactly
 
 FAMILY = "timm"
 STRIDES = (4, 8)
 # Of maps that all have one stride (transformers without stages), so many are read.
 _READ_OF_ONE_STRIDE = 4
-# What lets a model take photos of any size, of models that can be told to; a model knows one of them or none.
-_ANY_SIZE: tuple[dict[str, bool], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
+# Channels of the head: of each map after its reduction, and of the output.
+REDUCED, FUSED = 128, 256
 
 
 @register_family(FAMILY)
@@ -78,20 +84,25 @@ class TimmColorizer(ColorizationModel):
         self._freeze_the_unused(name)
 
     def load_imagenet(self, file: Path | None = None) -> tuple[str, ...]:
-        """Give the body timm's published weights, the stem's summed into one channel; see `models.published`.
+        """Give the body timm's published weights, the stem's summed into one channel; see `published_state`.
+
+        The tag in the network's name says which, as in "timm:resnet50.a1_in1k"; without one they are timm's default.
 
         Args:
-            file: a local copy of them.
+            file: a local copy of them, as timm loads it; else timm's cache or the network.
 
         Returns:
             The names of the modules that are trained now.
 
         Raises:
-            UserError: they cannot be had.
+            UserError: they cannot be had, or not be summed.
         """
-        from ssl_colorize.models.published import load_published
-
-        load_published(self, file=file)
+        size = self.fixed_size or (self.multiple, self.multiple)
+        mean, std = (self.get_buffer(key).cpu() for key in ("mean", "std"))
+        state = published_state(
+            self.name.removeprefix(f"{FAMILY}:"), self.body, size=size, mean=mean, std=std, file=file
+        )
+        load_exactly(self.body, state, where=file or Path(self.name))
         return ("body",)
 
     # ---- what it computes --------------------------------------------------------------------------------------------
@@ -181,56 +192,6 @@ class TimmColorizer(ColorizationModel):
             parameter.requires_grad_(id(parameter) in used)
 
 
-def make_body(name: str, options: dict[str, Any], *, channels: int = 1, **more: Any) -> Any:
-    """A timm model without its head that takes photos of any size, if it can be told to.
-
-    Args:
-        name: timm's.
-        options: of the model.
-        channels: of the photos.
-        more: likewise options, such as `pretrained`.
-
-    Raises:
-        UserError: timm has no such model or it does not take an option, or it gives no maps.
-    """
-    # The classifier is made where weights are to be loaded: without it timm lets every key be missing.
-    more = more if more.get("pretrained") else {**more, "num_classes": 0}
-    for attempt in _ANY_SIZE:
-        try:
-            body = make_timm(name, in_chans=channels, **attempt, **options, **more)
-            break
-        except TypeError as error:
-            refusal = one_line(error)
-    else:
-        raise UserError(f"timm cannot make {name!r} of these options: {refusal}")
-    if not hasattr(body, "forward_intermediates"):
-        raise UserError(f"timm's {name!r} gives no maps of its stages (forward_intermediates): choose another.")
-    if hasattr(body, "prune_intermediate_layers"):
-        body.prune_intermediate_layers(list(range(len(feature_info(body)))), prune_norm=True, prune_head=True)
-    return body
-
-
-def feature_info(body: Any) -> list[FeatureInfo]:
-    """timm's description of all maps that a model gives."""
-    info: list[FeatureInfo] = getattr(body.feature_info, "info", body.feature_info)
-    return info
-
-
-def intermediates(body: Any, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
-    """A timm model's maps (B, C, h, w) at ascending indices of its feature_info."""
-    maps: list[Tensor] = body.forward_intermediates(
-        x, indices=list(indices), stop_early=True, output_fmt="NCHW", intermediates_only=True
-    )
-    return maps
-
-
-def own_size(body: Any, options: dict[str, Any]) -> tuple[int, int]:
-    """Height and width of the photos that a model was made for."""
-    size = options.get("img_size", body.pretrained_cfg["input_size"][-2:])
-    height, width = (size, size) if isinstance(size, int) else size
-    return int(height), int(width)
-
-
 def _normalization(body: Any) -> dict[str, Tensor]:
     """The mean and deviation that its photos are normalized with, averaged over the colors: scalars."""
     return {key: torch.tensor(body.pretrained_cfg[key]).mean() for key in ("mean", "std")}
@@ -250,3 +211,61 @@ def _cells(images: Tensor, stride: int) -> tuple[int, int]:
     # Rounded up without negative numbers, whose division ONNX rounds the other way.
     height, width = ((side + stride - 1) // stride for side in images.shape[2:])
     return height, width
+
+
+# ---- its head --------------------------------------------------------------------------------------------------------
+
+
+class HypercolumnHead(nn.Module):
+    """Maps of several strides, fused into one (B, FUSED, h, w) of the size that is asked for.
+
+    Each is reduced by a 1x1 convolution and normalized, so that none drowns the others however large its numbers are;
+    their sum goes through ReLU and a 3x3 convolution. What is finer than the output is averaged over its cells first,
+    what is coarser is interpolated bilinearly after it was reduced, which is the cheap order in both cases.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(each, REDUCED, 1), nn.BatchNorm2d(REDUCED)) for each in channels
+        )
+        self.fuse = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(REDUCED, FUSED, 3, padding=1), nn.BatchNorm2d(FUSED), nn.ReLU()
+        )  # fmt: skip
+
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Maps (B, C, h, w), each with its own C, h and w -> (B, FUSED, *size)."""
+        reduced = [interpolated(reduce(averaged(x, size)), size) for reduce, x in zip(self.reduce, maps, strict=True)]
+        fused: Tensor = self.fuse(torch.stack(reduced).sum(0))
+        return fused
+
+
+def averaged(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map (B, C, h, w) brought down to at most `size` by means over windows."""
+    smaller = (min(x.shape[2], size[0]), min(x.shape[3], size[1]))
+    return x if x.shape[2:] == smaller else functional.adaptive_avg_pool2d(x, smaller)
+
+
+def interpolated(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map (B, C, h, w) brought up to `size`."""
+    return x if x.shape[2:] == size else functional.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def parameters_behind(output: Tensor, seen: set[Any]) -> Iterator[Tensor]:
+    """The parameters, of those that take gradients, that a graph ends in.
+
+    Args:
+        output: computed with gradients enabled.
+        seen: parts of the graph that were walked already, and are not again; grows.
+    """
+    waiting = [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        # A node that gathers a parameter's gradient holds the parameter.
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            yield variable
+        waiting += [following for following, _ in node.next_functions]

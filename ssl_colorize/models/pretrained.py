@@ -14,7 +14,7 @@ from ssl_colorize.models.eccv16 import released_keys
 from ssl_colorize.models.objectives import AB_SCALE
 from ssl_colorize.models.registry import ColorizationModel, create_model, is_model, model_type
 from ssl_colorize.models.released import is_release, released_file
-from ssl_colorize.models.weights_file import read_weights, write_weights
+from ssl_colorize.models.weights_file import load_exactly, read_weights, some_of, write_weights
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "ssl-colorize 1"
@@ -197,36 +197,12 @@ def _load_released(path: Path) -> Pretrained:
     decoding = released.pop("model_out.weight")
     unknown = sorted(set(released) - set(keys))
     if unknown:
-        raise UserError(f"{path} has keys that the released eccv16 has not: {_some(unknown)}.")
+        raise UserError(f"{path} has keys that the released eccv16 has not: {some_of(unknown)}.")
     model = create_model("eccv16")
     if decoding.shape != (2, model.outputs, 1, 1):
         raise UserError(f"{path}: model_out.weight has shape {tuple(decoding.shape)}, expected (2, 313, 1, 1).")
     load_exactly(model, {keys[key]: value for key, value in released.items()}, where=path)
     return Pretrained(model=model, bins=decoding[:, :, 0, 0].T.contiguous() * AB_SCALE, temperature=1.0)
-
-
-def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
-    """Load a state dict of which every key and shape fits.
-
-    Raises:
-        UserError: a key is missing or left over, or a shape differs; it names them.
-    """
-    expected = model.state_dict()
-    # Old files may lack the counter, which only matters for a momentum that is not used.
-    missing = sorted(key for key in set(expected) - set(tensors) if not key.endswith("num_batches_tracked"))
-    unknown = sorted(set(tensors) - set(expected))
-    if missing or unknown:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has unknown {_some(unknown)}"] * bool(unknown)
-        raise UserError(f"{where} does not fit the network: it {' and '.join(parts)}.")
-    for key, value in tensors.items():
-        if value.shape != expected[key].shape:
-            have, want = tuple(value.shape), tuple(expected[key].shape)
-            raise UserError(f"{where} does not fit the network: {key} has shape {have}, expected {want}.")
-    model.load_state_dict(expected | tensors)
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
 
 
 def parameter_count(model: torch.nn.Module) -> int:

@@ -4,74 +4,143 @@ They are the encoders alone, without the decoder, and end in timm's classifier h
 `num_classes` is given. As everywhere in timm they take RGB (B, 3, H, W); the mean is 0 and the deviation 1, so the
 range is [0, 1], and lightness is computed inside. With `in_chans=1` they take lightness itself, in 0..100.
 
+`colorize_timm` is a network on any timm body: `timm.create_model("colorize_timm", body="resnet18")` is what
+`ssl-colorize pretrain --model timm:resnet18` trains, less the decoder.
+
 Weights: `checkpoint_path=` or `pretrained=True, pretrained_cfg_overlay=dict(file=...)` take a `model.safetensors` of
 `ssl-colorize pretrain`, the authors' released file, or what timm saved of these models. `pretrained=True` alone takes
 the authors' weights of `colorize_eccv16`, fetched if need be, and those of `colorize_eccv16_starter`, which come along.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from timm.layers.classifier import ClassifierHead
 from timm.models import FeatureListNet, build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices
+from timm.models._features import FeatureGetterNet, feature_take_indices
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.alexnet import AlexNet
+from ssl_colorize.models.backbone import FAMILY, TimmColorizer
 from ssl_colorize.models.eccv16 import ECCV16, released_keys
 from ssl_colorize.models.registry import ColorizationModel
 from ssl_colorize.models.released import RELEASES, SHIPPED, released_file
 
-NETWORKS: dict[str, type[ECCV16] | type[AlexNet]] = {"eccv16": ECCV16, "alexnet": AlexNet}
+# Networks on timm's own bodies.
+BODY = "colorize_timm"
+_CHAINS: dict[str, type[ECCV16] | type[AlexNet]] = {"eccv16": ECCV16, "alexnet": AlexNet}
 # Both have as many.
-LAYERS = 7
+_LAYERS = 7
 # Where the released file has the table of colors, which an encoder has no use for.
 _RELEASED_DECODING = "model_out.weight"
 # Where our files have it, and what everything about colors begins with there.
 _BINS, _COLORS = "color.bins", "color."
 
 
-class Lightness(nn.Module):
-    """RGB (B, 3, H, W) in [0, 1], or L (B, 1, H, W) in 0..100, as the network's first convolution takes it."""
+@dataclass(frozen=True)
+class Variant:
+    """One of our own networks at one width.
 
-    def __init__(self, network: ECCV16 | AlexNet, channels: int) -> None:
-        super().__init__()
-        if channels not in (1, 3):
-            raise UserError(f"in_chans is 3 (RGB) or 1 (lightness), not {channels}.")
-        self.channels = channels
-        # Arithmetic alone, of which the network is no part.
-        self.normalize = network.normalize
+    Attributes:
+        network: what `models.create_model` calls it.
+        width: factor on every hidden width.
+        description: one line.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        light = rgb_to_lightness(x) if self.channels == 3 else x
-        # Color is computed in float32, whatever the network runs in.
-        return self.normalize(light).to(x.dtype)
+    network: str
+    width: float
+    description: str
 
 
-class WithClassifier(nn.Module, ABC):
-    """What timm asks of a model with its classifier, `head`, on the last map, `forward_features`."""
+VARIANTS = {
+    "colorize_eccv16": Variant("eccv16", 1.0, "The network of Zhang, Isola, Efros (ECCV 2016): conv1 to conv7."),
+    "colorize_eccv16_half": Variant("eccv16", 0.5, "`colorize_eccv16` of half the width."),
+    "colorize_eccv16_starter": Variant(
+        "eccv16", 0.5, "`colorize_eccv16_half` with the weights that come with this package."
+    ),
+    "colorize_eccv16_quarter": Variant(
+        "eccv16", 0.25, "`colorize_eccv16` of a quarter of the width, as the quickstart trains it."
+    ),
+    "colorize_alexnet": Variant("alexnet", 1.0, "The paper's transfer network: conv1 to conv5, fc6 and fc7."),
+    "colorize_alexnet_half": Variant("alexnet", 0.5, "`colorize_alexnet` of half the width."),
+}
 
-    num_classes: int
-    head: ClassifierHead
+
+def timm_arguments(model: ColorizationModel, *, channels: int = 3) -> tuple[str, dict[str, Any]]:
+    """What `timm.create_model` makes a network's encoder of: a name, and options beside it.
+
+    Args:
+        model: the whole network.
+        channels: of the encoder's input, 3 for RGB or 1 for lightness.
+
+    Raises:
+        UserError: timm has no such network.
+    """
+    options: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
+    family, colon, body = model.name.partition(":")
+    if colon and family == FAMILY:
+        return BODY, {"body": body, **options}
+    names = {variant.width: name for name, variant in reversed(VARIANTS.items()) if variant.network == model.name}
+    if not names:
+        raise UserError(
+            f"timm does not know {model.name} as an encoder of ours: use --to onnx, torch-export or safetensors."
+        )
+    if model.width in names:
+        return names[model.width], options
+    return names[1.0], {"width": model.width, **options}
+
+
+# ---- what timm asks of a model ---------------------------------------------------------------------------------------
+
+
+class ColorizeEncoder(nn.Module, ABC):
+    """A colorization network's layers with timm's classifier, `head`, on the last map.
+
+    Attributes:
+        layers: names of the layers, first to last.
+        new_keys: of the state of our networks -> of this model's (`new_keys`).
+    """
+
     # With one channel: L in 0..100, where timm's other models take a normalized gray.
     takes_lightness = True
+    layers: tuple[str, ...]
+    new_keys: dict[str, str]
+
+    def __init__(
+        self,
+        network: ColorizationModel,
+        modules: Mapping[str, nn.Module],
+        *,
+        num_classes: int = 0,
+        in_chans: int = 3,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+    ) -> None:
+        """Take a network's modules, in the order in which they run, and what all of timm's models take."""
+        super().__init__()
+        if in_chans not in (1, 3):
+            raise UserError(f"in_chans is 3 (RGB) or 1 (lightness), not {in_chans}.")
+        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
+        self.layers = network.layers
+        self.feature_info: list[dict[str, Any]] = [{**info} for info in network.feature_info]
+        self.num_features = self.head_hidden_size = self.feature_info[-1]["num_chs"]
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
 
     @abstractmethod
+    def maps(self, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
+        """Maps (B, C, h, w) of the layers at ascending indices; nothing beyond the deepest is computed."""
+
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images -> the last layer's map (B, C, h, w)."""
-
-    def get_classifier(self) -> nn.Module:
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
+        """Images (B, in_chans, H, W) -> the last layer's map (B, C, h, w)."""
+        return self.maps(x, [len(self.layers) - 1])[0]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         pooled: Tensor = self.head(x, pre_logits=True) if pre_logits else self.head(x)
@@ -79,54 +148,6 @@ class WithClassifier(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
-
-
-class ColorizeNet(WithClassifier):
-    """A colorization network's layers, one module each, and timm's classifier on the last.
-
-    A layer's module ends with its last ReLU; what follows it in the network (BatchNorm, pooling) begins the next one's.
-    So each module gives the layer's map as `load_encoder` does, and `FeatureListNet` can take the model apart.
-
-    Attributes:
-        new_keys: of the state of our networks -> of this model's (`new_keys`).
-    """
-
-    new_keys: dict[str, str]
-
-    def __init__(
-        self,
-        network: str,
-        *,
-        width: float = 1.0,
-        num_classes: int = 0,
-        in_chans: int = 3,
-        global_pool: str = "avg",
-        drop_rate: float = 0.0,
-    ) -> None:
-        super().__init__()
-        whole = NETWORKS[network](width=width)
-        self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
-        self.grad_checkpointing = False
-        self.feature_info = [dict(info) for info in whole.feature_info]
-        self.layers = whole.layers
-        self.lightness = Lightness(whole, in_chans)
-        for name, module in chained(whole):
-            self.add_module(name, module)
-        self.num_features = self.head_hidden_size = whole.feature_info[-1]["num_chs"]
-        self.head = ClassifierHead(self.num_features, num_classes, pool_type=global_pool, drop_rate=drop_rate)
-        accept_checkpoints(self, new_keys(whole, self))
-
-    # ---- what timm asks of a model -----------------------------------------------------------------------------------
-
-    def no_weight_decay(self) -> set[str]:
-        return set()
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
-        # A group a layer, coarse or not; the head is what is left.
-        return {name: rf"^{name}\." for name in self.layers}
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.grad_checkpointing = enable
 
     def forward_intermediates(
         self,
@@ -150,37 +171,93 @@ class ColorizeNet(WithClassifier):
         if output_fmt != "NCHW":
             raise UserError(f"output_fmt is NCHW for these models, not {output_fmt}.")
         wanted, deepest = feature_take_indices(len(self.layers), indices)
-        found: list[Tensor] = []
-        features = x
-        for index, features in enumerate(self._maps(x, deepest + 1 if stop_early else len(self.layers))):
-            if index in wanted:
-                found.append(features)
-        return found if intermediates_only else (features, found)
+        last = deepest if stop_early or intermediates_only else len(self.layers) - 1
+        computed = sorted({*wanted, last})
+        maps = dict(zip(computed, self.maps(x, computed), strict=True))
+        found = [maps[index] for index in sorted(wanted)]
+        return found if intermediates_only else (maps[last], found)
 
     def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+        self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop the layers beyond the deepest of some, and the classifier; returns the indices from the start."""
+        """Drop the classifier, and the layers beyond the deepest of some; returns the indices from the start."""
         wanted, deepest = feature_take_indices(len(self.layers), indices)
-        for name in self.layers[deepest + 1 :]:
-            delattr(self, name)
-        self.layers = self.layers[: deepest + 1]
+        self.drop_layers(deepest + 1)
         if prune_head:
             self.reset_classifier(0, "")
         return list(wanted)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) -> the last layer's map (B, C, h, w)."""
-        *_, last = self._maps(x, len(self.layers))
-        return last
+    def drop_layers(self, start: int) -> None:
+        """Drop the layers from an index on, where a model can do without."""
 
-    def _maps(self, x: Tensor, count: int) -> Iterator[Tensor]:
+    def get_classifier(self) -> nn.Module:
+        classifier: nn.Module = self.head.fc
+        return classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        self.num_classes = num_classes
+        self.head.reset(num_classes, global_pool)
+
+    def no_weight_decay(self) -> set[str]:
+        return set()
+
+
+# ---- our own networks ------------------------------------------------------------------------------------------------
+
+
+class Lightness(nn.Module):
+    """RGB (B, 3, H, W) in [0, 1], or L (B, 1, H, W) in 0..100, as the network's first convolution takes it."""
+
+    def __init__(self, network: ECCV16 | AlexNet, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        # Arithmetic alone, of which the network is no part.
+        self.normalize = network.normalize
+
+    def forward(self, x: Tensor) -> Tensor:
+        light = rgb_to_lightness(x) if self.channels == 3 else x
+        # Color is computed in float32, whatever the network runs in.
+        return self.normalize(light).to(x.dtype)
+
+
+class ColorizeNet(ColorizeEncoder):
+    """eccv16 or alexnet, one module a layer.
+
+    A layer's module ends with its last ReLU; what follows it in the network (BatchNorm, pooling) begins the next one's.
+    So each module gives the layer's map as `load_encoder` does, and `FeatureListNet` can take the model apart.
+    """
+
+    lightness: Lightness
+
+    def __init__(self, network: str, *, width: float = 1.0, in_chans: int = 3, **options: Any) -> None:
+        whole = _CHAINS[network](width=width)
+        modules = {"lightness": Lightness(whole, in_chans), **dict(chained(whole))}
+        super().__init__(whole, modules, in_chans=in_chans, **options)
+        self.grad_checkpointing = False
+        accept_checkpoints(self, new_keys(whole, self))
+
+    def maps(self, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
         x = self.lightness(x)
-        for name in self.layers[:count]:
+        found = []
+        for index, name in enumerate(self.layers[: indices[-1] + 1]):
             layer = self.get_submodule(name)
             again = self.grad_checkpointing and self.training
             x = checkpoint(layer, x, use_reentrant=False) if again else layer(x)
-            yield x
+            if index in indices:
+                found.append(x)
+        return found
+
+    def drop_layers(self, start: int) -> None:
+        for name in self.layers[start:]:
+            delattr(self, name)
+        self.layers = self.layers[:start]
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        # A group a layer, coarse or not; the head is what is left.
+        return {name: rf"^{name}\." for name in self.layers}
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.grad_checkpointing = enable
 
 
 class ColorizeFeatures(FeatureListNet):
@@ -207,6 +284,49 @@ def chained(network: ColorizationModel) -> Iterator[tuple[str, nn.Sequential]]:
         waiting = parts[end:]
         if name == network.layers[-1]:
             return
+
+
+# ---- networks on a timm body -----------------------------------------------------------------------------------------
+
+
+class ColorizeBody(ColorizeEncoder):
+    """A timm body that sees lightness.
+
+    Attributes:
+        network: the colorization network without its decoder.
+    """
+
+    network: TimmColorizer
+
+    def __init__(self, body: str = "resnet18", **options: Any) -> None:
+        """`body` is what follows `timm:` in the name of the network, options after commas and all."""
+        network = TimmColorizer(f"{FAMILY}:{body}")
+        whole = [*network.state_dict()]
+        del network.head, network.logits
+        super().__init__(network, {"network": network}, **options)
+        kept = set(network.state_dict())
+        accept_checkpoints(self, {key: f"network.{key}" if key in kept else "" for key in whole})
+
+    def maps(self, x: Tensor, indices: Sequence[int]) -> list[Tensor]:
+        light = rgb_to_lightness(x) if self.in_chans == 3 else x
+        return [*self.network.forward_features(light, [self.layers[index] for index in indices]).values()]
+
+    def no_weight_decay(self) -> set[str]:
+        named = getattr(self.network.body, "no_weight_decay", set)
+        return {f"network.body.{name}" for name in named()}
+
+
+class ColorizeBodyFeatures(FeatureGetterNet):
+    """timm's getter of features, which takes the same checkpoints as the model in it."""
+
+    new_keys: dict[str, str]
+
+    def __init__(self, model: ColorizeBody, **options: Any) -> None:
+        super().__init__(model, **options)
+        accept_checkpoints(self, {old: f"model.{new}" if new else "" for old, new in model.new_keys.items()})
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------------
 
 
 def new_keys(network: ColorizationModel, model: nn.Module) -> dict[str, str]:
@@ -254,35 +374,33 @@ def _replace(state: dict[str, Tensor], names: Mapping[str, str]) -> None:
 # ---- by name ---------------------------------------------------------------------------------------------------------
 
 
-def _configuration(first: str, pool: int) -> dict[str, Any]:
+def _configuration(**more: Any) -> Any:
     return {
-        "url": "", "num_classes": 0, "input_size": (3, 224, 224), "pool_size": (pool, pool), "crop_pct": 0.875,
-        "interpolation": "bicubic", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0),
-        "first_conv": first, "classifier": "head.fc", "license": "mit",
+        "url": "", "num_classes": 0, "input_size": (3, 224, 224), "crop_pct": 0.875, "interpolation": "bicubic",
+        "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "classifier": "head.fc", "license": "mit", **more,
     }  # fmt: skip
 
 
+_POOLS = {"eccv16": 28, "alexnet": 14}
 default_cfgs = generate_default_cfgs(
     {
-        "colorize_eccv16": _configuration("conv1.0", 28),
-        "colorize_eccv16_half": _configuration("conv1.0", 28),
-        "colorize_eccv16_starter": _configuration("conv1.0", 28),
-        "colorize_eccv16_quarter": _configuration("conv1.0", 28),
-        "colorize_alexnet": _configuration("conv1.0", 14),
-        "colorize_alexnet_half": _configuration("conv1.0", 14),
+        name: _configuration(first_conv="conv1.0", pool_size=(_POOLS[variant.network],) * 2)
+        for name, variant in VARIANTS.items()
     }
+    | {BODY: _configuration(first_conv=None)}
 )
 
 
-def _make(variant: str, network: str, pretrained: bool, *, own_width: float = 1.0, **options: Any) -> nn.Module:
-    width = options.setdefault("width", own_width)
+def _make(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
+    variant = VARIANTS[name]
+    width = options.setdefault("width", variant.width)
     told = options.get("pretrained_cfg") or options.get("pretrained_cfg_overlay")
-    if pretrained and not told and width == own_width:
+    if pretrained and not told and width == variant.width:
         # Not as an address for timm to fetch: it would not compare the hash.
-        options["pretrained_cfg_overlay"] = _released(variant)
+        options["pretrained_cfg_overlay"] = _released(name)
     made: nn.Module = build_model_with_cfg(
-        ColorizeNet, variant, pretrained, network=network,
-        feature_cfg={"feature_cls": ColorizeFeatures, "out_indices": tuple(range(LAYERS))}, **options,
+        ColorizeNet, name, pretrained, network=variant.network,
+        feature_cfg={"feature_cls": ColorizeFeatures, "out_indices": tuple(range(_LAYERS))}, **options,
     )  # fmt: skip
     return made
 
@@ -294,37 +412,24 @@ def _released(variant: str) -> dict[str, str]:
     return {"file": str(released_file(known[variant]))} if variant in known else {}
 
 
-@register_model
-def colorize_eccv16(pretrained: bool = False, **options: Any) -> nn.Module:
-    """The network of Zhang, Isola, Efros (ECCV 2016): conv1 to conv7."""
-    return _make("colorize_eccv16", "eccv16", pretrained, **options)
+def _register(name: str, description: str) -> None:
+    """Make a variant known to timm, as a function of this module, which is what timm goes by."""
+
+    def make(pretrained: bool = False, **options: Any) -> nn.Module:
+        return _make(name, pretrained, **options)
+
+    make.__name__, make.__doc__ = name, description
+    globals()[name] = register_model(make)
+
+
+for _name, _variant in VARIANTS.items():
+    _register(_name, _variant.description)
 
 
 @register_model
-def colorize_eccv16_half(pretrained: bool = False, **options: Any) -> nn.Module:
-    """`colorize_eccv16` of half the width."""
-    return _make("colorize_eccv16_half", "eccv16", pretrained, own_width=0.5, **options)
-
-
-@register_model
-def colorize_eccv16_starter(pretrained: bool = False, **options: Any) -> nn.Module:
-    """`colorize_eccv16_half` with the weights that come with this package."""
-    return _make("colorize_eccv16_starter", "eccv16", pretrained, own_width=0.5, **options)
-
-
-@register_model
-def colorize_eccv16_quarter(pretrained: bool = False, **options: Any) -> nn.Module:
-    """`colorize_eccv16` of a quarter of the width, as the quickstart trains it."""
-    return _make("colorize_eccv16_quarter", "eccv16", pretrained, own_width=0.25, **options)
-
-
-@register_model
-def colorize_alexnet(pretrained: bool = False, **options: Any) -> nn.Module:
-    """The transfer network of the same paper: conv1 to conv5, fc6 and fc7, fully convolutional."""
-    return _make("colorize_alexnet", "alexnet", pretrained, **options)
-
-
-@register_model
-def colorize_alexnet_half(pretrained: bool = False, **options: Any) -> nn.Module:
-    """`colorize_alexnet` of half the width."""
-    return _make("colorize_alexnet_half", "alexnet", pretrained, own_width=0.5, **options)
+def colorize_timm(pretrained: bool = False, **options: Any) -> nn.Module:
+    """Any timm body on lightness, as `pretrain --model timm:BODY` trains it."""
+    # All maps unless told otherwise: bodies have four of them, or five, or twelve.
+    features = {"feature_cls": ColorizeBodyFeatures, "out_indices": None}
+    made: nn.Module = build_model_with_cfg(ColorizeBody, BODY, pretrained, feature_cfg=features, **options)
+    return made

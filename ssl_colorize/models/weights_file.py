@@ -54,3 +54,27 @@ def read_weights(path: Path, *, format: str, writer: str) -> tuple[dict[str, Any
     if not isinstance(about, dict) or about.get("format") != format:
         raise UserError(f"{path} was not written by {writer} (its metadata does not say {format!r}).")
     return about, tensors
+
+
+def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
+    """Load a state dict of which every key and shape fits.
+
+    Raises:
+        UserError: a key is missing or left over, or a shape differs; it names them.
+    """
+    expected = model.state_dict()
+    # Old files may lack the counter, which only matters for a momentum that is not used.
+    missing = sorted(key for key in set(expected) - set(tensors) if not key.endswith("num_batches_tracked"))
+    unknown = sorted(set(tensors) - set(expected))
+    if missing or unknown:
+        parts = [f"lacks {some_of(missing)}"] * bool(missing) + [f"has unknown {some_of(unknown)}"] * bool(unknown)
+        raise UserError(f"{where} does not fit the network: it {' and '.join(parts)}.")
+    for key, value in tensors.items():
+        if value.shape != expected[key].shape:
+            have, want = tuple(value.shape), tuple(expected[key].shape)
+            raise UserError(f"{where} does not fit the network: {key} has shape {have}, expected {want}.")
+    model.load_state_dict(expected | tensors)
+
+
+def some_of(keys: list[str]) -> str:
+    return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")

@@ -12,11 +12,11 @@ from ssl_colorize.color import rgb_to_lab, rgb_to_lightness
 from ssl_colorize.engine.optimizer import make_optimizer
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, save_pretrained
-from ssl_colorize.models.backbone import TimmColorizer, make_body
+from ssl_colorize.models.backbone import TimmColorizer
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.objectives import make_targets, soft_cross_entropy
 from ssl_colorize.models.registry import is_model
-from ssl_colorize.models.timm_factory import parse_name
+from ssl_colorize.models.timm_factory import make_body, parse_name
 from ssl_colorize.pretrain.config import Recipe
 
 # One of each family, of its smallest, and whether it takes photos of any size.
