@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from studies import RESULTS, markdown, percent, record, run_study
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.report.scores import markdown as score_table
+from ssl_colorize.report.tables import markdown as score_table
 from ssl_colorize.score.run import LINES
 from ssl_colorize.score.summary import Journal, Line
 

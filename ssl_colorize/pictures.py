@@ -1,4 +1,4 @@
-"""Pictures that this package writes: sRGB, said so in the file, and signed, so that it knows its own work again."""
+"""Pictures that this package makes and writes: sRGB, said so in the file, and signed, so that it knows them again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Literal
 from PIL import Image, ImageCms
 
 PictureFormat = Literal["png", "jpg"]
+
+PAPER = (255, 255, 255)
+INK = (40, 40, 46)
 
 SOFTWARE_TAG = 0x0131  # EXIF "Software"
 SIGNATURE = "ssl-colorize"
@@ -35,6 +38,17 @@ def made_here(path: Path) -> bool:
             return bool(picture.getexif().get(SOFTWARE_TAG) == SIGNATURE)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
+
+
+def fit(picture: Image.Image, side: int) -> Image.Image:
+    """The picture in RGB with its long side `side` pixels long.
+
+    >>> fit(Image.new("L", (100, 50)), 30).size
+    (30, 15)
+    """
+    scale = side / max(picture.size)
+    width, height = (max(1, round(each * scale)) for each in picture.size)
+    return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
 
 
 @lru_cache

@@ -180,7 +180,8 @@ def _report(name: str, settings: FinetuneSettings, folder: Path, done: Finished,
     import json
 
     from ssl_colorize.cli.output import command_line, finish, note
-    from ssl_colorize.report.finetune import learning_curves, write_sheets
+    from ssl_colorize.report.plots import learning_curves
+    from ssl_colorize.report.sheets import write_sheets
     from ssl_colorize.runs import write_atomically, write_metrics
 
     metrics = dict(done.metrics)

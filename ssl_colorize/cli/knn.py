@@ -50,7 +50,7 @@ def knn(out: Path | None, config: Path | None, assignments: tuple[str, ...], as_
     from time import perf_counter
 
     from ssl_colorize.evaluate.knn import KnnSettings, run_knn
-    from ssl_colorize.report.neighbors import neighbors_sheet
+    from ssl_colorize.report.sheets import neighbors_sheet
     from ssl_colorize.runs import write_atomically
 
     settings = resolve(KnnSettings, file=config, assignments=assignments, flags=flags)

@@ -107,7 +107,7 @@ def _report(settings: ProbeSettings, folder: Path, metrics: dict[str, Any], seco
     import json
 
     from ssl_colorize.cli.output import command_line
-    from ssl_colorize.report.probe_plot import layers_of, probe_plot
+    from ssl_colorize.report.plots import layers_of, probe_plot
     from ssl_colorize.runs import write_atomically, write_metrics
 
     # Hundreds of figures a layer: a file of their own keeps metrics.json readable.
@@ -137,7 +137,7 @@ def _print(metrics: dict[str, Any], *, title: str) -> None:
     """One row a layer, in percent."""
     from ssl_colorize.cli.measuring import interval, percent
     from ssl_colorize.cli.output import results
-    from ssl_colorize.report.probe_plot import layers_of
+    from ssl_colorize.report.plots import layers_of
     from ssl_colorize.report.tables import rows_table
 
     layers = layers_of(metrics)

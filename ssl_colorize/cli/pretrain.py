@@ -139,6 +139,6 @@ def _sign(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
 def _draw(folder: Path, recipe: Recipe) -> None:
     from ssl_colorize.cli.output import note
     from ssl_colorize.report.plots import loss_curve
-    from ssl_colorize.report.samples import samples_sheet
+    from ssl_colorize.report.sheets import samples_sheet
 
     note(f"Drew {loss_curve(folder)} and {samples_sheet(folder, recipe)}.")

@@ -117,8 +117,7 @@ def _report(settings: ScoreSettings, folder: Path, scores: Scores, content: dict
     """The table on the terminal and as Markdown, the gallery, and what could not be measured."""
     from ssl_colorize.cli.measured import end
     from ssl_colorize.cli.output import note, results
-    from ssl_colorize.report.scores import best_table, markdown, score_tables
-    from ssl_colorize.report.tables import duration
+    from ssl_colorize.report.tables import best_table, duration, markdown, score_tables
     from ssl_colorize.runs import write_atomically
 
     metrics = scores.metrics
@@ -146,7 +145,7 @@ def _report(settings: ScoreSettings, folder: Path, scores: Scores, content: dict
 def _draw(settings: ScoreSettings, folder: Path, scores: Scores, title: str) -> Path:
     """gallery.html, gallery.png, and of networks at several temperatures a sheet each; what to look at first."""
     from ssl_colorize.report.gallery import gallery_page, gallery_sheet
-    from ssl_colorize.report.scores import score_cells
+    from ssl_colorize.report.tables import score_cells
 
     if not scores.examples:
         return folder / "metrics.json"

@@ -191,8 +191,8 @@ def report(
     from time import perf_counter
 
     from ssl_colorize.cli.output import command_line, finish, results
-    from ssl_colorize.report.study import COLUMNS, study_plot, study_rows
-    from ssl_colorize.report.tables import rows_table
+    from ssl_colorize.report.plots import study_plot
+    from ssl_colorize.report.tables import STUDY_COLUMNS, rows_table, study_rows
     from ssl_colorize.runs import run_folder, write_atomically, write_config, write_metrics
     from ssl_colorize.study.analysis import analyze, answers_csv, sift
     from ssl_colorize.study.pictures import Pictures, method_names
@@ -226,7 +226,7 @@ def report(
         seconds=perf_counter() - started,
     )
     if not as_json:
-        results().print(rows_table(COLUMNS, study_rows(metrics), title=f"Labeled real, in {run}, %"))
+        results().print(rows_table(STUDY_COLUMNS, study_rows(metrics), title=f"Labeled real, in {run}, %"))
     finish(
         content, title="Sessions", as_json=as_json,
         figures={"sessions": metrics["sessions"], "shown": metrics["shown"]},

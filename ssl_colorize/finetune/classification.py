@@ -19,9 +19,9 @@ from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.scoring import Answers, average_precisions, common_mean, figures, truth_ranks
 from ssl_colorize.finetune.backbone import Backbone
-from ssl_colorize.finetune.captions import captioned
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.norm import ChannelNorm
+from ssl_colorize.finetune.overlays import captioned
 from ssl_colorize.finetune.tasks import (
     Judged,
     OnPhotos,

@@ -1,4 +1,4 @@
-"""Boxes and masks drawn on photos."""
+"""Boxes and masks drawn on photos, and words under them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ssl_colorize.data.annotations import IGNORED
+from ssl_colorize.pictures import INK, PAPER, fit
 
 Color = tuple[int, int, int]
 
@@ -33,7 +34,7 @@ class Mark(NamedTuple):
 def draw_boxes(photo: Image.Image, marks: Sequence[Mark], *, side: int = SIDE) -> Image.Image:
     """The photo with boxes and their texts, its long side `side` pixels long; the last mark is on top."""
     scale = side / max(photo.size)
-    drawn = _scaled(photo, scale)
+    drawn = fit(photo, side)
     draw = ImageDraw.Draw(drawn)
     font = ImageFont.load_default(_FONT)
     for corners, _, color in marks:
@@ -80,7 +81,7 @@ def draw_mask(photo: Image.Image, mask: NDArray[np.uint8], classes: Sequence[str
     weight = strength[mask][..., None]
     pixels = np.asarray(photo.convert("RGB"), np.float32)
     mixed = Image.fromarray(((1 - weight) * pixels + weight * colors[mask]).round().astype(np.uint8))
-    drawn = _scaled(mixed, side / max(photo.size))
+    drawn = fit(mixed, side)
     counts = np.bincount(mask.ravel(), minlength=256)
     draw, font = ImageDraw.Draw(drawn), ImageFont.load_default(_FONT)
     shown = [number for number in np.argsort(-counts, kind="stable") if 0 < number < len(classes) and counts[number]]
@@ -89,6 +90,17 @@ def draw_mask(photo: Image.Image, mask: NDArray[np.uint8], classes: Sequence[str
     return drawn
 
 
-def _scaled(photo: Image.Image, scale: float) -> Image.Image:
-    width, height = (max(1, round(each * scale)) for each in photo.size)
-    return photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+def captioned(picture: Image.Image, lines: Sequence[str], *, side: int) -> Image.Image:
+    """A picture fitted into a square of `side` pixels, with lines of text under it, each shortened to fit."""
+    fitted = fit(picture, side)
+    font = ImageFont.load_default(max(11, side // 17))
+    step = max(14, side // 13)
+    whole = Image.new("RGB", (side, side + step * len(lines)), PAPER)
+    whole.paste(fitted, ((side - fitted.width) // 2, side - fitted.height))
+    draw = ImageDraw.Draw(whole)
+    for number, line in enumerate(lines):
+        shown = line
+        while draw.textlength(shown, font=font) > side and len(shown) > 1:
+            shown = shown[:-2] + "…"
+        draw.text((side / 2, side + step * (number + 0.5)), shown, font=font, fill=INK, anchor="mm")
+    return whole

@@ -6,23 +6,28 @@ so landscape photos leave no gaps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from ssl_colorize.pictures import encode
+from ssl_colorize.colorize import Colorizer, gray
+from ssl_colorize.data import Photos, UnreadablePhoto, open_photos
+from ssl_colorize.finetune.overlays import RIGHT, WRONG
+from ssl_colorize.pictures import INK, PAPER, encode, fit
 from ssl_colorize.runs import write_atomically
 
-PAPER = (255, 255, 255)
-INK = (40, 40, 46)
+if TYPE_CHECKING:
+    from ssl_colorize.data import LabeledDataset
+    from ssl_colorize.evaluate.knn import Examples
+    from ssl_colorize.finetune.tasks import Sheet
+    from ssl_colorize.pretrain.config import Recipe
 
-
-def _fit(photo: Image.Image, cell: int) -> Image.Image:
-    """The photo in RGB with its long side `cell` pixels long."""
-    scale = cell / max(photo.size)
-    width, height = (max(1, round(side * scale)) for side in photo.size)
-    return photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+# Long sides in pixels: of a colored sample, enough for a dense screen; of a neighbor, in whose border lies the answer;
+# of a task's pictures, at most.
+_SAMPLE, _NEIGHBOR, _LARGEST = 192, 128, 400
+_BORDER = 6  # px
 
 
 def _draw_titles(sheet: Image.Image, titles: Sequence[str], *, lefts: Sequence[float], cell: int, top: float) -> None:
@@ -67,7 +72,7 @@ def photo_sheet(
     gap, between, margin = max(4, cell // 32), max(12, cell // 8), max(12, cell // 12)
     group_width = len(titles) * (cell + gap) - gap
     lefts = [margin + g * (group_width + between) + t * (cell + gap) for g in range(groups) for t in range(len(titles))]
-    cells = [[_fit(photo, cell) for row in line for photo in row] for line in lines]
+    cells = [[fit(photo, cell) for row in line for photo in row] for line in lines]
     heights = [max(photo.height for photo in line) for line in cells]
     header = margin + _title_size(cell) * 3 // 2
     height = header + sum(heights) + gap * (len(lines) - 1) + margin
@@ -80,3 +85,70 @@ def photo_sheet(
             sheet.paste(photo, (left + (cell - photo.width) // 2, top))
         top += line_height + gap
     write_atomically(Path(path), encode(sheet, "png"))
+
+
+# ---- sheets of runs --------------------------------------------------------------------------------------------------
+
+
+def samples_sheet(folder: Path, recipe: Recipe, *, count: int = 8) -> Path:
+    """Color some of a run's held-out photos and write samples.png into its folder; returns the path.
+
+    The photos are spread evenly over the held-out set, whatever they look like.
+
+    Raises:
+        UserError: the folder holds no network, or the photos are no longer there.
+    """
+    _, held_out = open_photos(recipe.data, limit=recipe.limit).holdout(recipe.holdout, most=recipe.holdout_photos)
+    colorizer = Colorizer.load(folder, device=recipe.device)
+    rows = [(gray(photo), colorizer.colorize(photo), photo) for photo in _spread(held_out, count)]
+    path = folder / "samples.png"
+    if rows:
+        photo_sheet(rows, ("gray", "predicted", "true"), path, cell=_SAMPLE, groups=2)
+    return path
+
+
+def _spread(photos: Photos, count: int) -> list[Image.Image]:
+    """Up to `count` readable photos at even distances, no larger than the sheet needs."""
+    count = min(count, len(photos))
+    chosen = []
+    for place in range(count):
+        try:
+            photo = photos.read((2 * place + 1) * len(photos) // (2 * count), short_side=2 * _SAMPLE)
+        except UnreadablePhoto:
+            continue
+        photo.thumbnail((4 * _SAMPLE, 4 * _SAMPLE))
+        chosen.append(photo)
+    return chosen
+
+
+def neighbors_sheet(examples: Examples, path: Path) -> Path:
+    """Write a PNG: a query a row, then its neighbors, with a green border where they share a class, else a red one."""
+    rows = []
+    for number, near in enumerate(examples.neighbors):
+        query = _bordered(examples.queries, number, INK)
+        colors = [RIGHT if right else WRONG for right in examples.right[number]]
+        rows.append([query, *(_bordered(near, place, color) for place, color in enumerate(colors))])
+    titles = ["query", *(str(place + 1) for place in range(examples.right.shape[1]))]
+    photo_sheet(rows, titles, path, cell=_NEIGHBOR, groups=2 if len(rows) > 1 else 1)
+    return path
+
+
+def _bordered(photos: LabeledDataset, index: int, color: tuple[int, int, int]) -> Image.Image:
+    """The photo at the sheet's size, so that every border is as wide; a blank if it has gone since it was measured."""
+    try:
+        photo = photos.photos.read(index, short_side=2 * _NEIGHBOR)
+    except UnreadablePhoto:
+        photo = Image.new("RGB", (_NEIGHBOR, _NEIGHBOR), (230, 230, 230))
+    return ImageOps.expand(fit(photo, _NEIGHBOR - 2 * _BORDER), _BORDER, color)
+
+
+def write_sheets(sheets: Mapping[str, Sheet], folder: Path) -> list[Path]:
+    """Write a task's sheets of pictures as PNG files of their names; returns their paths."""
+    paths = []
+    for name, sheet in sheets.items():
+        if sheet.rows:
+            paths.append(folder / f"{name}.png")
+            # As large as the pictures are, since their captions are part of them.
+            cell = min(_LARGEST, max(side for row in sheet.rows for picture in row for side in picture.size))
+            photo_sheet(sheet.rows, sheet.titles, paths[-1], cell=cell, groups=sheet.groups)
+    return paths

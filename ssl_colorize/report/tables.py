@@ -1,12 +1,14 @@
-"""Tables for the terminal."""
+"""Tables for the terminal, for Markdown files and for pages: any figures, those of `score`, and those of `study`."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 
@@ -23,6 +25,15 @@ def number(value: Any) -> str:
             return f"{value:.4g}"
         return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.2e}"
     return str(value)
+
+
+def percent(share: float | None) -> str:
+    """A fraction in percent; a dash for none.
+
+    >>> percent(0.8913), percent(None)
+    ('89.1', '-')
+    """
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def duration(seconds: float) -> str:
@@ -62,3 +73,138 @@ def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
     for row in rows:
         table.add_row(*(number(value) for value in row))
     return table
+
+
+# ---- a scoring run ---------------------------------------------------------------------------------------------------
+
+
+class _Column(NamedTuple):
+    title: str
+    key: str
+    shown: Callable[[float], str]
+    interval: bool = False
+
+
+_COLORS = (
+    _Column("AuC %", "auc", percent),
+    _Column("95 %", "auc", percent, interval=True),
+    _Column("AuC rebal. %", "auc_rebalanced", percent),
+    _Column("95 %", "auc_rebalanced", percent, interval=True),
+    _Column("top-1 %", "classifier_top1", percent),
+    _Column("top-5 %", "classifier_top5", percent),
+    _Column("agrees %", "classifier_agreement", percent),
+)
+_PICTURES = (
+    _Column("PSNR", "psnr", lambda value: f"{value:.2f}"),
+    _Column("SSIM", "ssim", lambda value: f"{value:.4f}"),
+    _Column("LPIPS", "lpips", lambda value: f"{value:.4f}"),
+    _Column("FID", "fid", number),
+    _Column("colorful", "colorfulness", lambda value: f"{value:.1f}"),
+    _Column("params MB", "parameters_mb", lambda value: f"{value:.1f}"),
+    _Column("maps MB", "features_mb", lambda value: f"{value:.1f}"),
+    _Column("ms/photo", "seconds_per_photo", lambda value: f"{1000 * value:.0f}"),
+)
+
+
+def score_cells(
+    metrics: Mapping[str, Any], methods: Sequence[str], *, part: int | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Column titles, and a row of texts for each method; columns without a figure are left out.
+
+    Args:
+        metrics: of a scoring run.
+        methods: the rows.
+        part: 0 for the colors, 1 for pictures and costs, None for both.
+    """
+    halves = (_COLORS, _PICTURES) if part is None else ((_COLORS, _PICTURES)[part],)
+    wanted = tuple(
+        each for half in halves for each in half if any(metrics[name][each.key] is not None for name in methods)
+    )
+    titles = ["method", *(column.title for column in wanted)]
+    return titles, [[name, *(_cell(metrics[name], column) for column in wanted)] for name in methods]
+
+
+def _cell(figures: Mapping[str, Any], column: _Column) -> str:
+    value = figures[column.key]
+    if value is None:
+        return "-"
+    if column.interval:
+        low, high = figures["intervals"][column.key]
+        return f"{column.shown(low)}..{column.shown(high)}"
+    return column.shown(value)
+
+
+def score_tables(metrics: Mapping[str, Any], methods: Sequence[str], *, title: str, width: int) -> list[Table]:
+    """The one table, or its two halves where that is wider than `width` characters."""
+    whole = _table(score_cells(metrics, methods), title)
+    if _width(whole) <= width:
+        return [whole]
+    return [_table(score_cells(metrics, methods, part=0), title), _table(score_cells(metrics, methods, part=1), None)]
+
+
+def best_table(best: Mapping[str, Mapping[str, float]]) -> Table:
+    """Which temperature is best by which measure."""
+    rows = [
+        (name, measure.replace("_", " "), value) for name, found in best.items() for measure, value in found.items()
+    ]
+    return rows_table(("method", "best by", "T"), rows, title="Best temperatures here")
+
+
+def markdown(metrics: Mapping[str, Any], methods: Sequence[str]) -> str:
+    """The table as Markdown."""
+    table = _table(score_cells(metrics, methods), None)
+    table.box = box.MARKDOWN
+    text = io.StringIO()
+    Console(file=text, width=_width(table) + 1).print(table)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines() if line.strip())
+
+
+def _table(cells: tuple[list[str], list[list[str]]], title: str | None) -> Table:
+    table = rows_table(*cells, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def _width(table: Table) -> int:
+    console = Console(width=10_000)
+    return console.measure(table).maximum
+
+
+# ---- a perceptual study ----------------------------------------------------------------------------------------------
+
+# Share labeled real and its standard error, in percent (the paper's Table 1), by the names that this project uses.
+PAPER_STUDY = {
+    "random": (13.0, 4.4),
+    "dahl": (18.3, 2.8),
+    "larsson": (27.2, 2.7),
+    "l2": (21.2, 2.5),
+    "l2-finetuned": (23.9, 2.8),
+    "class": (25.2, 2.7),
+    "full": (32.3, 2.2),
+}
+VIGILANCE = "vigilance"
+STUDY_COLUMNS = ("method", "labeled real", "95 % interval", "people", "pairs", "paper")
+
+
+def study_figures(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The figures of each method, and of the vigilance pairs as the last row, where there were any."""
+    watched = metrics["vigilance"]
+    return dict(metrics["methods"]) | ({VIGILANCE: watched} if watched["pairs"] else {})
+
+
+def study_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Rows of the table: method, labeled real, 95 % interval, people, pairs, the paper's figure."""
+    rows: list[tuple[str, ...]] = []
+    for name, one in study_figures(metrics).items():
+        share, error = one["labeled_real"], one["standard_error"]
+        paper = PAPER_STUDY.get("random" if name == VIGILANCE else name)
+        rows.append((
+            name,
+            percent(share) + ("" if error is None else f" +- {percent(error)}"),
+            "-" if one["low"] is None else f"{percent(one['low'])} to {percent(one['high'])}",
+            str(one["participants"]),
+            str(one["pairs"]),
+            f"{paper[0]:.1f} +- {paper[1]:.1f}" if paper else "-",
+        ))  # fmt: skip
+    return rows
