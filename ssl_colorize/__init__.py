@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ssl_colorize.timm_door import open_door
+from ssl_colorize.timm_registration import import_after
 
 if TYPE_CHECKING:
     from ssl_colorize.colorize import Colorizer
@@ -24,7 +24,7 @@ _HOMES = {
 
 
 # timm.create_model("colorize_eccv16") works from here on.
-open_door()
+import_after("timm", "ssl_colorize.models.timm_models")
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_colorize import timm_door
+from ssl_colorize.timm_registration import ImportHook, import_after
 
 NAMES = ("stand_in_timm", "stand_in_models")
 
@@ -23,8 +23,6 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     (tmp_path / NAMES[0] / "inner.py").write_text("")
     (tmp_path / f"{NAMES[1]}.py").write_text(inside)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(timm_door, "_TIMM", NAMES[0])
-    monkeypatch.setattr(timm_door, "_MODELS", (NAMES[1],))
     before = list(sys.meta_path)
     sys.meta_path[:] = [finder for finder in before if not waiting(finder)]
     yield
@@ -35,7 +33,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def waiting(finder: object) -> bool:
-    return isinstance(finder, timm_door._Doorkeeper)
+    return isinstance(finder, ImportHook)
 
 
 def told() -> list[str]:
@@ -44,7 +42,7 @@ def told() -> list[str]:
 
 
 def test_first_we_then_timm(stand_ins: None) -> None:
-    timm_door.open_door()
+    import_after(*NAMES)
     assert NAMES[0] not in sys.modules and NAMES[1] not in sys.modules
     importlib.import_module(NAMES[0])
     assert told() == ["models"] and not any(map(waiting, sys.meta_path))
@@ -53,19 +51,19 @@ def test_first_we_then_timm(stand_ins: None) -> None:
 def test_first_timm_then_we(stand_ins: None) -> None:
     importlib.import_module(NAMES[0])
     assert NAMES[1] not in sys.modules
-    timm_door.open_door()
+    import_after(*NAMES)
     assert told() == ["models"] and not any(map(waiting, sys.meta_path))
 
 
 def test_a_part_of_timm_first(stand_ins: None) -> None:
-    timm_door.open_door()
+    import_after(*NAMES)
     importlib.import_module(f"{NAMES[0]}.inner")
     assert told() == ["models"]
 
 
 def test_asking_for_timm_is_not_importing_it(stand_ins: None) -> None:
-    timm_door.open_door()
-    timm_door.open_door()
+    import_after(*NAMES)
+    import_after(*NAMES)
     assert sum(map(waiting, sys.meta_path)) == 1
     for _ in range(2):
         found = find_spec(NAMES[0])
@@ -76,9 +74,8 @@ def test_asking_for_timm_is_not_importing_it(stand_ins: None) -> None:
     assert type(module.__spec__.loader).__module__.startswith("_frozen_importlib")
 
 
-def test_without_timm_nothing_happens(stand_ins: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timm_door, "_TIMM", "stand_in_of_nothing")
-    timm_door.open_door()
+def test_without_timm_nothing_happens(stand_ins: None) -> None:
+    import_after("stand_in_of_nothing", NAMES[1])
     with pytest.raises(ModuleNotFoundError, match="stand_in_of_nothing"):
         importlib.import_module("stand_in_of_nothing")
 

@@ -10,31 +10,25 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-_TIMM = "timm"
-# Where the models are, which register themselves.
-_MODELS = ("ssl_colorize.models.timm_models",)
+
+def import_after(package: str, module: str) -> None:
+    """Import a module now, if a package is there already, or else as soon as the package is imported."""
+    if package in sys.modules:
+        import_module(module)
+    elif not any(isinstance(finder, ImportHook) and finder.package == package for finder in sys.meta_path):
+        sys.meta_path.insert(0, ImportHook(package, module))
 
 
-def open_door() -> None:
-    """Register the models now, if timm is there already, or else as soon as it is imported."""
-    if _TIMM in sys.modules:
-        _register()
-    elif not any(isinstance(finder, _Doorkeeper) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Doorkeeper())
+class ImportHook(MetaPathFinder):
+    """Finds a package where the other finders do, and imports a module when the package has run."""
 
-
-def _register() -> None:
-    for name in _MODELS:
-        import_module(name)
-
-
-class _Doorkeeper(MetaPathFinder):
-    """Finds timm where the other finders do, and registers the models when it has run."""
+    def __init__(self, package: str, module: str) -> None:
+        self.package, self.module = package, module
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != _TIMM:
+        if fullname != self.package:
             return None
         others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
         spec = next((found for found in others if found is not None), None)
@@ -42,11 +36,11 @@ class _Doorkeeper(MetaPathFinder):
             return spec
         run = spec.loader.exec_module
 
-        def run_and_register(module: ModuleType) -> None:
+        def run_and_import(module: ModuleType) -> None:
             run(module)
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
-            _register()
+            import_module(self.module)
 
-        spec.loader.exec_module = run_and_register  # type: ignore[method-assign]
+        spec.loader.exec_module = run_and_import  # type: ignore[method-assign]
         return spec
