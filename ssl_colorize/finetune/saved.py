@@ -13,7 +13,6 @@ from ssl_colorize.finetune.tasks import Task, task_type
 from ssl_colorize.models.weights_file import load_exactly, read_weights, write_weights
 
 MODEL_NAME = "finetuned.safetensors"
-FORMAT = "ssl-colorize finetuned 1"
 
 
 @dataclass
@@ -35,12 +34,11 @@ def save_finetuned(model: nn.Module, task: Task, about: dict[str, Any], path: Pa
         UserError: it cannot be written.
     """
     whole = about | {
-        "format": FORMAT,
         "task": task.name,
         "classes": list(task.classes),
         "settings": task.settings.model_dump(mode="json"),
     }
-    write_weights(path, model.state_dict(), whole)
+    write_weights(path, model.state_dict(), whole, kind="finetuned")
 
 
 def load_finetuned(source: str | Path, *, device: torch.device | str = "cpu") -> Finetuned:
@@ -53,7 +51,7 @@ def load_finetuned(source: str | Path, *, device: torch.device | str = "cpu") ->
     path = path / MODEL_NAME if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"No fine-tuned model at {path}: give the folder of a `ssl-colorize finetune` run.")
-    about, tensors = read_weights(path, format=FORMAT, writer="`ssl-colorize finetune`")
+    about, tensors = read_weights(path, kind="finetuned", writer="`ssl-colorize finetune`")
     kind = task_type(about["task"])
     settings = kind.settings_type.checked(about["settings"], where=f"in {path}")
     task = kind.trained(settings, about["classes"])

@@ -17,7 +17,6 @@ from ssl_colorize.models.released import is_release, released_file
 from ssl_colorize.models.weights_file import load_exactly, read_weights, some_of, write_weights
 
 WEIGHTS_NAME = "model.safetensors"
-FORMAT = "ssl-colorize 1"
 RELEASED_INPUT_SIZE = 256
 _COLOR_PREFIX = "color."
 # The objective of a network that learned something else than colors, and has one output.
@@ -118,7 +117,6 @@ def save_pretrained(pretrained: Pretrained, path: Path) -> None:
     if pretrained.prior is not None:
         tensors[_COLOR_PREFIX + "prior"] = pretrained.prior.float()
     about = {
-        "format": FORMAT,
         "model": pretrained.model.name,
         "width": pretrained.model.width,
         "mix": pretrained.mix,
@@ -128,7 +126,7 @@ def save_pretrained(pretrained: Pretrained, path: Path) -> None:
         "lab": "CIELAB, D65 2 degrees, L 0..100",
         "training": pretrained.training,
     }
-    write_weights(path, tensors, about)
+    write_weights(path, tensors, about, kind="network")
 
 
 def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -> Pretrained:
@@ -157,7 +155,7 @@ def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -
 
 
 def _load_own(path: Path) -> Pretrained:
-    about, tensors = read_weights(path, format=FORMAT, writer="ssl-colorize")
+    about, tensors = read_weights(path, kind="network", writer="ssl-colorize")
     if not is_model(about["model"]):
         raise UserError(f"{path} holds a {about['model']!r}, which this version does not know.")
     if _COLOR_PREFIX + "bins" not in tensors:

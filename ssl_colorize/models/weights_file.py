@@ -15,10 +15,19 @@ from ssl_colorize.runs import write_atomically
 
 # Where the description stands in the file's metadata.
 _ABOUT = "ssl_colorize"
+# Of what is written; 1 had no number and no kind of its own, but said one of these.
+FORMAT = 2
+_KINDS_OF_FORMAT_1 = {"ssl-colorize 1": "network", "ssl-colorize finetuned 1": "finetuned"}
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+def write_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], *, kind: str) -> None:
     """Write tensors, from any device, with a description that JSON takes.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        about: the description.
+        kind: of file: "network" or "finetuned".
 
     Raises:
         UserError: the file cannot be written (full disk, no permission).
@@ -26,24 +35,30 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     # Tensors that share memory are written each on its own, which safetensors asks for.
     solid = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
 
+    whole = {"format": FORMAT, "kind": kind, **about}
+
     def write(target: Path) -> None:
         try:
-            save_file(solid, target, metadata={_ABOUT: json.dumps(about)})
+            save_file(solid, target, metadata={_ABOUT: json.dumps(whole)})
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
     write_atomically(path, write)
 
 
-def read_weights(path: Path, *, format: str, writer: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_weights(path: Path, *, kind: str, writer: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The description and the tensors of a file, on the CPU.
 
     Args:
-        format: what the description has to say under "format".
+        path: of the file.
+        kind: that it has to be of.
         writer: the command that writes such files, for the message.
 
+    Returns:
+        The description, whose "format" is the number that the file was written with; and the tensors by name.
+
     Raises:
-        UserError: it is no safetensors file, or not one of that format.
+        UserError: it is no safetensors file, or not one of that kind, or of a newer format.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -51,8 +66,13 @@ def read_weights(path: Path, *, format: str, writer: str) -> tuple[dict[str, Any
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}.") from None
-    if not isinstance(about, dict) or about.get("format") != format:
-        raise UserError(f"{path} was not written by {writer} (its metadata does not say {format!r}).")
+    if isinstance(about, dict) and about.get("format") in _KINDS_OF_FORMAT_1:
+        about |= {"format": 1, "kind": _KINDS_OF_FORMAT_1[about["format"]]}
+    if not isinstance(about, dict) or about.get("kind") != kind:
+        raise UserError(f"{path} was not written by {writer} (its metadata does not say that it holds a {kind}).")
+    number = about["format"]
+    if number > FORMAT:
+        raise UserError(f"{path} is of format {number}, this version reads up to {FORMAT}: update ssl-colorize.")
     return about, tensors
 
 

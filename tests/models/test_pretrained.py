@@ -1,5 +1,6 @@
 """Weights files: our own, the authors' released one, and files that must be refused."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -180,6 +181,30 @@ def test_what_is_saved_comes_back_to_the_bit(tmp_path: Path, name: str, outputs:
             assert getattr(loaded, field) == getattr(saved, field)
         assert torch.equal(predict_ab(loaded, lightness(64)), predict_ab(saved, lightness(64)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors"]
+
+
+def described(path: Path, **changes: object) -> None:
+    """The file again with other words about itself."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["ssl_colorize"])
+    kept = {key: value for key, value in (about | changes).items() if value is not None}
+    save_file(load_file(path), path, metadata={"ssl_colorize": json.dumps(kept)})
+
+
+def test_files_of_the_first_format_load_and_of_a_later_one_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_pretrained(trained(), path)
+    described(path, format="ssl-colorize 1", kind=None)
+    assert load_pretrained(path).temperature == 0.123
+    described(path, format="ssl-colorize finetuned 1", kind=None)
+    with pytest.raises(UserError, match="does not say that it holds a network"):
+        load_pretrained(path)
+    described(path, format=99, kind="network")
+    with pytest.raises(UserError, match=r"of format 99.*update ssl-colorize"):
+        load_pretrained(path)
+    described(path, format=2, kind="network", objective="depth")
+    with pytest.raises(UserError, match="trained for 'depth', which this version does not know for eccv16"):
+        load_pretrained(path)
 
 
 def test_unknown_prior_and_mix_stay_unknown(tmp_path: Path) -> None:
