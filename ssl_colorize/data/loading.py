@@ -1,47 +1,67 @@
-"""Batches of training and held-out photos, the very same ones however the work is spread or interrupted."""
+"""Batches of photos, alone or with what is on them, the very same ones however the work is spread or interrupted.
+
+What is at a position of a run is a sample: a photo and how it is varied, both a pure function of the seed and the
+position. An ordinary data set gives the sample at a position, a batch sampler the positions of each step's batch.
+"""
 
 import random
 import signal
-from collections.abc import Callable, Generator, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from ssl_colorize.data.annotations import Boxes
+from ssl_colorize.data.datasets import LabeledDataset
 from ssl_colorize.data.images import UnreadablePhoto
 from ssl_colorize.data.photos import Photos
+from ssl_colorize.data.transforms import (
+    CENTERED,
+    PADDING,
+    Augmentation,
+    Draws,
+    Sample,
+    read_augmented,
+    read_whole,
+    read_window,
+)
 from ssl_colorize.errors import UserError
 from ssl_colorize.runs import write_atomically
 
 # Unreadable photos in a row after which a sample is given up: one in two unreadable gets here once in 10^9 samples.
 _MOST_TRIES = 30
 
+T = TypeVar("T")
+B = TypeVar("B")
+
+# Makes the sample of a photo of a set by its index.
+Read = Callable[[int, Draws], Sample]
+
 
 class Batch(NamedTuple):
-    """Photos, and what could not be read for them."""
+    """Photos, what is on them, and what could not be read for them."""
 
-    photos: Tensor  # (B, 3, crop, crop) uint8 RGB
+    photos: Tensor  # (B, 3, H, W) uint8 RGB; of several sizes the smaller ones are padded at their right and bottom
     unreadable: list[str]  # one "file: reason" for each photo that could not be read
     indices: Tensor  # (B,) int64, which photos of the set these are
+    sizes: list[tuple[int, int]] = []  # noqa: RUF012  (never changed) height and width of each photo without padding
+    boxes: list[Boxes] = []  # noqa: RUF012  one entry a photo, or none at all
+    masks: list[NDArray[np.uint8]] = []  # noqa: RUF012  likewise
+    proposals: list[NDArray[np.float32]] = []  # noqa: RUF012  likewise
+
+    def each_photo(self) -> list[Tensor]:
+        """The photos (3, h, w) without padding."""
+        return [photo[:, :height, :width] for photo, (height, width) in zip(self.photos, self.sizes, strict=True)]
 
 
-class _WithUnreadable(Protocol):
-    @property
-    def photos(self) -> Sized: ...
-
-    @property
-    def unreadable(self) -> list[str]: ...
-
-
-T = TypeVar("T")
-B = TypeVar("B", bound=_WithUnreadable)
+# ---- batches to train on ---------------------------------------------------------------------------------------------
 
 
 def training_batches(
@@ -57,7 +77,7 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """Batches for the steps start, ..., steps - 1.
+    """Batches of random crops for the steps start, ..., steps - 1.
 
     The sample at position p = step * batch_size + j of the whole run is photo number p % len(photos) of a permutation
     made from (seed, p // len(photos)), and its augmentation is drawn from (seed, p). So the photos do not depend on
@@ -72,23 +92,44 @@ def training_batches(
 
     Raises:
         UserError: settings that do not fit together; while iterating, that no photo could be read.
+
+    >>> from ssl_colorize.data import open_photos
+    >>> batches = training_batches(
+    ...     open_photos(["samples"]), resize=(32, 48), crop=32, batch_size=4, seed=0, start=0, steps=1, workers=0
+    ... )
+    >>> next(batches).photos.shape
+    torch.Size([4, 3, 32, 32])
     """
     if not crop <= resize[0] <= resize[1]:
         raise UserError(f"A crop of {crop} px needs resize from at least {crop} px up, not {resize[0]} to {resize[1]}.")
-    share = share_of(batch_size, world_size)
-    source = _TrainingSteps(photos, resize, crop, seed, batch_size, first=rank * share, count=share)
-    return complete_batches(load_steps(source, range(start, steps), workers), share)
+    sampler = StepSampler(start, steps, batch_size=batch_size, rank=rank, world_size=world_size)
+    samples = RunSamples(partial(read_window, photos, resize, crop), len(photos), seed=seed)
+    return _complete(load(samples, sampler, workers=workers, collate=collate), sampler.share)
 
 
-def share_of(batch_size: int, world_size: int) -> int:
-    """The photos of a batch that each of the processes gets.
+def annotated_training_batches(
+    dataset: LabeledDataset,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    steps: int,
+    workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Batch]:
+    """Batches for the steps start, ..., steps - 1: as `training_batches`, with boxes and masks.
 
     Raises:
-        UserError: they cannot be shared equally.
+        UserError: a batch that cannot be shared equally; while iterating, that no photo could be read.
     """
-    if batch_size % world_size:
-        raise UserError(f"The batch size {batch_size} cannot be shared equally by {world_size} processes.")
-    return batch_size // world_size
+    sampler = StepSampler(start, steps, batch_size=batch_size, rank=rank, world_size=world_size)
+    samples = RunSamples(partial(read_augmented, dataset, augmentation), len(dataset), seed=seed)
+    return _complete(load(samples, sampler, workers=workers, collate=collate), sampler.share)
+
+
+# ---- batches to measure on -------------------------------------------------------------------------------------------
 
 
 def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, workers: int) -> Iterator[Batch]:
@@ -101,108 +142,60 @@ def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, 
     """
     if crop > resize:
         raise UserError(f"A crop of {crop} px does not fit in photos resized to {resize} px.")
-    source = _HoldoutSteps(photos, resize, crop, batch_size)
-    return _without_empty(load_steps(source, range(-(-len(photos) // batch_size)), workers))
+    return _in_order(partial(read_window, photos, (resize, resize), crop), len(photos), batch_size, workers)
 
 
-class _TrainingSteps(Dataset[Batch]):
-    """One process's part of any step's batch."""
+def annotated_holdout_batches(
+    dataset: LabeledDataset, *, short_side: int | None, long_side: int | None = None, batch_size: int, workers: int
+) -> Iterator[Batch]:
+    """All photos once, in order, whole and not mirrored; as `holdout_batches` leaves out what cannot be read.
 
-    def __init__(
-        self, photos: Photos, resize: tuple[int, int], crop: int, seed: int, batch_size: int, *, first: int, count: int
-    ) -> None:
-        self.photos, self.resize, self.crop, self.seed = photos, resize, crop, seed
-        self.batch_size, self.first, self.count = batch_size, first, count
-
-    def __getitem__(self, step: int) -> Batch:
-        pixels = np.empty((self.count, 3, self.crop, self.crop), np.uint8)
-        unreadable: list[str] = []
-        indices: list[int] = []
-        for row in range(self.count):
-            index = self._sample(step * self.batch_size + self.first + row, pixels[row], unreadable)
-            if index is None:
-                break
-            indices.append(index)
-        return Batch(torch.from_numpy(pixels[: len(indices)]), unreadable, torch.tensor(indices, dtype=torch.int64))
-
-    def _sample(self, position: int, out: NDArray[np.uint8], unreadable: list[str]) -> int | None:
-        """Put the sample at a position of the run in `out` (3, crop, crop).
-
-        Returns:
-            The index of its photo; None if no photo could be read.
-        """
-        # Only random() is used: Python promises its numbers for a seed across versions.
-        draw = random.Random(f"{self.seed} {position}").random
-        low, high = self.resize
-        short_side = low + int(draw() * (high - low + 1))
-        across, down, mirrored = draw(), draw(), draw() < 0.5
-        found = first_readable(
-            lambda index: self.photos.read(index, short_side=short_side),
-            position, len(self.photos), seed=self.seed, unreadable=unreadable,
-        )  # fmt: skip
-        if found is None:
-            return None
-        index, photo = found
-        window = resized_window(photo, short_side=short_side, crop=self.crop, across=across, down=down)
-        pixels = np.asarray(window).transpose(2, 0, 1)
-        out[...] = pixels[:, :, ::-1] if mirrored else pixels
-        return index
-
-
-def first_readable(
-    read: Callable[[int], T], position: int, count: int, *, seed: int, unreadable: list[str]
-) -> tuple[int, T] | None:
-    """The photo at a position of a run over `count` photos, or the next one in the epoch's order that can be read.
-
-    Returns:
-        Its index and what `read` made of it; None if no photo could be read. Those that could not are added to
-        `unreadable`.
-    """
-    epoch, number = divmod(position, count)
-    order = _permutation(count, seed, epoch)
-    for attempt in range(min(_MOST_TRIES, count)):
-        index = int(order[(number + attempt) % count])
-        try:
-            return index, read(index)
-        except UnreadablePhoto as error:
-            unreadable.append(str(error))
-    return None
-
-
-class _HoldoutSteps(Dataset[Batch]):
-    def __init__(self, photos: Photos, resize: int, crop: int, batch_size: int) -> None:
-        self.photos, self.resize, self.crop, self.batch_size = photos, resize, crop, batch_size
-
-    def __getitem__(self, step: int) -> Batch:
-        unreadable: list[str] = []
-        pixels, indices = [], []
-        for index in range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.photos))):
-            try:
-                photo = self.photos.read(index, short_side=self.resize)
-            except UnreadablePhoto as error:
-                unreadable.append(str(error))
-                continue
-            window = resized_window(photo, short_side=self.resize, crop=self.crop, across=0.5, down=0.5)
-            pixels.append(np.asarray(window).transpose(2, 0, 1))
-            indices.append(index)
-        stacked = np.stack(pixels) if pixels else np.empty((0, 3, self.crop, self.crop), np.uint8)
-        return Batch(torch.from_numpy(stacked), unreadable, torch.tensor(indices, dtype=torch.int64))
-
-
-def resized_window(photo: Image.Image, *, short_side: int, crop: int, across: float, down: float) -> Image.Image:
-    """What a crop x crop window shows of the photo resized (bicubic, antialiased) to a short side.
+    Boxes and masks are those of the original photo, not resized with it: they are what is judged by.
 
     Args:
-        across: where the window is, from 0 (left edge) up to, not including, 1 (right edge).
-        down: likewise from top to bottom.
+        short_side: in pixels; None leaves photos at their own size.
+
+    Raises:
+        UserError: while iterating, that no photo could be read.
     """
-    scale = short_side / min(photo.size)
-    width, height = (max(short_side, round(side * scale)) for side in photo.size)
-    left, top = int(across * (width - crop + 1)), int(down * (height - crop + 1))
-    # In one go, so that only the pixels of the window are computed: a panorama costs no more than a square.
-    x, y = photo.width / width, photo.height / height
-    box = (left * x, top * y, min((left + crop) * x, photo.width), min((top + crop) * y, photo.height))
-    return photo.resize((crop, crop), Image.Resampling.BICUBIC, box=box)
+    return _in_order(partial(read_whole, dataset, short_side, long_side), len(dataset), batch_size, workers)
+
+
+def _in_order(read: Read, count: int, batch_size: int, workers: int) -> Iterator[Batch]:
+    sampler = BatchSampler(range(count), batch_size, drop_last=False)
+    return _without_empty(load(AllSamples(read, count), sampler, workers=workers, collate=collate))
+
+
+# ---- samples by position ---------------------------------------------------------------------------------------------
+
+
+class Loaded(NamedTuple):
+    """A sample, and what could not be read before it."""
+
+    sample: Sample | None  # None where no photo could be read
+    unreadable: list[str]
+
+
+class RunSamples(Dataset[Loaded]):
+    """The sample at each position of a run without an end."""
+
+    def __init__(self, read: Read, count: int, *, seed: int) -> None:
+        """`read` makes the sample of one of `count` photos."""
+        self.read, self.count, self.seed = read, count, seed
+
+    def __getitem__(self, position: int) -> Loaded:
+        # Only random() is used: Python promises its numbers for a seed across versions.
+        draw = random.Random(f"{self.seed} {position}").random
+        draws = Draws(draw(), draw(), draw(), draw())
+        epoch, number = divmod(position, self.count)
+        order = _permutation(self.count, self.seed, epoch)
+        unreadable: list[str] = []
+        for attempt in range(min(_MOST_TRIES, self.count)):
+            try:
+                return Loaded(self.read(int(order[(number + attempt) % self.count]), draws), unreadable)
+            except UnreadablePhoto as error:
+                unreadable.append(str(error))
+        return Loaded(None, unreadable)
 
 
 @lru_cache(maxsize=2)
@@ -211,26 +204,99 @@ def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(count)
 
 
-def load_steps(source: Dataset[T], steps: range, workers: int) -> Generator[T, None, None]:
-    """The batches of `steps`, in order; a worker makes a whole batch, so nothing stalls where an epoch ends."""
-    loader = DataLoader(
-        source,
-        batch_size=None,
-        sampler=steps,
+class AllSamples(Dataset[Loaded]):
+    """The sample of each photo of a set, not varied."""
+
+    def __init__(self, read: Read, count: int) -> None:
+        """`read` makes the sample of one of `count` photos."""
+        self.read, self.count = read, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Loaded:
+        try:
+            return Loaded(self.read(index, CENTERED), [])
+        except UnreadablePhoto as error:
+            return Loaded(None, [str(error)])
+
+
+class StepSampler(Sampler[list[int]]):
+    """The positions of one process's part of the batches of the steps start, ..., stop - 1.
+
+    >>> list(StepSampler(1, 3, batch_size=4, rank=1, world_size=2))
+    [[6, 7], [10, 11]]
+    """
+
+    def __init__(self, start: int, stop: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        """Of the `batch_size` positions of a step, process number `rank` of `world_size` gets its `share`.
+
+        Raises:
+            UserError: they cannot be shared equally.
+        """
+        if batch_size % world_size:
+            raise UserError(f"The batch size {batch_size} cannot be shared equally by {world_size} processes.")
+        self.share = batch_size // world_size
+        self.firsts = range(start * batch_size + rank * self.share, stop * batch_size, batch_size)
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in self.firsts:
+            yield list(range(first, first + self.share))
+
+
+# ---- from samples to batches -----------------------------------------------------------------------------------------
+
+
+def collate(loaded: Sequence[Loaded]) -> Batch:
+    """Samples as a batch, without those that could not be read.
+
+    Only the pixels become a tensor: each tensor that a process hands to another keeps a file open, and of boxes and
+    labels there would be thousands. Arrays are copied.
+    """
+    samples = [each.sample for each in loaded if each.sample is not None]
+    unreadable = dict.fromkeys(line for each in loaded for line in each.unreadable)
+    sizes = [(sample.photo.shape[1], sample.photo.shape[2]) for sample in samples]
+    height, width = (max(sides) for sides in zip(*sizes, strict=True)) if samples else (0, 0)
+    pixels = np.empty((len(samples), 3, height, width), np.uint8)
+    for row, sample in zip(pixels, samples, strict=True):
+        _, lower, right = sample.photo.shape
+        row[:, :lower, :right] = sample.photo
+        row[:, lower:], row[:, :, right:] = PADDING, PADDING
+    return Batch(
+        torch.from_numpy(pixels),
+        list(unreadable),
+        torch.tensor([sample.index for sample in samples], dtype=torch.int64),
+        sizes,
+        [sample.boxes for sample in samples if sample.boxes is not None],
+        [sample.mask for sample in samples if sample.mask is not None],
+        [sample.proposals for sample in samples if sample.proposals is not None],
+    )
+
+
+def load(
+    dataset: Dataset[T], batches: Iterable[list[int]], *, workers: int, collate: Callable[[list[T]], B]
+) -> Generator[B, None, None]:
+    """Batches of a data set's items, in order; a worker makes a whole batch, so nothing stalls where an epoch ends.
+
+    Args:
+        batches: the positions of each batch's items.
+        workers: processes that read ahead; 0 reads in this one.
+    """
+    loader: DataLoader[T] = DataLoader(
+        dataset,
+        batch_sampler=batches,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        collate_fn=_as_made,
+        collate_fn=collate,
         worker_init_fn=_leave_signals_to_the_run,
         pin_memory=torch.cuda.is_available(),
         # Its own, as the loader draws a number from it, and the run's random numbers must not depend on that.
         generator=torch.Generator(),
     )
     yield from loader
-
-
-def _as_made(batch: T) -> T:
-    """By itself the loader makes a tensor of each array, and each keeps a file open on its way from a worker."""
-    return batch
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:
@@ -242,7 +308,7 @@ def _leave_signals_to_the_run(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def complete_batches(batches: Generator[B, None, None], size: int) -> Iterator[B]:
+def _complete(batches: Generator[Batch, None, None], size: int) -> Iterator[Batch]:
     """Stop at a batch that could not be filled. Workers cannot raise this: it would come with their traceback."""
     with closing(batches):  # ends the workers at once, also when the caller stops early
         for batch in batches:
@@ -261,13 +327,13 @@ def _without_empty(batches: Generator[Batch, None, None]) -> Iterator[Batch]:
                 last = batch
             else:
                 filled = batch if len(batch.photos) else last
-                last = Batch(filled.photos, last.unreadable + batch.unreadable, filled.indices)
+                last = filled._replace(unreadable=last.unreadable + batch.unreadable)
     if not len(last.photos):
         raise _nothing_readable(last)
     yield last
 
 
-def _nothing_readable(batch: _WithUnreadable) -> UserError:
+def _nothing_readable(batch: Batch) -> UserError:
     return UserError(
         f"{len(batch.unreadable)} photos could not be read, the last one {batch.unreadable[-1]}. "
         "Check what --data points to."

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ssl_colorize.data import LabeledDataset, choosing_split, open_dataset
 from ssl_colorize.data.annotations import Annotation, summary
-from ssl_colorize.data.joint import Augmentation, resized
+from ssl_colorize.data.transforms import Augmentation, resized
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.backbone import Backbone

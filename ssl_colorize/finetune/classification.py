@@ -13,7 +13,7 @@ from torch.nn import functional
 from torchvision.transforms.functional import ten_crop
 
 from ssl_colorize.data import LabeledDataset, choosing_split, holdout_batches, open_dataset, training_batches
-from ssl_colorize.data.loading import resized_window
+from ssl_colorize.data.transforms import resized_window
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError

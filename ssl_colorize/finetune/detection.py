@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ssl_colorize.data import Boxes, LabeledDataset
 from ssl_colorize.data.annotations import read_proposals
-from ssl_colorize.data.joint import Plan, Sample, applied
-from ssl_colorize.data.joint_batches import Samples, judging_samples, training_samples
+from ssl_colorize.data.loading import Batch, annotated_holdout_batches, annotated_training_batches
+from ssl_colorize.data.transforms import Plan, apply
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
@@ -123,11 +123,11 @@ class Detection(AnnotatedTask):
     def batches(
         self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[TrainingBatch]:
-        made = training_samples(
+        batches = annotated_training_batches(
             self.train.take(indices), self.augmentation(self.settings.crop), batch_size=self.settings.batch_size,
             seed=seed, start=start, steps=steps, workers=self.settings.workers, rank=rank, world_size=world_size,
         )  # fmt: skip
-        return (_training_batch(samples) for samples in made)
+        return (_training_batch(batch) for batch in batches)
 
     def loss(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
         photos = [to_model(model, photo) for photo in batch.photos]
@@ -148,17 +148,15 @@ class Detection(AnnotatedTask):
         found: list[Detections] = []
         read: list[int] = []
         model.eval()
-        for samples in judging_samples(
+        for batch in annotated_holdout_batches(
             photos, short_side=self.size, long_side=self.longest(self.size), batch_size=self.settings.batch_size,
             workers=self.settings.workers,
         ):  # fmt: skip
-            unreadable(samples.unreadable, len(samples.photos))
-            if samples.photos:
-                sizes = [photos.sizes[sample.number].tolist() for sample in samples.photos]
-                found += detect(model, samples.photos, sizes, autocast=autocast)
-                read += [sample.number for sample in samples.photos]
-        if not found:
-            raise UserError("None of the photos to judge could be read. Check what --data points to.")
+            unreadable(batch.unreadable, len(batch.photos))
+            indices_read = batch.indices.tolist()
+            sizes = photos.sizes[indices_read].tolist()
+            found += detect(model, batch.each_photo(), sizes, proposals=batch.proposals, autocast=autocast)
+            read += indices_read
         photos = photos.take(read)
         matched = match(found, photos.boxes, len(self.classes))
         values = average_precisions(matched)
@@ -215,8 +213,8 @@ class Detection(AnnotatedTask):
     def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
         if self.settings.proposals is not None:
             raise UserError("This model was trained on proposals from a file, and has none for new photos.")
-        sample = applied(Plan(self.target(photo.size)), photo, photo.size)
-        (found,) = detect(model, [sample], [photo.size], autocast=nullcontext)
+        resized = apply(Plan(self.target(photo.size)), photo, photo.size).photo
+        (found,) = detect(model, [torch.from_numpy(resized)], [photo.size], autocast=nullcontext)
         shown = _shown(found)
         marks = self._marks(shown, [overlays.class_color(int(label) + 1) for label in shown.labels])
         told = [
@@ -227,15 +225,16 @@ class Detection(AnnotatedTask):
         return Prediction(overlays.draw_boxes(photo, marks, side=max(photo.size)), {"objects": told})
 
 
-def _training_batch(samples: Samples) -> TrainingBatch:
+def _training_batch(batch: Batch) -> TrainingBatch:
     """Difficult objects are not learned from."""
     targets = []
-    for sample in samples.photos:
-        easy = ~sample.difficult
+    for boxes in batch.boxes:
+        easy = boxes.take(~boxes.difficult)
         # torchvision's class 0 is the background.
-        target = {"boxes": sample.boxes[easy], "labels": sample.labels[easy] + 1}
-        targets.append(target if sample.proposals is None else target | {"proposals": _solid(sample.proposals)})
-    return TrainingBatch([sample.photo for sample in samples.photos], targets, samples.unreadable)
+        targets.append({"boxes": torch.from_numpy(easy.corners), "labels": torch.from_numpy(easy.labels) + 1})
+    for target, proposals in zip(targets, batch.proposals, strict=False):
+        target["proposals"] = _solid(torch.from_numpy(proposals))
+    return TrainingBatch(batch.each_photo(), targets, batch.unreadable)
 
 
 def _solid(proposals: Tensor) -> Tensor:
@@ -246,27 +245,32 @@ def _solid(proposals: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def detect(
-    model: nn.Module, samples: Sequence[Sample], sizes: Sequence[Sequence[int]], *, autocast: Autocast
+    model: nn.Module,
+    photos: Sequence[Tensor],
+    sizes: Sequence[Sequence[int]],
+    *,
+    proposals: Sequence[NDArray[np.float32]] = (),
+    autocast: Autocast,
 ) -> list[Detections]:
     """What a detector in eval mode finds on some photos.
 
     Args:
-        samples: the photos as the network gets them.
+        photos: (3, H, W) uint8 each, as the network gets them.
         sizes: width and height that each photo has by itself; boxes are in its pixels.
+        proposals: (P, 4) regions of each photo as the network gets it, for a detector that looks at given ones.
     """
     targets = None
-    if any(sample.proposals is not None for sample in samples):
+    if proposals:
         nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
         targets = [
-            {name: to_model(model, value) for name, value in (nothing | {"proposals": sample.proposals}).items()}
-            for sample in samples
-            if sample.proposals is not None
+            {name: to_model(model, value) for name, value in (nothing | {"proposals": torch.from_numpy(each)}).items()}
+            for each in proposals
         ]
     with autocast():
-        found = model([to_model(model, sample.photo) for sample in samples], targets)
+        found = model([to_model(model, photo) for photo in photos], targets)
     made = []
-    for each, sample, (width, height) in zip(found, samples, sizes, strict=True):
-        scale = torch.tensor([width / sample.photo.shape[-1], height / sample.photo.shape[-2]] * 2)
+    for each, photo, (width, height) in zip(found, photos, sizes, strict=True):
+        scale = torch.tensor([width / photo.shape[-1], height / photo.shape[-2]] * 2)
         corners = each["boxes"].float().cpu() * scale
         labels, scores = each["labels"].cpu() - 1, each["scores"].float().cpu()
         made.append(Detections(corners.numpy(), labels.numpy(), scores.numpy()))

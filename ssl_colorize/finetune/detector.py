@@ -12,7 +12,7 @@ from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
-from ssl_colorize.data.joint import PADDING
+from ssl_colorize.data.transforms import PADDING
 from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.pyramid import Pyramid
 from ssl_colorize.models.trunks import ColorizationTrunk

@@ -15,11 +15,10 @@ from torch.nn import functional
 
 from ssl_colorize.data import LabeledDataset
 from ssl_colorize.data.annotations import IGNORED
-from ssl_colorize.data.joint import Plan, Sample, applied
-from ssl_colorize.data.joint_batches import judging_samples, training_samples
+from ssl_colorize.data.loading import annotated_holdout_batches, annotated_training_batches
+from ssl_colorize.data.transforms import Plan, apply
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.scoring import DRAWS, common_mean, drawn_interval
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
@@ -94,15 +93,13 @@ class Segmentation(AnnotatedTask):
     def batches(
         self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[TrainingBatch]:
-        made = training_samples(
+        batches = annotated_training_batches(
             self.train.take(indices), self.augmentation(self.settings.crop or self.size),
             batch_size=self.settings.batch_size, seed=seed, start=start, steps=steps, workers=self.settings.workers,
             rank=rank, world_size=world_size,
         )  # fmt: skip
-        for samples in made:
-            masks = [sample.mask for sample in samples.photos if sample.mask is not None]
-            photos = torch.stack([sample.photo for sample in samples.photos])
-            yield TrainingBatch(photos, torch.stack(masks), samples.unreadable)
+        for batch in batches:
+            yield TrainingBatch(batch.photos, torch.from_numpy(np.stack(batch.masks)), batch.unreadable)
 
     def loss(self, model: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
         truth = to_model(model, batch.targets).long()
@@ -127,20 +124,17 @@ class Segmentation(AnnotatedTask):
         tables: list[NDArray[np.int64]] = []
         read: list[int] = []
         details = Details(photos, [], [])
-        for samples in judging_samples(
+        for batch in annotated_holdout_batches(
             photos, short_side=self.size, long_side=self.longest(self.size), batch_size=self.settings.batch_size,
             workers=self.settings.workers,
         ):  # fmt: skip
-            unreadable(samples.unreadable, len(samples.photos))
-            for sample in samples.photos:
-                assert sample.mask is not None
-                said = segment(model, sample, sample.mask.shape, autocast=autocast)
-                tables.append(confusion(said, sample.mask, len(self.classes)))
-                read.append(sample.number)
+            unreadable(batch.unreadable, len(batch.photos))
+            for index, photo, mask in zip(batch.indices.tolist(), batch.each_photo(), batch.masks, strict=True):
+                said = segment(model, photo, mask.shape, autocast=autocast)
+                tables.append(confusion(said, torch.from_numpy(mask), len(self.classes)))
+                read.append(index)
                 if indices is None:
-                    _keep_extremes(details, Shown(_photo_score(tables[-1]), sample.number, said.numpy()))
-        if not tables:
-            raise UserError("None of the photos to judge could be read. Check what --data points to.")
+                    _keep_extremes(details, Shown(_photo_score(tables[-1]), index, said.numpy()))
         each = np.stack(tables)
         values = ious(each.sum(0))
         figures: dict[str, Any] = {"miou": float(np.nanmean(values))}
@@ -176,8 +170,8 @@ class Segmentation(AnnotatedTask):
         return photo, overlays.draw_mask(photo, truth, self.classes), overlays.draw_mask(photo, said, self.classes)
 
     def predict(self, model: nn.Module, photo: Image.Image) -> Prediction:
-        sample = applied(Plan(self.target(photo.size)), photo, photo.size)
-        said = segment(model, sample, (photo.height, photo.width)).numpy()
+        resized = apply(Plan(self.target(photo.size)), photo, photo.size).photo
+        said = segment(model, torch.from_numpy(resized), (photo.height, photo.width)).numpy()
         shares = np.bincount(said.ravel(), minlength=len(self.classes)) / said.size
         order = np.argsort(-shares, kind="stable")
         told = {self.classes[number]: round(float(shares[number]), 4) for number in order if shares[number]}
@@ -186,10 +180,10 @@ class Segmentation(AnnotatedTask):
 
 
 @torch.inference_mode()
-def segment(model: nn.Module, sample: Sample, size: tuple[int, ...], *, autocast: Autocast = nullcontext) -> Tensor:
-    """The class of every pixel of a photo at its own height and width: (H, W) uint8 on the CPU."""
+def segment(model: nn.Module, photo: Tensor, size: tuple[int, ...], *, autocast: Autocast = nullcontext) -> Tensor:
+    """The class of every pixel of a photo (3, h, w) at its own height and width: (H, W) uint8 on the CPU."""
     with autocast():
-        logits = model(to_model(model, sample.photo[None]))
+        logits = model(to_model(model, photo[None]))
     enlarged = functional.interpolate(logits.float(), tuple(size), mode="bilinear", align_corners=False)
     return enlarged[0].argmax(0).to(torch.uint8).cpu()
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -11,13 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import BatchSampler, Dataset
 
 from ssl_colorize.data import Photos, UnreadablePhoto, open_dataset, open_photos
-from ssl_colorize.data.loading import load_steps, resized_window
+from ssl_colorize.data.loading import load
 from ssl_colorize.data.photos import together
 from ssl_colorize.data.splits import measuring_names
 from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS
+from ssl_colorize.data.transforms import resized_window
 from ssl_colorize.data.voc import find_voc
 from ssl_colorize.errors import UserError
 
@@ -130,36 +132,52 @@ class Donors:
 def batches(
     scored: ScoredPhotos, *, size: int, batch_size: int, first: int, workers: int, donors: Donors | None
 ) -> Generator[Batch, None, None]:
-    """All photos from number `first` on, which is a multiple of `batch_size`, in order."""
-    source = _Batches(scored.photos, size, batch_size, donors)
-    yield from load_steps(source, range(first // batch_size, -(-len(scored) // batch_size)), workers)
+    """All photos from number `first` on, in order."""
+    sampler = BatchSampler(range(first, len(scored)), batch_size, drop_last=False)
+    crops = _Crops(scored.photos, size, donors)
+    yield from load(crops, sampler, workers=workers, collate=partial(_collate, size))
 
 
 def single_batch(scored: ScoredPhotos, index: int, *, size: int, donors: Donors | None) -> Batch:
     """One photo as `batches` gives it; empty if it cannot be read."""
-    return _Batches(scored.photos, size, 1, donors)[index]
+    return _collate(size, [_Crops(scored.photos, size, donors)[index]])
 
 
-class _Batches(Dataset[Batch]):
-    def __init__(self, photos: Photos, size: int, batch_size: int, donors: Donors | None) -> None:
-        self.photos, self.size, self.batch_size, self.donors = photos, size, batch_size, donors
+@dataclass(frozen=True)
+class _Crop:
+    """What `Batch` holds of one photo."""
 
-    def __getitem__(self, step: int) -> Batch:
-        photos: list[Tensor] = []
-        others: list[Tensor] = []
-        batch = Batch(_stack([], self.size), _stack([], self.size), [], [], {})
-        for index in range(step * self.batch_size, min((step + 1) * self.batch_size, len(self.photos))):
-            try:
-                photo = self.photos.read(index, short_side=self.size)
-                if self.donors is not None:
-                    others.append(center_crop(self.donors.read(index, self.photos, self.size), self.size))
-            except UnreadablePhoto as error:
-                batch.unreadable[index] = str(error)
-                continue
-            photos.append(center_crop(photo, self.size))
-            batch.indices.append(index)
-            batch.enlarged.append(min(photo.size) < self.size)
-        return batch._replace(photos=_stack(photos, self.size), others=_stack(others, self.size))
+    index: int
+    photo: Tensor | None = None
+    other: Tensor | None = None
+    enlarged: bool = False
+    unreadable: str = ""
+
+
+class _Crops(Dataset[_Crop]):
+    def __init__(self, photos: Photos, size: int, donors: Donors | None) -> None:
+        self.photos, self.size, self.donors = photos, size, donors
+
+    def __getitem__(self, index: int) -> _Crop:
+        other = None
+        try:
+            photo = self.photos.read(index, short_side=self.size)
+            if self.donors is not None:
+                other = center_crop(self.donors.read(index, self.photos, self.size), self.size)
+        except UnreadablePhoto as error:
+            return _Crop(index, unreadable=str(error))
+        return _Crop(index, center_crop(photo, self.size), other, min(photo.size) < self.size)
+
+
+def _collate(size: int, crops: Sequence[_Crop]) -> Batch:
+    read = [each for each in crops if each.photo is not None]
+    return Batch(
+        _stack([each.photo for each in read if each.photo is not None], size),
+        _stack([each.other for each in read if each.other is not None], size),
+        [each.index for each in read],
+        [each.enlarged for each in read],
+        {each.index: each.unreadable for each in crops if each.photo is None},
+    )
 
 
 def center_crop(photo: Image.Image, size: int) -> Tensor:

@@ -7,12 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from annotated_sets import annotation, photo, voc_boxes, voc_masks
 from PIL import Image
 
+from ssl_colorize.data import open_dataset
 from ssl_colorize.data.images import UnreadablePhoto
-from ssl_colorize.data.loading import Batch, UnreadableLog, holdout_batches, resized_window, training_batches
+from ssl_colorize.data.loading import (
+    Batch,
+    UnreadableLog,
+    annotated_holdout_batches,
+    annotated_training_batches,
+    holdout_batches,
+    training_batches,
+)
 from ssl_colorize.data.photos import Photos
 from ssl_colorize.data.sources import open_photos
+from ssl_colorize.data.transforms import PADDING, Augmentation, resized_window
 from ssl_colorize.errors import UserError
 
 
@@ -189,6 +199,86 @@ def test_holdout_is_centered_in_order_and_unmirrored() -> None:
     assert parts[0].photos[0, 1, :, 0].tolist() == list(range(4, 12))
     ordered = list(holdout_batches(MadePhotos(5), resize=8, crop=8, batch_size=2, workers=2))
     assert chosen(ordered) == [0, 1, 2, 3, 4]
+
+
+# --- boxes and masks -------------------------------------------------------------------------------------------------
+
+OBJECTS = {f"p{i}": [("cat", i + 1, 1, 10 + i, 10)] for i in range(5)}
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    return voc_boxes(tmp_path, {"train": OBJECTS, "val": {"q": [("cat", 1, 1, 20, 10)], "r": []}})
+
+
+def annotated(folder: Path, **options: int) -> list[list[tuple[int, list[float], int]]]:
+    train, _ = open_dataset([str(folder)], annotation="boxes")
+    settings = {"batch_size": 2, "seed": 3, "start": 0, "steps": 6, "workers": 0} | options
+    made = annotated_training_batches(train, Augmentation((10, 14), crop=10), **settings)
+    return [
+        [
+            (index, boxes.corners.flatten().tolist(), int(photo.sum()))
+            for index, boxes, photo in zip(batch.indices.tolist(), batch.boxes, batch.photos, strict=True)
+        ]
+        for batch in made
+    ]
+
+
+def test_annotated_batches_follow_from_their_positions_alone(voc: Path) -> None:
+    whole = annotated(voc)
+    assert annotated(voc, start=4) == whole[4:]
+    assert annotated(voc, workers=1) == whole
+    halves = [annotated(voc, rank=rank, world_size=2) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*halves, strict=True)] == whole
+    flat = [index for batch in whole for index, _, _ in batch]
+    assert sorted(flat[:5]) == sorted(flat[5:10]) == [0, 1, 2, 3, 4]
+    assert annotated(voc, seed=4) != whole
+
+
+def test_an_unreadable_annotated_photo_is_replaced_and_reported(voc: Path) -> None:
+    train, _ = open_dataset([str(voc)], annotation="boxes")
+    (voc / "JPEGImages" / "p2.png").write_bytes(b"gone bad")
+    made = list(
+        annotated_training_batches(train, Augmentation((10, 10)), batch_size=5, seed=0, start=0, steps=2, workers=0)
+    )
+    assert [len(batch.photos) for batch in made] == [5, 5]
+    assert all(2 not in batch.indices.tolist() for batch in made)
+    assert "p2.png" in made[0].unreadable[0]
+
+
+def test_holdout_gives_whole_photos_in_order_with_their_own_truth(voc: Path) -> None:
+    photo(voc / "JPEGImages" / "q.png")
+    _, test = open_dataset([str(voc)], annotation="boxes")
+    (batch,) = annotated_holdout_batches(test, short_side=20, batch_size=3, workers=0)
+    assert batch.indices.tolist() == [0, 1]
+    assert batch.each_photo()[0].shape == (3, 20, 40)
+    assert batch.boxes[0].corners.tolist() == [[0, 0, 20, 10]]
+    (voc / "JPEGImages" / "q.png").write_bytes(b"gone bad")
+    (batch,) = annotated_holdout_batches(test, short_side=None, batch_size=1, workers=0)
+    assert batch.indices.tolist() == [1] and "q.png" in batch.unreadable[0]
+    assert batch.photos.shape == (1, 3, 10, 20)
+
+
+def test_photos_of_several_sizes_are_padded_with_gray(tmp_path: Path) -> None:
+    folder = voc_boxes(tmp_path, {"train": OBJECTS, "val": {"q": [("cat", 1, 1, 20, 10)], "r": []}})
+    photo(folder / "JPEGImages" / "r.png", size=(10, 30))
+    annotation(folder, "r", [], size=(10, 30))
+    _, test = open_dataset([str(folder)], annotation="boxes")
+    (batch,) = annotated_holdout_batches(test, short_side=10, batch_size=2, workers=1)
+    assert batch.photos.shape == (2, 3, 30, 20) and batch.sizes == [(10, 20), (30, 10)]
+    assert (batch.photos[0, :, 10:] == PADDING).all() and (batch.photos[1, :, :, 10:] == PADDING).all()
+    single = annotated_holdout_batches(test, short_side=10, batch_size=1, workers=0)
+    for alone, own in zip(single, batch.each_photo(), strict=True):
+        assert torch.equal(alone.photos[0], own)
+
+
+def test_held_out_masks_keep_their_own_size(tmp_path: Path) -> None:
+    folder = voc_masks(tmp_path, {"train": {"a": 3}, "val": {"b": 4}})
+    _, test = open_dataset([str(folder)], annotation="masks")
+    (batch,) = annotated_holdout_batches(test, short_side=5, batch_size=1, workers=1)
+    assert batch.photos.shape == (1, 3, 5, 10)
+    assert batch.masks[0].shape == (10, 20)
+    assert (batch.masks[0] == 4).all()
 
 
 # --- unreadable photos -----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from PIL import Image
 
 import ssl_colorize as sc
 from ssl_colorize.data import Photos, open_photos
-from ssl_colorize.data.loading import resized_window
+from ssl_colorize.data.transforms import resized_window
 from ssl_colorize.encoder import Encoder, pool_map
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import cache as cache_module

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ssl_colorize.data.annotations import Boxes
-from ssl_colorize.data.joint import PADDING
+from ssl_colorize.data.transforms import PADDING
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.backbone import Backbone

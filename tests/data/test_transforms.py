@@ -3,16 +3,16 @@
 import random
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ssl_colorize.data.annotations import Boxes
-from ssl_colorize.data.joint import (
+from ssl_colorize.data.transforms import (
     PADDING,
     Augmentation,
+    Draws,
     Plan,
-    applied,
-    draw_plan,
+    apply,
+    make_plan,
     resized,
 )
 
@@ -28,11 +28,12 @@ def ramp() -> Image.Image:
 def done(plan: Plan, *boxes: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray, list[list[float]]]:
     """Photo, mask and boxes after a plan; the mask starts as a copy of the photo."""
     labels = range(len(boxes))
-    sample = applied(plan, ramp(), SIZE, boxes=Boxes.of(boxes, labels), mask=RAMP.copy())
-    assert sample.mask is not None and sample.photo.dtype == sample.mask.dtype == torch.uint8
-    assert type(sample.photo) is type(sample.mask) is type(sample.boxes) is torch.Tensor
-    assert len(sample.boxes) == len(sample.labels) == len(sample.difficult)
-    return sample.photo[0].numpy(), sample.mask.numpy(), sample.boxes.tolist()
+    sample = apply(plan, ramp(), SIZE, boxes=Boxes.of(boxes, labels), mask=RAMP.copy())
+    assert sample.mask is not None and sample.photo.dtype == sample.mask.dtype == np.uint8
+    assert type(sample.photo) is type(sample.mask) is np.ndarray
+    assert sample.boxes is not None
+    assert len(sample.boxes.corners) == len(sample.boxes.labels) == len(sample.boxes.difficult)
+    return sample.photo[0], sample.mask, sample.boxes.corners.tolist()
 
 
 def test_mirror() -> None:
@@ -91,14 +92,14 @@ def test_resizing() -> None:
 
 
 def test_a_photo_decoded_smaller_is_placed_by_its_own_size() -> None:
-    sample = applied(Plan((4, 3)), ramp().resize((4, 3)), SIZE, boxes=Boxes.of([[0, 0, 4, 6]], [0]))
-    assert sample.boxes.tolist() == [[0, 0, 2, 3]]
+    sample = apply(Plan((4, 3)), ramp().resize((4, 3)), SIZE, boxes=Boxes.of([[0, 0, 4, 6]], [0]))
+    assert sample.boxes is not None and sample.boxes.corners.tolist() == [[0, 0, 2, 3]]
     assert sample.photo.shape == (3, 3, 4)
 
 
 def test_proposals_move_with_the_photo_and_stay_as_many() -> None:
     regions = np.asarray([[0, 0, 2, 2], [4, 2, 8, 6]], np.float32)
-    sample = applied(Plan(SIZE, (4, 2, 4), mirrored=True), ramp(), SIZE, proposals=regions)
+    sample = apply(Plan(SIZE, (4, 2, 4), mirrored=True), ramp(), SIZE, proposals=regions)
     assert sample.proposals is not None
     assert sample.proposals[1].tolist() == [0, 0, 4, 4]
     assert len(sample.proposals) == 2
@@ -113,9 +114,11 @@ def test_sizes() -> None:
 
 def test_plans_reach_all_of_the_range_and_all_of_the_photo() -> None:
     augmentation = Augmentation((10, 12), crop=10)
-    plans = [draw_plan(augmentation, (20, 10), random.Random(i).random) for i in range(300)]
+    chances = [random.Random(i).random for i in range(300)]
+    draws = [Draws(draw(), draw(), draw(), draw()) for draw in chances]
+    plans = [make_plan(augmentation, (20, 10), each) for each in draws]
     assert {min(plan.size) for plan in plans} == {10, 11, 12}
     lefts = {plan.size: [each.crop[0] for each in plans if each.size == plan.size and each.crop] for plan in plans}
     assert all(min(values) == 0 and max(values) == size[0] - 10 for size, values in lefts.items())
     assert {plan.mirrored for plan in plans} == {True, False}
-    assert not any(draw_plan(Augmentation((9, 9), mirror=False), (9, 9), random.Random(i).random)[2] for i in range(9))
+    assert not any(make_plan(Augmentation((9, 9), mirror=False), (9, 9), each).mirrored for each in draws)
