@@ -28,6 +28,9 @@ def ab_bins(step: int = GRID_STEP) -> Tensor:
 
     Raises:
         ValueError: the step is not in 1..110.
+
+    >>> ab_bins().shape, ab_bins()[0].tolist()
+    (torch.Size([313, 2]), [-90.0, 50.0])
     """
     if not 1 <= step <= 110:
         raise ValueError(f"the grid step must lie in 1..110, not {step}")

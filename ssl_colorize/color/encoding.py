@@ -30,6 +30,11 @@ def soft_encode(ab: Tensor, neighbors: int = 5, sigma: float = 5.0, *, exact: bo
 
     Raises:
         ValueError: ab is not (B, 2, H, W), neighbors not in 1..313, or sigma not positive.
+
+    >>> ab = torch.tensor([12.0, -31.0]).view(1, 2, 1, 1)
+    >>> indices, weights = soft_encode(ab)
+    >>> ab_bins()[indices[0, 0, 0, 0]].tolist(), round(weights[0, 0].item(), 2)
+    ([10.0, -30.0], 0.6)
     """
     if ab.ndim != 4 or ab.shape[1] != 2:
         raise ValueError(f"expected ab of shape (B, 2, H, W), got {tuple(ab.shape)}")
@@ -58,7 +63,11 @@ def soft_encode(ab: Tensor, neighbors: int = 5, sigma: float = 5.0, *, exact: bo
 
 
 def nearest_bin(ab: Tensor) -> Tensor:
-    """Index of the bin nearest to each color: (B, 2, H, W) in ab units -> (B, H, W) int64."""
+    """Index of the bin nearest to each color: (B, 2, H, W) in ab units -> (B, H, W) int64.
+
+    >>> ab_bins()[nearest_bin(torch.tensor([12.0, -31.0]).view(1, 2, 1, 1))].flatten().tolist()
+    [10.0, -30.0]
+    """
     return soft_encode(ab, neighbors=1)[0][:, 0]
 
 
@@ -92,6 +101,10 @@ def annealed_mean(logits: Tensor, temperature: float = 0.38, *, bins: Tensor | N
 
     Raises:
         ValueError: the temperature is negative, or the logits do not fit the bins.
+
+    >>> logits = torch.linspace(0, 3, 313).view(1, 313, 1, 1)
+    >>> [annealed_mean(logits, temperature).flatten().round().tolist() for temperature in (0.0, 0.38, 1.0)]
+    [[100.0, 0.0], [80.0, -16.0], [54.0, -8.0]]
     """
     centers = (ab_bins() if bins is None else bins).to(device=logits.device, dtype=torch.float32)
     if logits.ndim != 4 or logits.shape[1] != len(centers):
@@ -106,10 +119,18 @@ def annealed_mean(logits: Tensor, temperature: float = 0.38, *, bins: Tensor | N
 
 
 def mean(logits: Tensor, *, bins: Tensor | None = None) -> Tensor:
-    """Expected color: `annealed_mean` at temperature 1. (B, Q, H, W) -> (B, 2, H, W)."""
+    """Expected color: `annealed_mean` at temperature 1. (B, Q, H, W) -> (B, 2, H, W).
+
+    >>> torch.allclose(mean(torch.zeros(1, 313, 1, 1)).flatten(), ab_bins().mean(0), atol=1e-4)
+    True
+    """
     return annealed_mean(logits, 1.0, bins=bins)
 
 
 def mode(logits: Tensor, *, bins: Tensor | None = None) -> Tensor:
-    """Most probable color: `annealed_mean` at temperature 0. (B, Q, H, W) -> (B, 2, H, W)."""
+    """Most probable color: `annealed_mean` at temperature 0. (B, Q, H, W) -> (B, 2, H, W).
+
+    >>> mode(torch.eye(313)[7].view(1, 313, 1, 1)).flatten().tolist() == ab_bins()[7].tolist()
+    True
+    """
     return annealed_mean(logits, 0.0, bins=bins)

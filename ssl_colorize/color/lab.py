@@ -36,6 +36,9 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
     Raises:
         ValueError: the third axis from the end is not 3.
+
+    >>> [round(value) for value in rgb_to_lab(torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)).flatten().tolist()]
+    [53, 80, 67]
     """
     x, y, z = (_f(channel) for channel in _relative_xyz(rgb).unbind(-3))
     return torch.stack((116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)), dim=-3)
@@ -52,17 +55,28 @@ def rgb_to_lightness(rgb: Tensor) -> Tensor:
 
     Raises:
         ValueError: the third axis from the end is not 3.
+
+    >>> round(rgb_to_lightness(torch.full((3, 1, 1), 119, dtype=torch.uint8)).item())
+    50
     """
     return 116.0 * _f(luminance(rgb)) - 16.0
 
 
 def lightness_to_gray(lightness: Tensor) -> Tensor:
-    """The value that R, G and B of a gray have in common: (...) in 0..100 -> (...) float32 in [0, 1], sRGB."""
+    """The value that R, G and B of a gray have in common: (...) in 0..100 -> (...) float32 in [0, 1], sRGB.
+
+    >>> round(255 * lightness_to_gray(torch.tensor(50.0)).item())
+    119
+    """
     return _to_srgb(_lightness_to_luminance(lightness.float()).clamp(0.0, 1.0))
 
 
 def luminance(rgb: Tensor) -> Tensor:
-    """CIE Y of an sRGB image: (..., 3, H, W) floats in [0, 1] or uint8 -> (..., 1, H, W) float32 in [0, 1]."""
+    """CIE Y of an sRGB image: (..., 3, H, W) floats in [0, 1] or uint8 -> (..., 1, H, W) float32 in [0, 1].
+
+    >>> round(luminance(torch.tensor([0.0, 1.0, 0.0]).view(3, 1, 1)).item(), 3)
+    0.715
+    """
     linear = _to_linear(rgb)
     weights = linear.new_tensor(_RGB_TO_XYZ[1])
     return torch.einsum("c,...chw->...hw", weights, linear).unsqueeze(-3)
@@ -79,6 +93,9 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
 
     Raises:
         ValueError: the third axis from the end is not 3.
+
+    >>> [round(value, 2) for value in lab_to_rgb(torch.tensor([53.24, 80.09, 67.20]).view(3, 1, 1)).flatten().tolist()]
+    [1.0, 0.0, 0.0]
     """
     return _to_srgb(_lab_to_linear(lab).clamp(0.0, 1.0))
 
@@ -94,6 +111,10 @@ def into_gamut(lab: Tensor, *, steps: int = 12) -> Tensor:
 
     Returns:
         (..., 3, H, W) float32.
+
+    >>> light, a, b = into_gamut(torch.tensor([50.0, 120.0, 60.0]).view(3, 1, 1)).flatten().tolist()
+    >>> light, round(a / b, 3), a < 120
+    (50.0, 2.0, True)
     """
     light, ab = lab[..., :1, :, :].float(), lab[..., 1:, :, :].float()
     low = torch.zeros_like(light)
@@ -121,6 +142,10 @@ def to_uint8_keeping_lightness(lab: Tensor) -> Tensor:
 
     Returns:
         (..., 3, H, W) uint8.
+
+    >>> rgb = to_uint8_keeping_lightness(torch.tensor([50.0, 20.0, 30.0]).view(3, 1, 1))
+    >>> rgb.dtype, round(rgb_to_lightness(rgb).item(), 1)
+    (torch.uint8, 50.0)
     """
     values = lab_to_rgb(lab) * 255.0
     wanted = _lightness_to_luminance(lab[..., :1, :, :].float())

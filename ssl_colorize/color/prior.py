@@ -11,7 +11,11 @@ GRAY_LIMIT = 5.0
 
 
 def is_colored(ab: Tensor) -> Tensor:
-    """Which photos have any color: (B, 2, H, W) in ab units -> (B,) bool."""
+    """Which photos have any color: (B, 2, H, W) in ab units -> (B,) bool.
+
+    >>> is_colored(torch.tensor([3.0, 40.0]).view(2, 1, 1, 1).expand(2, 2, 4, 4)).tolist()
+    [False, True]
+    """
     return ab.abs().flatten(1).amax(dim=1) > GRAY_LIMIT
 
 
@@ -27,6 +31,10 @@ def smooth_prior(prior: Tensor, sigma: float = 5.0) -> Tensor:
 
     Raises:
         ValueError: the prior has another shape, a negative or non-finite entry, or no mass.
+
+    >>> smoothed = smooth_prior(torch.eye(313)[100])
+    >>> round(smoothed.sum().item(), 6), int(smoothed.argmax())
+    (1.0, 100)
     """
     prior = _checked(prior)
     if sigma > 0:
@@ -48,6 +56,10 @@ def rebalance_weights(prior: Tensor, mix: float = 0.5) -> Tensor:
 
     Raises:
         ValueError: mix is not in [0, 1], the prior is unusable, or mix is 0 and a bin has next to no mass.
+
+    >>> prior = smooth_prior(torch.arange(1.0, 314.0))
+    >>> round((prior * rebalance_weights(prior)).sum().item(), 5)
+    1.0
     """
     if not 0 <= mix <= 1:
         raise ValueError(f"mix must lie in 0..1, not {mix}")
@@ -73,6 +85,11 @@ class ColorStatistics:
 
     One 313 x 313 table, nearest bin by soft code, is enough for both: the prior is its sum over nearest bins, and the
     distribution that minimizes the weighted cross-entropy is its sum with each row weighted.
+
+    >>> counted = ColorStatistics()
+    >>> counted.update(torch.tensor([20.0, 40.0]).view(1, 2, 1, 1).expand(3, 2, 4, 4))
+    >>> counted.photos, ab_bins()[counted.prior(smoothing=0).argmax()].tolist(), counted.mean_ab().round().tolist()
+    (3, [20.0, 40.0], [20.0, 40.0])
     """
 
     def __init__(self, *, neighbors: int = 5, sigma: float = 5.0) -> None:
