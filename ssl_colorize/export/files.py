@@ -10,7 +10,6 @@ import torch
 from ssl_colorize import __version__
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.export.card import publishable
 from ssl_colorize.export.config import GRAPHS, ExportSettings
 from ssl_colorize.export.graphs import PhotoColorizer, PhotoEncoder
 from ssl_colorize.models import Pretrained, load_pretrained, save_pretrained
@@ -52,14 +51,14 @@ def _write_weights(settings: ExportSettings, folder: Path, path: Path) -> dict[s
     pretrained = load_pretrained(settings.source)
     if settings.what == "colorizer":
         pretrained.require_colors()
+    # timm takes a second to import.
+    from ssl_colorize.export.hub import publishable, write_hub_folder, write_timm
+    from ssl_colorize.models.timm_models import timm_arguments
+
     if settings.to == "safetensors":
         public = publishable(pretrained)
         save_pretrained(halved(public) if settings.half else public, path)
         return {"objective": pretrained.objective}
-    # timm takes a second to import.
-    from ssl_colorize.export.timm_files import write_hub_folder, write_timm
-    from ssl_colorize.models.timm_models import timm_arguments
-
     name, options = timm_arguments(pretrained.model, channels=settings.channels)
     if settings.to == "timm":
         write_timm(pretrained, path, channels=settings.channels)

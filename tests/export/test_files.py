@@ -11,9 +11,9 @@ from saved_networks import Save
 
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.export.card import publishable
 from ssl_colorize.export.config import ExportSettings
 from ssl_colorize.export.files import export
+from ssl_colorize.export.hub import publishable
 from ssl_colorize.models import load_pretrained
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ssl_colorize.export.resampling import resize_bicubic, stretch_bilinear
+from ssl_colorize.export.graphs import resize_bicubic, stretch_bilinear
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (123, 211), (20, 300), (5, 3)])

@@ -1,14 +1,23 @@
-"""The README.md of a published network, filled in from the record of its training."""
+"""Encoders as timm and model hubs read them: a weights file, and a folder that explains itself by a model card."""
 
 import dataclasses
-from pathlib import PurePath
+import json
+from pathlib import Path, PurePath
 from typing import Any
 
-from ssl_colorize import __version__
-from ssl_colorize.models import Pretrained
-from ssl_colorize.models.pretrained import parameter_count
-from ssl_colorize.models.released import RELEASES
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
 
+from ssl_colorize import __version__
+from ssl_colorize.models import Pretrained, save_pretrained
+from ssl_colorize.models.pretrained import WEIGHTS_NAME, parameter_count
+from ssl_colorize.models.released import RELEASES
+from ssl_colorize.models.timm_models import timm_arguments
+from ssl_colorize.runs import write_atomically
+
+CONFIG_NAME, CARD_NAME = "config.json", "README.md"
 _SPLITS = ("train", "val", "test")
 # Settings of a training run that may be paths.
 _PATHS = ("data", "exclude", "start", "prior")
@@ -33,6 +42,73 @@ _AUTHORS = "FILL IN: these are the authors' own weights, under the terms of {}."
 _LICENSE_UNKNOWN = "FILL IN: under which license you publish these weights, and add `license:` to the lines at the top."
 
 
+def timm_model(pretrained: Pretrained, *, channels: int) -> nn.Module:
+    """The encoder as timm's model, with its weights, in eval mode."""
+    name, options = timm_arguments(pretrained.model, channels=channels)
+    model: nn.Module = timm.create_model(name, **options)
+    # The table of colors tells it whose keys these are.
+    model.load_state_dict({**pretrained.model.state_dict(), "color.bins": pretrained.bins})
+    return model.eval()
+
+
+def write_timm(pretrained: Pretrained, path: Path, *, channels: int) -> None:
+    """Write the encoder's weights under timm's keys, for `timm.create_model(..., checkpoint_path=...)`.
+
+    Raises:
+        UserError: timm has no such network, or the file cannot be written.
+    """
+    state = timm_model(pretrained, channels=channels).state_dict()
+    solid = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    write_atomically(path, lambda target: save_file(solid, target, metadata={"format": "pt"}))
+
+
+def write_hub_folder(pretrained: Pretrained, folder: Path, *, channels: int) -> None:
+    """Write config.json, model.safetensors and README.md into a folder that is there.
+
+    `timm.create_model("local-dir:FOLDER", pretrained=True)` reads the encoder, and all verbs read the folder as a run:
+    the weights are the self-contained file, colors and all, less the paths of the machine that it was trained on.
+
+    Raises:
+        UserError: timm has no such network, it predicts no colors, or a file cannot be written.
+    """
+    # The card speaks of colors.
+    pretrained.require_colors()
+    public = publishable(pretrained)
+    name, options = timm_arguments(public.model, channels=channels)
+    config = hub_config(public, channels=channels)
+    save_pretrained(public, folder / WEIGHTS_NAME)
+    write_atomically(folder / CONFIG_NAME, json.dumps(config, indent=2) + "\n")
+    write_atomically(folder / CARD_NAME, model_card(public, name=name, options=options, channels=channels))
+
+
+def hub_config(pretrained: Pretrained, *, channels: int) -> dict[str, Any]:
+    """What timm asks of a hub's config.json."""
+    name, options = timm_arguments(pretrained.model, channels=channels)
+    model = timm_model(pretrained, channels=channels)
+    own: dict[str, Any] = dict(model.pretrained_cfg)  # type: ignore[arg-type]
+    kept = {key: own[key] for key in ("crop_pct", "interpolation", "first_conv", "classifier") if key in own}
+    side = -(-pretrained.input_size // pretrained.model.multiple) * pretrained.model.multiple
+    with torch.no_grad():
+        last = model.forward_features(torch.zeros(1, channels, side, side))  # type: ignore[operator]
+    return {
+        "architecture": name,
+        "num_classes": 0,
+        "num_features": model.num_features,
+        "global_pool": "avg",
+        **({"model_args": options} if options else {}),
+        "pretrained_cfg": {
+            "custom_load": False,
+            "input_size": [channels, side, side],
+            "fixed_input_size": False,
+            "pool_size": list(last.shape[2:]),
+            "mean": [0.0] * channels,
+            "std": [1.0] * channels,
+            "num_classes": 0,
+            **kept,
+        },
+    }
+
+
 def publishable(pretrained: Pretrained) -> Pretrained:
     """A network whose record of training names data and files by name, not by where they lay."""
     recipe = dict(pretrained.training.get("recipe", {}))
@@ -43,6 +119,15 @@ def publishable(pretrained: Pretrained) -> Pretrained:
             recipe[key] = [_short(each) for each in recipe[key]]
     training = {**pretrained.training, "recipe": recipe} if recipe else pretrained.training
     return dataclasses.replace(pretrained, training=training)
+
+
+def _short(text: str) -> str:
+    """The last part of a path; of a split, with the folder that it is a part of. Other words stay."""
+    parts = PurePath(text).parts
+    return "/".join(parts[-2:] if parts[-1] in _SPLITS else parts[-1:])
+
+
+# ---- the card --------------------------------------------------------------------------------------------------------
 
 
 def model_card(pretrained: Pretrained, *, name: str, options: dict[str, Any], channels: int) -> str:
@@ -134,9 +219,3 @@ def _limits(pretrained: Pretrained) -> str:
 
 def _span(resize: Any) -> str:
     return " to ".join(map(str, dict.fromkeys(resize))) if isinstance(resize, list | tuple) else str(resize)
-
-
-def _short(text: str) -> str:
-    """The last part of a path; of a split, with the folder that it is a part of. Other words stay."""
-    parts = PurePath(text).parts
-    return "/".join(parts[-2:] if parts[-1] in _SPLITS else parts[-1:])
