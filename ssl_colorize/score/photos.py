@@ -4,9 +4,7 @@ import random
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -91,14 +89,17 @@ def _folder_labels(photos: Photos) -> list[tuple[str, ...]]:
     return [tuple(reversed(PurePosixPath(photos.name(index)).parts[:-1])) for index in range(len(photos))]
 
 
-class Batch(NamedTuple):
-    """Some photos in a row."""
+def center_crop(photo: Image.Image, size: int) -> Tensor:
+    """The center of a photo, its short side resized to `size` px (bicubic, antialiased): (3, size, size) uint8.
 
-    photos: Tensor  # (B, 3, S, S) uint8 RGB
-    others: Tensor  # (B, 3, S, S) uint8, a random other photo for each; (0, 3, S, S) where none is asked for
-    indices: list[int]  # (B,) which photos of the set these are
-    enlarged: list[bool]  # (B,) whether the photo is smaller than S
-    unreadable: dict[int, str]  # by index, what is wrong with the photos that could not be read
+    >>> center_crop(Image.new("RGB", (80, 40)), 32).shape
+    torch.Size([3, 32, 32])
+    """
+    window = resized_window(photo, short_side=size, crop=size, across=0.5, down=0.5)
+    return torch.from_numpy(np.asarray(window).transpose(2, 0, 1).copy())
+
+
+# ---- another photo for each, whose colors the method random takes ----------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -129,67 +130,6 @@ class Donors:
         raise UnreadablePhoto(f"{name}: no other photo can be read for the method random")
 
 
-def batches(
-    scored: ScoredPhotos, *, size: int, batch_size: int, first: int, workers: int, donors: Donors | None
-) -> Generator[Batch, None, None]:
-    """All photos from number `first` on, in order."""
-    sampler = BatchSampler(range(first, len(scored)), batch_size, drop_last=False)
-    crops = _Crops(scored.photos, size, donors)
-    yield from load(crops, sampler, workers=workers, collate=partial(_collate, size))
-
-
-def single_batch(scored: ScoredPhotos, index: int, *, size: int, donors: Donors | None) -> Batch:
-    """One photo as `batches` gives it; empty if it cannot be read."""
-    return _collate(size, [_Crops(scored.photos, size, donors)[index]])
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """What `Batch` holds of one photo."""
-
-    index: int
-    photo: Tensor | None = None
-    other: Tensor | None = None
-    enlarged: bool = False
-    unreadable: str = ""
-
-
-class _Crops(Dataset[_Crop]):
-    def __init__(self, photos: Photos, size: int, donors: Donors | None) -> None:
-        self.photos, self.size, self.donors = photos, size, donors
-
-    def __getitem__(self, index: int) -> _Crop:
-        other = None
-        try:
-            photo = self.photos.read(index, short_side=self.size)
-            if self.donors is not None:
-                other = center_crop(self.donors.read(index, self.photos, self.size), self.size)
-        except UnreadablePhoto as error:
-            return _Crop(index, unreadable=str(error))
-        return _Crop(index, center_crop(photo, self.size), other, min(photo.size) < self.size)
-
-
-def _collate(size: int, crops: Sequence[_Crop]) -> Batch:
-    read = [each for each in crops if each.photo is not None]
-    return Batch(
-        _stack([each.photo for each in read if each.photo is not None], size),
-        _stack([each.other for each in read if each.other is not None], size),
-        [each.index for each in read],
-        [each.enlarged for each in read],
-        {each.index: each.unreadable for each in crops if each.photo is None},
-    )
-
-
-def center_crop(photo: Image.Image, size: int) -> Tensor:
-    """The center of a photo, its short side resized to `size` px (bicubic, antialiased): (3, size, size) uint8."""
-    window = resized_window(photo, short_side=size, crop=size, across=0.5, down=0.5)
-    return torch.from_numpy(np.asarray(window).transpose(2, 0, 1).copy())
-
-
-def _stack(photos: list[Tensor], size: int) -> Tensor:
-    return torch.stack(photos) if photos else torch.empty((0, 3, size, size), dtype=torch.uint8)
-
-
 def open_donors(scored: ScoredPhotos, data: Sequence[str], *, seed: int) -> Donors:
     """Where the method random takes its colors from: the photos of `data` to train on, or the scored ones.
 
@@ -201,3 +141,53 @@ def open_donors(scored: ScoredPhotos, data: Sequence[str], *, seed: int) -> Dono
     if len(scored) < 2:
         raise UserError("The method random needs other photos: name some with --random-data, or score 2 or more.")
     return Donors(scored.photos, same_set=True, seed=seed)
+
+
+# ---- crops -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A photo as it is scored.
+
+    Attributes:
+        index: which photo of the set it is.
+        name: the photo's.
+        photo: (3, S, S) uint8 RGB, its center; None if it cannot be read.
+        other: (3, S, S) uint8, another photo; None where no method needs one.
+        enlarged: whether the photo is smaller than S.
+        unreadable: why it cannot be read; empty where it can.
+    """
+
+    index: int
+    name: str
+    photo: Tensor | None = None
+    other: Tensor | None = None
+    enlarged: bool = False
+    unreadable: str = ""
+
+
+class Crops(Dataset[Crop]):
+    """The crops of photos, by index."""
+
+    def __init__(self, photos: Photos, *, size: int, donors: Donors | None = None) -> None:
+        """`size` is the crops' side in pixels; `donors` give each photo another one."""
+        self.photos, self.size, self.donors = photos, size, donors
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> Crop:
+        name, other = self.photos.name(index), None
+        try:
+            photo = self.photos.read(index, short_side=self.size)
+            if self.donors is not None:
+                other = center_crop(self.donors.read(index, self.photos, self.size), self.size)
+        except UnreadablePhoto as error:
+            return Crop(index, name, unreadable=str(error))
+        return Crop(index, name, center_crop(photo, self.size), other, min(photo.size) < self.size)
+
+    def batches(self, batch_size: int, *, first: int = 0, workers: int = 0) -> Generator[list[Crop], None, None]:
+        """All from number `first` on, in order, prepared by so many worker processes."""
+        sampler = BatchSampler(range(first, len(self)), batch_size, drop_last=False)
+        return load(self, sampler, workers=workers, collate=list)

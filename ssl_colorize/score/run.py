@@ -21,7 +21,7 @@ from ssl_colorize.score.config import ScoreSettings
 from ssl_colorize.score.instruments import FrechetDistances, Instruments, load_instruments
 from ssl_colorize.score.measures import LARGEST, PSNR_MOST, RAREST, Weighting, find_weighting, kept_weighting
 from ssl_colorize.score.methods import Folder, Method, Watch, load_methods
-from ssl_colorize.score.photos import Donors, ScoredPhotos, batches, open_donors, open_scored
+from ssl_colorize.score.photos import Crops, ScoredPhotos, open_donors, open_scored
 from ssl_colorize.score.scorer import Example, Scorer
 from ssl_colorize.score.summary import Journal, Line, best_temperatures, heaviest_share, summarize
 
@@ -91,11 +91,12 @@ def run_score(
         about = {"prior": None if weighting is None else weighting.about, "not_measured": instruments.missing}
         write_atomically(folder / START, json.dumps(about, indent=2) + "\n")
     scorer = Scorer(methods, None if weighting is None else weighting.weights, instruments, device)
-    lines = _all_lines(settings, folder, scorer, scored, classes, donors, resume=resume, watch=watch)
+    crops = Crops(scored.photos, size=settings.size, donors=donors)
+    lines = _all_lines(settings, folder, scorer, crops, classes, resume=resume, watch=watch)
     _remark(lines, settings.size, say)
     metrics = _metrics(settings, folder, lines, methods, instruments, weighting)
     metrics["protocol"] = _protocol(settings, scored, methods, weighting, instruments, classes)
-    examples = scorer.examples(scored, donors, lines, size=settings.size, count=settings.show)
+    examples = scorer.examples(crops, lines, count=settings.show)
     return Scores(metrics, names, examples)
 
 
@@ -140,27 +141,25 @@ def _all_lines(
     settings: ScoreSettings,
     folder: Path,
     scorer: Scorer,
-    scored: ScoredPhotos,
+    crops: Crops,
     classes: list[int | None],
-    donors: Donors | None,
     *,
     resume: bool,
     watch: Watch,
 ) -> list[Line]:
     """The lines of all photos, after those that are missing were scored."""
-    names = [scored.photos.name(index) for index in range(len(scored))]
+    names = [crops.photos.name(index) for index in range(len(crops))]
     journal, fid = Journal(folder / LINES), scorer.instruments.fid
     done = _done(settings, folder, journal, fid, len(names)) if resume else 0
     journal.keep(done, names)
     unreadable = UnreadableLog(folder, len(names), append=resume)
-    source = batches(
-        scored, size=settings.size, batch_size=settings.batch_size, first=done, workers=settings.workers, donors=donors
-    )
+    batches = crops.batches(settings.batch_size, first=done, workers=settings.workers)
     saved = done
-    with closing(source), stop_signals() as stop:
-        for batch in source if done < len(names) else ():
-            lines = scorer.lines(batch, names, classes)
-            unreadable.add(list(batch.unreadable.values()), read=len(batch.indices))
+    with closing(batches), stop_signals() as stop:
+        for batch in batches if done < len(names) else ():
+            lines = scorer.lines(batch, classes)
+            missing = [crop.unreadable for crop in batch if crop.unreadable]
+            unreadable.add(missing, read=len(batch) - len(missing))
             journal.append(lines)
             done += len(lines)
             if fid is not None and (done - saved >= settings.checkpoint_every or done == len(names) or stop.number):

@@ -13,7 +13,7 @@ from ssl_colorize.color import rgb_to_lab
 from ssl_colorize.score.instruments import Instruments
 from ssl_colorize.score.measures import closeness, colorfulness, pixel_weights, psnr, ssim
 from ssl_colorize.score.methods import Method, Scene, recolored
-from ssl_colorize.score.photos import Batch, Donors, ScoredPhotos, single_batch
+from ssl_colorize.score.photos import Crop, Crops
 from ssl_colorize.score.summary import Line
 
 
@@ -34,15 +34,6 @@ class Example:
     auc: dict[str, float]
 
 
-def scenes(batch: Batch, names: Sequence[str], device: torch.device) -> list[Scene]:
-    """The photos of a batch, of a set with these names, as methods take them."""
-    others = list(batch.others) if len(batch.others) else [None] * len(batch.indices)
-    return [
-        Scene(names[index], rgb, rgb_to_lab(rgb.to(device)), other)
-        for index, rgb, other in zip(batch.indices, batch.photos, others, strict=True)
-    ]
-
-
 @dataclass(frozen=True)
 class Scorer:
     """Figures of photos.
@@ -60,31 +51,32 @@ class Scorer:
     device: torch.device
 
     @torch.no_grad()
-    def lines(self, batch: Batch, names: Sequence[str], classes: Sequence[int | None]) -> list[Line]:
-        """One line for each photo that the batch covers, in order; of an unreadable one only what is wrong.
+    def lines(self, crops: Sequence[Crop], classes: Sequence[int | None]) -> list[Line]:
+        """One line for each photo, in order; of an unreadable one only what is wrong.
 
         Args:
-            batch: the photos.
-            names: of all photos of the set.
+            crops: the photos.
             classes: of all photos of the set, in the classifier's numbers.
         """
-        found: dict[int, Line] = {
-            index: {"photo": names[index], "unreadable": reason} for index, reason in batch.unreadable.items()
-        }
-        if batch.indices:
-            lines = self._measured(batch, names)
-            for index, line in zip(batch.indices, lines, strict=True):
-                found[index] = {"photo": names[index], "class": classes[index]} | line
-        return [found[index] for index in sorted(found)]
+        scenes = [self._scene(crop) for crop in crops if crop.photo is not None]
+        measured = iter(self._measured(scenes)) if scenes else iter(())
+        return [
+            {"photo": crop.name, "unreadable": crop.unreadable}
+            if crop.photo is None
+            else {"photo": crop.name, "class": classes[crop.index], "enlarged": crop.enlarged} | next(measured)
+            for crop in crops
+        ]
 
-    def _measured(self, batch: Batch, names: Sequence[str]) -> list[Line]:
-        photos = batch.photos.to(self.device)
-        shown = scenes(batch, names, self.device)
-        weights = [None if self.weights is None else pixel_weights(each.lab[1:], self.weights) for each in shown]
+    def _scene(self, crop: Crop) -> Scene:
+        assert crop.photo is not None
+        return Scene(crop.name, crop.photo, rgb_to_lab(crop.photo.to(self.device)), crop.other)
+
+    def _measured(self, scenes: Sequence[Scene]) -> list[Line]:
+        photos = torch.stack([scene.rgb for scene in scenes]).to(self.device)
+        weights = [None if self.weights is None else pixel_weights(each.lab[1:], self.weights) for each in scenes]
         says = self._says(photos)
         lines: list[Line] = [
             {
-                "enlarged": batch.enlarged[place],
                 "weight": None if weight is None else float(weight.sum()),
                 "says": None if says is None else says[place][0],
                 "colorfulness": colorful,
@@ -95,7 +87,7 @@ class Scorer:
         if self.instruments.fid is not None:
             self.instruments.fid.update(photos, None)
         for method in self.methods:
-            colored = [self._color(method, scene, weight) for scene, weight in zip(shown, weights, strict=True)]
+            colored = [self._color(method, scene, weight) for scene, weight in zip(scenes, weights, strict=True)]
             pictures = torch.stack([picture for picture, _ in colored])
             rows = self._of_pictures(method.name, pictures, photos)
             for line, (_, of_ab), of_picture in zip(lines, colored, rows, strict=True):
@@ -133,28 +125,20 @@ class Scorer:
         return None if classifier is None else classifier.top5(pictures)
 
     @torch.no_grad()
-    def examples(
-        self, scored: ScoredPhotos, donors: Donors | None, lines: Sequence[Line], *, size: int, count: int
-    ) -> list[Example]:
-        """Photos at even distances over the set, as every method colors them.
-
-        Args:
-            scored: the photos.
-            donors: where the method random takes its colors from.
-            lines: their figures.
-            size: side of the crops in pixels.
-            count: how many photos, at most.
-        """
-        names = [line["photo"] for line in lines]
+    def examples(self, crops: Crops, lines: Sequence[Line], *, count: int) -> list[Example]:
+        """At most `count` of the photos that these lines are about, at even distances, as every method colors them."""
         readable = [index for index, line in enumerate(lines) if "methods" in line]
         count = min(count, len(readable))
         found = []
         for place in range(count):
             index = readable[(2 * place + 1) * len(readable) // (2 * count)]
-            for scene in scenes(single_batch(scored, index, size=size, donors=donors), names, self.device):
-                pictures = {method.name: _image(method.picture(scene)) for method in self.methods}
-                auc = {name: row["auc"] for name, row in lines[index]["methods"].items()}
-                found.append(Example(scene.name, _image(scene.rgb), pictures, auc))
+            crop = crops[index]
+            if crop.photo is None:  # It has gone since.
+                continue
+            scene = self._scene(crop)
+            pictures = {method.name: _image(method.picture(scene)) for method in self.methods}
+            auc = {name: row["auc"] for name, row in lines[index]["methods"].items()}
+            found.append(Example(crop.name, _image(crop.photo), pictures, auc))
         return found
 
 

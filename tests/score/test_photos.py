@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.score.photos import batches, center_crop, open_donors, open_scored
+from ssl_colorize.score.photos import Crop, Crops, Donors, ScoredPhotos, center_crop, open_donors, open_scored
 
 
 def write(path: Path, level: int, size: tuple[int, int] = (48, 40)) -> None:
@@ -50,46 +50,45 @@ def test_cut_is_the_center_at_that_short_side() -> None:
     assert center_crop(Image.fromarray(pixels), 32).shape == (3, 32, 32)
 
 
+def all_crops(scored: ScoredPhotos, donors: Donors | None, *, workers: int = 0, batch_size: int = 4) -> list[Crop]:
+    batches = Crops(scored.photos, size=32, donors=donors).batches(batch_size, workers=workers)
+    return [crop for batch in batches for crop in batch]
+
+
 def test_every_photo_once_with_another_one(photo_folder: Path) -> None:
     scored = open_scored([str(photo_folder)])
-    others = open_donors(scored, [], seed=3)
-
-    def gathered(workers: int, batch_size: int) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-        found = list(batches(scored, size=32, batch_size=batch_size, first=0, workers=workers, donors=others))
-        indices = [index for batch in found for index in batch.indices]
-        return indices, torch.cat([batch.photos for batch in found]), torch.cat([batch.others for batch in found])
-
-    indices, photos, other = gathered(0, 4)
-    assert indices == list(range(14))
-    for place in range(14):
-        same = [index for index in range(14) if torch.equal(other[place], photos[index])]
-        assert len(same) == 1 and same[0] != place, "the other photo is one of the set, and not the photo itself"
-    again = gathered(1, 5)
-    assert torch.equal(again[1], photos) and torch.equal(again[2], other)
+    donors = open_donors(scored, [], seed=3)
+    crops = all_crops(scored, donors)
+    assert [crop.index for crop in crops] == list(range(14)) and crops[5].name == "photo05.png"
+    for crop in crops:
+        assert crop.photo is not None and crop.other is not None and crop.photo.shape == (3, 32, 32)
+        same = [each.index for each in crops if each.photo is not None and torch.equal(crop.other, each.photo)]
+        assert len(same) == 1 and same[0] != crop.index, "the other photo is one of the set, and not the photo itself"
+    for one, again in zip(crops, all_crops(scored, donors, workers=1, batch_size=5), strict=True):
+        assert one.photo is not None and again.photo is not None and one.other is not None and again.other is not None
+        assert torch.equal(one.photo, again.photo) and torch.equal(one.other, again.other)
 
 
 def test_going_on_gives_the_rest(photo_folder: Path) -> None:
-    scored = open_scored([str(photo_folder)])
-    rest = list(batches(scored, size=32, batch_size=4, first=8, workers=0, donors=None))
-    assert [batch.indices for batch in rest] == [[8, 9, 10, 11], [12, 13]]
-    assert not len(rest[0].others)
+    rest = list(Crops(open_scored([str(photo_folder)]).photos, size=32).batches(4, first=8))
+    assert [[crop.index for crop in batch] for batch in rest] == [[8, 9, 10, 11], [12, 13]]
+    assert rest[0][0].other is None
 
 
 def test_unreadable_photos_are_named_and_never_the_other_photo(photo_folder: Path) -> None:
     for number in (0, 5, 13):
         (photo_folder / f"photo{number:02}.png").write_bytes(b"no photo")
     scored = open_scored([str(photo_folder)])
-    found = list(batches(scored, size=32, batch_size=4, first=0, workers=0, donors=open_donors(scored, [], seed=0)))
-    assert [index for batch in found for index in batch.unreadable] == [0, 5, 13]
-    assert sum(len(batch.others) for batch in found) == 11
-    assert "photo05.png" in found[1].unreadable[5]
+    crops = all_crops(scored, open_donors(scored, [], seed=0))
+    assert [crop.index for crop in crops if crop.unreadable] == [0, 5, 13]
+    assert sum(crop.other is not None for crop in crops) == 11 and crops[5].photo is None
+    assert "photo05.png" in crops[5].unreadable
 
 
 def test_small_photos_are_known(tmp_path: Path) -> None:
     write(tmp_path / "a.png", 3, (48, 40))
     write(tmp_path / "b.png", 3, (31, 90))
-    (batch,) = batches(open_scored([str(tmp_path)]), size=32, batch_size=4, first=0, workers=0, donors=None)
-    assert batch.enlarged == [False, True]
+    assert [crop.enlarged for crop in all_crops(open_scored([str(tmp_path)]), None)] == [False, True]
 
 
 def test_other_photos_of_another_set_are_never_the_photo_itself(tmp_path: Path) -> None:
@@ -100,15 +99,12 @@ def test_other_photos_of_another_set_are_never_the_photo_itself(tmp_path: Path) 
     write(tmp_path / "more.png", 200)
     both = [str(tmp_path / "scored"), str(tmp_path / "more.png")]
     for seed in range(6):
-        (batch,) = batches(
-            scored, size=32, batch_size=1, first=0, workers=0, donors=open_donors(scored, both, seed=seed)
-        )
-        assert int(batch.others[0, 0, 0, 0]) == 200
+        (crop,) = all_crops(scored, open_donors(scored, both, seed=seed))
+        assert crop.other is not None and int(crop.other[0, 0, 0]) == 200
 
 
 def test_without_any_other_photo_it_is_not_scored(tmp_path: Path) -> None:
     write(tmp_path / "a.png", 10)
     scored = open_scored([str(tmp_path)])
-    others = open_donors(scored, [str(tmp_path)], seed=0)
-    (batch,) = batches(scored, size=32, batch_size=1, first=0, workers=0, donors=others)
-    assert batch.indices == [] and "no other photo" in batch.unreadable[0]
+    (crop,) = all_crops(scored, open_donors(scored, [str(tmp_path)], seed=0))
+    assert crop.photo is None and "no other photo" in crop.unreadable
