@@ -10,7 +10,7 @@ import click
 from ssl_colorize.cli import options
 
 if TYPE_CHECKING:
-    from ssl_colorize.pretrain.measure import MeasuredPrior
+    from ssl_colorize.prior import MeasuredPrior
 
 
 @click.command()
@@ -51,7 +51,7 @@ def prior(
 
     from ssl_colorize.cli.output import command_line, finish, progress_bar
     from ssl_colorize.data import open_photos
-    from ssl_colorize.pretrain.measure import PriorSettings, measure_prior
+    from ssl_colorize.prior import PriorSettings, measure_prior
     from ssl_colorize.runs import run_folder, write_config, write_metrics
 
     settings = PriorSettings.resolve(file=config, assignments=assignments, flags={**flags, "data": data or None})

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_colorize.color import ColorStatistics, ab_bins, rebalance_weights
+from ssl_colorize.color import ColorStatistics, rebalance_weights
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.objectives import BestConstant, TrainingStatistics, subsampled_ab
 from ssl_colorize.pretrain.config import Recipe
+from ssl_colorize.prior import read_prior
 
 # The best constant gets this share of uniform mass, so that a color the training photos lack costs it 13 nats, not
 # infinitely many. It costs 0.001 nats elsewhere.
@@ -50,21 +50,3 @@ def count_statistics(
     else:
         constant = best.result()
     return TrainingStatistics(prior.float(), class_weights, constant.float(), counted.mean_ab().float())
-
-
-def read_prior(path: Path) -> Tensor:
-    """A prior that `ssl-colorize prior` wrote: (313,) float64, sums to 1.
-
-    Raises:
-        UserError: the file is missing, or is not 313 finite non-negative numbers.
-    """
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"Cannot read the prior {path}: {reason}. `ssl-colorize prior` writes one.") from None
-    size = len(ab_bins())
-    numbers = isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and values.shape == (size,)
-    if not numbers or not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
-        raise UserError(f"The prior {path} must hold {size} numbers that are not negative; `ssl-colorize prior` does.")
-    return torch.from_numpy(values.astype(np.float64) / values.sum())

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ssl_colorize.color import nearest_bin, rebalance_weights
 from ssl_colorize.data import open_photos
-from ssl_colorize.pretrain.measure import PriorSettings, measure_prior
-from ssl_colorize.pretrain.statistics import read_prior
+from ssl_colorize.prior import PriorSettings, measure_prior, read_prior
 from ssl_colorize.runs import write_atomically
 from ssl_colorize.score.methods import Method, Watch
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ssl_colorize.color import rebalance_weights, smooth_prior
 from ssl_colorize.errors import UserError
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.statistics import count_statistics, read_prior
+from ssl_colorize.pretrain.statistics import count_statistics
 
 
 def gray_photo() -> Tensor:
@@ -50,25 +50,3 @@ def test_photos_without_color_are_no_training_set() -> None:
 def test_a_mix_of_zero_without_smoothing_says_so(photos: Tensor) -> None:
     with pytest.raises(UserError, match=r"^Setting mix: .*smooth"):
         count_statistics([photos], Recipe(mix=0, smoothing=0), stride=4)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [np.ones(312), -np.ones(313), np.full(313, np.nan), np.zeros(313), np.array(["a"] * 313), np.ones((313, 1))],
-)
-def test_unusable_prior_files_are_refused(tmp_path: Path, values: np.ndarray) -> None:
-    np.save(tmp_path / "prior.npy", values)
-    with pytest.raises(UserError, match=r"prior\.npy"):
-        read_prior(tmp_path / "prior.npy")
-
-
-def test_missing_or_foreign_prior_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Cannot read the prior .*No such file"):
-        read_prior(tmp_path / "none.npy")
-    for content in (b"no numpy", b""):
-        (tmp_path / "text.npy").write_bytes(content)
-        with pytest.raises(UserError, match="Cannot read the prior"):
-            read_prior(tmp_path / "text.npy")
-    np.savez(tmp_path / "many.npz", a=np.ones(313))
-    with pytest.raises(UserError, match="prior"):
-        read_prior(tmp_path / "many.npz")

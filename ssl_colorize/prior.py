@@ -1,4 +1,4 @@
-"""Measure how common each color is in a set of photos, one batch at a time."""
+"""The prior: how common each color is in a set of photos, measured one batch at a time, and read from a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor
 
-from ssl_colorize.color import ColorStatistics, rebalance_weights
+from ssl_colorize.color import ColorStatistics, ab_bins, rebalance_weights
 from ssl_colorize.config import Settings
 from ssl_colorize.data import Photos, UnreadableLog, holdout_batches
 from ssl_colorize.errors import UserError
@@ -105,3 +106,21 @@ def measure_prior(
     except ValueError as error:
         raise UserError(f"Setting mix: {error}.") from None
     return MeasuredPrior(prior, weights, counted.photos, counted.gray_photos, len(log), pixels)
+
+
+def read_prior(path: Path) -> Tensor:
+    """A prior that `ssl-colorize prior` wrote: (313,) float64, sums to 1.
+
+    Raises:
+        UserError: the file is missing, or is not 313 finite non-negative numbers.
+    """
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"Cannot read the prior {path}: {reason}. `ssl-colorize prior` writes one.") from None
+    size = len(ab_bins())
+    numbers = isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and values.shape == (size,)
+    if not numbers or not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
+        raise UserError(f"The prior {path} must hold {size} numbers that are not negative; `ssl-colorize prior` does.")
+    return torch.from_numpy(values.astype(np.float64) / values.sum())

@@ -13,7 +13,7 @@ from skimage.color import lab2rgb
 from ssl_colorize.color import ab_bins
 from ssl_colorize.data import open_photos
 from ssl_colorize.errors import UserError
-from ssl_colorize.pretrain.measure import PriorSettings, measure_prior
+from ssl_colorize.prior import PriorSettings, measure_prior, read_prior
 
 
 def flat_photo(path: Path, a: float, b: float) -> None:
@@ -66,3 +66,25 @@ def test_no_weights_without_mass_everywhere(tmp_path: Path) -> None:
     settings = PriorSettings(data=(str(tmp_path),), size=16, workers=0, mix=0, smoothing=0)
     with pytest.raises(UserError, match="mix"):
         measure_prior(open_photos(settings.data), settings, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.ones(312), -np.ones(313), np.full(313, np.nan), np.zeros(313), np.array(["a"] * 313), np.ones((313, 1))],
+)
+def test_unusable_prior_files_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    np.save(tmp_path / "prior.npy", values)
+    with pytest.raises(UserError, match=r"prior\.npy"):
+        read_prior(tmp_path / "prior.npy")
+
+
+def test_missing_or_foreign_prior_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Cannot read the prior .*No such file"):
+        read_prior(tmp_path / "none.npy")
+    for content in (b"no numpy", b""):
+        (tmp_path / "text.npy").write_bytes(content)
+        with pytest.raises(UserError, match="Cannot read the prior"):
+            read_prior(tmp_path / "text.npy")
+    np.savez(tmp_path / "many.npz", a=np.ones(313))
+    with pytest.raises(UserError, match="prior"):
+        read_prior(tmp_path / "many.npz")
