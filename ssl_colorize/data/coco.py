@@ -1,7 +1,7 @@
 """COCO's format: one JSON file a part, with boxes, polygons and run-length masks."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_colorize.data.annotations import (
-    IGNORED,
-    Annotation,
-    Boxes,
-    Finding,
-    box_presence,
-    checked_boxes,
-    checked_mask,
-    checked_size,
-)
-from ssl_colorize.data.datasets import LabeledDataset
-from ssl_colorize.data.photos import PhotoFiles
+from ssl_colorize.data.annotations import IGNORED, Annotation, Boxes
+from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
+from ssl_colorize.data.images import photo_size
 from ssl_colorize.data.splits import MEASURING, NAMES
 from ssl_colorize.errors import UserError, one_line
 
@@ -59,6 +50,17 @@ def read_coco(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, Lab
     with_annotations = _with_boxes if annotation == "boxes" else _with_masks
     train, test = (with_annotations(folder, file) for file in files)
     return train, test
+
+
+def measuring_folders(folder: Path) -> list[str]:
+    """Names of the folders of photos that a COCO folder's files are to test on; none of any other folder."""
+    names = [name for split in MEASURING for name in NAMES[split]]
+    return [_part(file) for name in names for place in _PLACES[:2] for file in folder.glob(place.format(name))]
+
+
+def _part(file: Path) -> str:
+    """The part of a set that a file describes: that of annotations/instances_val2017.json is val2017."""
+    return file.stem.removeprefix("instances_")
 
 
 def _find_files(folder: Path) -> tuple[Path, Path] | None:
@@ -111,19 +113,16 @@ def read_file(path: Path) -> CocoFile:
 
 
 def _with_boxes(folder: Path, file: CocoFile) -> LabeledDataset:
-    boxes = []
-    paths, sizes, images, findings = _usable(folder, file)
-    for image, size in zip(images, sizes, strict=True):
-        objects = file.objects[image["id"]]
-        name = f"{file.path.name} {image['file_name']}"
-        usable, found = checked_boxes(_boxes(objects, file), size, name, file.classes)
-        findings += found
-        if not objects:
-            findings.append(Finding("empty", name))
-        boxes.append(usable)
-    presence = box_presence(boxes, len(file.classes))
-    photos, shape = _files(folder, paths), np.asarray(sizes, np.int64).reshape(-1, 2)
-    return LabeledDataset(photos, presence, file.classes, shape, boxes=tuple(boxes), findings=tuple(findings))
+    records = [record._replace(boxes=_boxes(objects, file)) for record, objects in _records(folder, file)]
+    return checked_dataset(folder, records, file.classes)
+
+
+def _with_masks(folder: Path, file: CocoFile) -> LabeledDataset:
+    records = [
+        record._replace(mask=CocoMask(record.name, record.path, record.size, _outlines(objects, file)))
+        for record, objects in _records(folder, file)
+    ]
+    return checked_dataset(folder, records, ("background", *file.classes))
 
 
 def _boxes(objects: Sequence[Mapping[str, Any]], file: CocoFile) -> Boxes:
@@ -131,20 +130,6 @@ def _boxes(objects: Sequence[Mapping[str, Any]], file: CocoFile) -> Boxes:
     corners[:, 2:] += corners[:, :2]  # from left, top, width, height
     labels = [file.numbers[each["category_id"]] for each in objects]
     return Boxes.of(corners, labels, [bool(each.get("iscrowd")) for each in objects])
-
-
-def _with_masks(folder: Path, file: CocoFile) -> LabeledDataset:
-    classes = ("background", *file.classes)
-    paths, sizes, images, findings = _usable(folder, file)
-    masks = [
-        CocoMask(f"{file.path.name} {image['file_name']}", size, _outlines(file.objects[image["id"]], file))
-        for image, size in zip(images, sizes, strict=True)
-    ]
-    presence = [checked_mask(mask, size, mask.name, classes) for mask, size in zip(masks, sizes, strict=True)]
-    findings += [Finding("empty", mask.name) for mask, row in zip(masks, presence, strict=True) if not row[1:].any()]
-    photos, shape = _files(folder, paths), np.asarray(sizes, np.int64).reshape(-1, 2)
-    rows = np.asarray(presence, np.int8).reshape(-1, len(classes))
-    return LabeledDataset(photos, rows, classes, shape, masks=tuple(masks), findings=tuple(findings))
 
 
 def _outlines(objects: Sequence[Mapping[str, Any]], file: CocoFile) -> tuple["Outline", ...]:
@@ -167,21 +152,21 @@ class CocoMask:
     """A mask that is drawn from outlines when it is read."""
 
     name: str
-    size: tuple[int, int]  # width and height in pixels
+    path: str  # of its photo
+    declared: tuple[int, int] | None  # width and height of the photo in pixels, where the file says them
     outlines: tuple[Outline, ...]
 
     def read(self) -> NDArray[np.uint8]:
-        width, height = self.size
-        drawn = [(outline.value, self._filled(outline.shape)) for outline in self.outlines]
+        width, height = self.declared or photo_size(self.path)
+        drawn = [(outline.value, self._filled(outline.shape, width, height)) for outline in self.outlines]
         values = np.zeros((height, width), np.uint8)
         for value, filled in sorted(drawn, key=lambda each: -int(each[1].sum())):
             values[filled] = value
         return values
 
-    def _filled(self, shape: Any) -> NDArray[np.bool_]:
+    def _filled(self, shape: Any, width: int, height: int) -> NDArray[np.bool_]:
         from pycocotools import mask as coco  # compiled, and only needed here
 
-        width, height = self.size
         try:
             if isinstance(shape, list):
                 code = coco.merge(coco.frPyObjects(shape, height, width))
@@ -196,32 +181,22 @@ class CocoMask:
             raise UserError(f"{self.name}: an outline cannot be drawn: {one_line(error)}.") from None
 
 
-def _usable(
-    folder: Path, file: CocoFile
-) -> tuple[list[str], list[tuple[int, int]], list[Mapping[str, Any]], list[Finding]]:
-    """Paths, sizes and entries of the photos that can be used."""
+def _records(folder: Path, file: CocoFile) -> Iterator[tuple[Record, list[Mapping[str, Any]]]]:
+    """The photos of a file, each with what is on it."""
     place = _photo_folder(folder, file)
-    paths, sizes, images = [], [], []
-    findings: list[Finding] = []
     for image in file.images:
-        path = str(place / str(image["file_name"]))
-        if not Path(path).is_file():
+        path = place / str(image["file_name"])
+        if not path.is_file():
             raise UserError(f"{file.path} names {image['file_name']}, which is not in {place}.")
-        declared = (int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
-        size, found = checked_size(path, f"{file.path.name} {image['file_name']}", declared)
-        findings += found
-        if size is not None:
-            paths.append(path)
-            sizes.append(size)
-            images.append(image)
-    return paths, sizes, images, findings
+        size = (int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
+        yield Record(str(path), f"{file.path.name} {image['file_name']}", size), file.objects[image["id"]]
 
 
 def _photo_folder(folder: Path, file: CocoFile) -> Path:
     """Where the photos of a part are."""
     if not file.images:
         raise UserError(f"{file.path} lists no images.")
-    part = file.path.stem.removeprefix("instances_")
+    part = _part(file.path)
     places = [folder / part, folder / "images" / part, file.path.parent, folder / "images", folder]
     first = str(file.images[0]["file_name"])
     for place in places:
@@ -229,7 +204,3 @@ def _photo_folder(folder: Path, file: CocoFile) -> Path:
             return place
     tried = ", ".join(str(place) for place in places[:2])
     raise UserError(f"{file.path} names {first}, which is not in {tried}, ... Put the photos there.")
-
-
-def _files(folder: Path, paths: Sequence[str]) -> PhotoFiles:
-    return PhotoFiles(list(paths), [len(str(folder)) + 1] * len(paths))

@@ -1,14 +1,25 @@
 """Photos and what is on them: labels, boxes or masks, on one class."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_colorize.data.annotations import Boxes, Finding, Mask, proposals_of
+from ssl_colorize.data.annotations import (
+    Boxes,
+    Finding,
+    Mask,
+    box_presence,
+    checked_boxes,
+    checked_mask,
+    checked_size,
+    proposals_of,
+)
 from ssl_colorize.data.photos import PhotoFiles, Photos
 from ssl_colorize.data.splits import rank_in_class
 from ssl_colorize.errors import UserError
@@ -136,6 +147,54 @@ class LabeledDataset:
             for index, (width, height) in enumerate(self.sizes.tolist())
         )
         return replace(self, proposals=tuple(found))
+
+
+class Record(NamedTuple):
+    """A photo's file and what its annotation says is on it, as read, before any check."""
+
+    path: str
+    name: str  # of the annotation, for what is found on checking it
+    size: tuple[int, int] | None = None  # width and height in pixels that the annotation declares
+    boxes: Boxes | None = None
+    mask: Mask | None = None
+
+
+def checked_dataset(folder: Path, records: Iterable[Record], classes: tuple[str, ...]) -> LabeledDataset:
+    """Photos below a folder with boxes, or with masks, that fit them.
+
+    Photos that do not fit their annotation are left out, boxes are clipped or dropped, each with a finding.
+
+    Raises:
+        UserError: a mask is unreadable or does not fit its photo.
+    """
+    kept: list[Record] = []
+    sizes: list[tuple[int, int]] = []
+    boxes: list[Boxes] = []
+    findings: list[Finding] = []
+    for record in records:
+        size, found = checked_size(record.path, record.name, record.size)
+        findings += found
+        if size is None:
+            continue
+        kept.append(record)
+        sizes.append(size)
+        if record.boxes is not None:
+            usable, found = checked_boxes(record.boxes, size, record.name, classes)
+            boxes.append(usable)
+            findings += found
+            if not len(record.boxes.labels):
+                findings.append(Finding("empty", record.name))
+    masks = [record.mask for record in kept if record.mask is not None]
+    labels = box_presence(boxes, len(classes))
+    if masks:
+        # Decoding leaves the interpreter to other threads.
+        with ThreadPoolExecutor(4) as threads:
+            names = [record.name for record in kept]
+            labels = np.stack(list(threads.map(partial(checked_mask, classes=classes), masks, sizes, names)))
+        findings += [Finding("empty", name) for name, row in zip(names, labels, strict=True) if not row[1:].any()]
+    photos = PhotoFiles.below(str(folder), [record.path for record in kept])
+    shape = np.asarray(sizes, np.int64).reshape(-1, 2)
+    return LabeledDataset(photos, labels, classes, shape, tuple(boxes), tuple(masks), findings=tuple(findings))
 
 
 def join(sets: Sequence[LabeledDataset]) -> LabeledDataset:

@@ -94,8 +94,8 @@ class PhotoFiles(Photos):
 
     @classmethod
     def below(cls, folder: str, paths: Iterable[str]) -> Self:
-        """Files named by their path relative to `folder`, sorted."""
-        paths = sorted(paths)
+        """Files named by their path relative to `folder`, in the order given."""
+        paths = list(paths)
         return cls(paths, [len(folder.rstrip(os.sep)) + 1] * len(paths))
 
     @classmethod

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_colorize.data.annotations import Annotation
-from ssl_colorize.data.coco import read_coco
+from ssl_colorize.data.coco import measuring_folders, read_coco
 from ssl_colorize.data.datasets import LabeledDataset, join, with_trained_classes
 from ssl_colorize.data.images import is_photo_name, walk_photos
 from ssl_colorize.data.photos import PhotoFiles, Photos, together
@@ -51,7 +51,8 @@ def open_photos(
     the same name: write `./cifar10` for the folder.
 
     Of a folder, split "train" reads `train/` where there is one, and never `val/` or `test/`; of a VOC folder, its
-    training list. This holds at every depth, so a folder of data sets works. Split "all" reads every photo.
+    training list; of a COCO folder, nothing that its annotations are to test on. This holds at every depth, so a folder
+    of data sets works. Split "all" reads every photo.
 
     Args:
         limit: at most so many photos, picked evenly by a hash of their names.
@@ -102,7 +103,7 @@ def _open_folder(folder: str, *, split: str) -> PhotoFiles:
     folder = str(Path(folder).absolute())
     paths, left_out = _list_folder(folder, training=split == "train")
     if paths:
-        return PhotoFiles.below(folder, paths)
+        return PhotoFiles.below(folder, sorted(paths))
     if left_out:
         names = ", ".join(f"{name}/" for name in sorted(left_out))
         raise UserError(
@@ -130,6 +131,9 @@ def _list_folder(folder: str, *, training: bool) -> tuple[list[str], set[str]]:
             inside.extend(path for name in train for path in walk_photos(f"{here}{os.sep}{name}"))
             return False, []
         measuring = measuring_names(subfolders)
+        if "annotations" in subfolders or Path(here).name == "images":
+            coco = Path(here) if "annotations" in subfolders else Path(here).parent
+            measuring += [name for name in measuring_folders(coco) if name in subfolders]
         left_out.update(measuring)
         return True, [name for name in subfolders if name not in measuring]
 
@@ -245,6 +249,6 @@ def _read_class_folders(folder: Path) -> LabeledDataset:
             raise UserError(f"{folder} has photos but no labels: put them in one folder a class, {folder.name}/CLASS/.")
         raise UserError(f"{folder} holds no photos. Give a folder with one folder of photos a class.")
     paths = [path for each in found.values() for path in each]
-    photos = PhotoFiles(paths, [len(str(folder).rstrip(os.sep)) + 1] * len(paths))
+    photos = PhotoFiles.below(str(folder), paths)
     labels = np.repeat(np.arange(len(found)), [len(each) for each in found.values()])
     return LabeledDataset(photos, labels, tuple(found))

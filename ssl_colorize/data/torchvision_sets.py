@@ -1,7 +1,7 @@
 """Photos of the torchvision data sets, by name, downloaded on first use."""
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -128,7 +128,7 @@ def open_torchvision(name: str, *, split: str, root: Path) -> Photos:
     entries = [entry for each in datasets for entry in getattr(each, known.files)]
     # Some of the lists pair each file with its class.
     paths = [str(entry[0] if isinstance(entry, tuple) else entry) for entry in entries]
-    return PhotoFiles.below(str(root), paths)
+    return PhotoFiles.below(str(root), sorted(paths))
 
 
 def open_labeled_torchvision(name: str, *, root: Path) -> tuple[LabeledDataset, LabeledDataset]:
@@ -167,15 +167,11 @@ def _labeled(name: str, part: str, dataset: Any, root: Path) -> LabeledDataset:
         entries = list(getattr(dataset, files))
         paired = bool(entries) and isinstance(entries[0], tuple)
         values = [entry[1] for entry in entries] if paired else dataset._labels
-        photos = _files([entry[0] if paired else entry for entry in entries], root)
+        # In the set's own order, which is that of its labels.
+        photos = PhotoFiles.below(str(root), [str(entry[0] if paired else entry) for entry in entries])
     # Imagenette's names are tuples of synonyms.
     classes = tuple(each if isinstance(each, str) else each[0] for each in dataset.classes)
     return LabeledDataset(photos, np.asarray(values, dtype=np.int64), classes)
-
-
-def _files(paths: Sequence[str | Path], root: Path) -> PhotoFiles:
-    """In the set's own order, which is that of its labels."""
-    return PhotoFiles([str(path) for path in paths], [len(str(root)) + 1] * len(paths))
 
 
 def _load(name: str, options: dict[str, Any], root: Path) -> Any:

@@ -1,26 +1,15 @@
 """PASCAL VOC folders: which photos are for what, and the labels, boxes or masks of what is on them."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ssl_colorize.data.annotations import (
-    Annotation,
-    Boxes,
-    Finding,
-    MaskFile,
-    box_presence,
-    checked_boxes,
-    checked_mask,
-    checked_size,
-)
-from ssl_colorize.data.datasets import LabeledDataset
+from ssl_colorize.data.annotations import Annotation, Boxes, MaskFile, box_presence
+from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
 from ssl_colorize.data.images import walk_photos
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.data.splits import measuring_lists, pretraining_lists
@@ -76,8 +65,8 @@ def read_voc(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, Labe
     if annotation == "masks":
         return _read_masks(folder)
     parts = _listed_parts(folder, "Main", lambda stem: _annotation_file(folder, stem))
-    read = [[read_annotation(_annotation_file(folder, stem)) for stem in part] for part in parts]
-    classes = tuple(sorted({each.name for part in read for one in part for each in one.objects}))
+    read = [{stem: read_annotation(_annotation_file(folder, stem)) for stem in part} for part in parts]
+    classes = tuple(sorted({each.name for part in read for one in part.values() for each in one.objects}))
     with_annotations = _with_labels if annotation == "labels" else _with_boxes
     train, test = (with_annotations(folder, paths, found, classes) for paths, found in zip(parts, read, strict=True))
     return train, test
@@ -140,12 +129,6 @@ def _read_list(file: Path) -> list[str]:
         raise UserError(f"Cannot read the list {file}: {getattr(error, 'strerror', None) or error}.") from None
 
 
-def _files(folder: Path, paths: Iterable[str]) -> PhotoFiles:
-    """Photos named by their path below the VOC folder, in the order given."""
-    paths = list(paths)
-    return PhotoFiles(paths, [len(str(folder)) + 1] * len(paths))
-
-
 # ---- labels and boxes ------------------------------------------------------------------------------------------------
 
 
@@ -190,38 +173,20 @@ def _boxes(annotation: VocAnnotation, classes: Sequence[str]) -> Boxes:
 
 
 def _with_labels(
-    folder: Path, paths: Mapping[str, str], read: Sequence[VocAnnotation], classes: tuple[str, ...]
+    folder: Path, paths: Mapping[str, str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...]
 ) -> LabeledDataset:
-    labels = box_presence([_boxes(each, classes) for each in read], len(classes))
-    return LabeledDataset(_files(folder, paths.values()), labels, classes)
+    labels = box_presence([_boxes(each, classes) for each in read.values()], len(classes))
+    return LabeledDataset(PhotoFiles.below(str(folder), paths.values()), labels, classes)
 
 
 def _with_boxes(
-    folder: Path, paths: Mapping[str, str], read: Sequence[VocAnnotation], classes: tuple[str, ...]
+    folder: Path, paths: Mapping[str, str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...]
 ) -> LabeledDataset:
-    kept, sizes, boxes = [], [], []
-    findings: list[Finding] = []
-    for (stem, path), annotation in zip(paths.items(), read, strict=True):
-        name = f"Annotations/{stem}.xml"
-        size, found = checked_size(path, name, annotation.size)
-        findings += found
-        if size is None:
-            continue
-        usable, found = checked_boxes(_boxes(annotation, classes), size, name, classes)
-        findings += found
-        if not annotation.objects:
-            findings.append(Finding("empty", name))
-        kept.append(path)
-        sizes.append(size)
-        boxes.append(usable)
-    return LabeledDataset(
-        _files(folder, kept),
-        box_presence(boxes, len(classes)),
-        classes,
-        np.asarray(sizes, np.int64).reshape(-1, 2),
-        boxes=tuple(boxes),
-        findings=tuple(findings),
-    )
+    records = [
+        Record(path, f"Annotations/{stem}.xml", read[stem].size, _boxes(read[stem], classes))
+        for stem, path in paths.items()
+    ]
+    return checked_dataset(folder, records, classes)
 
 
 # ---- masks -----------------------------------------------------------------------------------------------------------
@@ -232,39 +197,15 @@ def _read_masks(folder: Path) -> tuple[LabeledDataset, LabeledDataset]:
     if not masks.is_dir():
         raise UserError(f"{folder} has no masks: they are expected in {masks.name}/NAME.png.")
     classes = _mask_classes(folder)
-    parts = _listed_parts(folder, "Segmentation", lambda stem: masks / f"{stem}.png")
-    train, test = (_with_masks(folder, paths, masks, classes) for paths in parts)
-    return train, test
-
-
-def _with_masks(folder: Path, paths: Mapping[str, str], masks: Path, classes: tuple[str, ...]) -> LabeledDataset:
-    kept, sizes, stems = [], [], []
-    findings: list[Finding] = []
-    for stem, path in paths.items():
-        size, found = checked_size(path, f"{VOC_PHOTOS}/{Path(path).name}", None)
-        findings += found
-        if size is not None:
-            kept.append(path)
-            sizes.append(size)
-            stems.append(stem)
-    files = [MaskFile(str(masks / f"{stem}.png")) for stem in stems]
-
-    def check(row: int) -> NDArray[np.int8]:
-        return checked_mask(files[row], sizes[row], f"{masks.name}/{stems[row]}.png", classes)
-
-    # Decoding leaves the interpreter to other threads.
-    with ThreadPoolExecutor(4) as threads:
-        presence = np.asarray(list(threads.map(check, range(len(files)))), np.int8).reshape(-1, len(classes))
-    names = (f"{masks.name}/{stem}.png" for stem in stems)
-    findings += [Finding("empty", name) for name, row in zip(names, presence, strict=True) if not row[1:].any()]
-    return LabeledDataset(
-        _files(folder, kept),
-        presence,
-        classes,
-        np.asarray(sizes, np.int64).reshape(-1, 2),
-        masks=tuple(files),
-        findings=tuple(findings),
+    records = (
+        [
+            Record(path, f"{masks.name}/{stem}.png", mask=MaskFile(str(masks / f"{stem}.png")))
+            for stem, path in part.items()
+        ]
+        for part in _listed_parts(folder, "Segmentation", lambda stem: masks / f"{stem}.png")
     )
+    train, test = (checked_dataset(folder, part, classes) for part in records)
+    return train, test
 
 
 def _mask_classes(folder: Path) -> tuple[str, ...]:
