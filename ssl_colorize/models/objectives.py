@@ -17,7 +17,7 @@ from ssl_colorize.color import annealed_mean, is_colored, rgb_to_lab, rgb_to_lig
 # A regression network works in units of this many ab units, so that its outputs are of order one.
 AB_SCALE = 110.0
 # Numbers of a chunk of logits that are worked on at once: bounds the temporary memory, keeps kernels large.
-_CHUNK = 1 << 21
+CHUNK = 1 << 21
 
 
 @dataclass
@@ -334,7 +334,7 @@ def _working_type(logits: Tensor) -> torch.dtype:
 
 
 def _parts(logits: Tensor) -> list[slice]:
-    photos = max(1, _CHUNK // max(1, logits[:1].numel()))
+    photos = max(1, CHUNK // max(1, logits[:1].numel()))
     return [slice(start, start + photos) for start in range(0, len(logits), photos)]
 
 

@@ -13,6 +13,7 @@ from ssl_colorize.models import create_model
 from ssl_colorize.models.baselines.dahl import Dahl
 from ssl_colorize.models.baselines.larsson import Larsson
 from ssl_colorize.models.baselines.vgg import Conv2d, imagenet_weights
+from ssl_colorize.models.init import initialize
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,25 @@ def test_without_the_internet_one_line_says_what_to_do(monkeypatch: pytest.Monke
     with pytest.raises(UserError, match=r"no route to host.*vgg16-397923af\.pth.*--set trunk=scratch") as error:
         imagenet_weights()
     assert "\n" not in str(error.value)
+
+
+def test_published_weights_outlive_the_initialization_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_colorize.models.baselines.vgg.imagenet_weights", dict)
+    monkeypatch.setattr(Larsson, "fill", lambda model, weights: None)
+    torch.manual_seed(0)
+    model = create_model("larsson", width=0.0625)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert model.load_imagenet() == ()
+    initialize(model, gray().repeat(4, 1, 1, 1), torch.randint(32, (4, 128, 2)), method="lsuv")
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert not {key for key in moved if key.startswith(("conv", "fc")) and key.endswith(("weight", "bias"))}
+    # VGG-16 has no BatchNorm: its statistics are those of the photos.
+    assert {"conv1.1.running_mean", "fc6.1.running_var", "hidden.0.weight", "logits.weight"} <= moved
+
+
+def test_networks_without_published_weights_say_so() -> None:
+    model = create_model("alexnet", width=0.03)
+    model.freeze_trunk()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    with pytest.raises(UserError, match="no published weights for alexnet: set trunk to scratch"):
+        model.load_imagenet()
