@@ -48,11 +48,11 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
 from ssl_colorize.evaluate.features import extract, frozen
 from ssl_colorize.evaluate.knn import classify
+from ssl_colorize.evaluate.metrics import Answers, figures
 from ssl_colorize.evaluate.nearest import Features
 from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.one_pass import map_sides
 from ssl_colorize.evaluate.probe_config import ProbeSettings
-from ssl_colorize.evaluate.scoring import Answers, figures
 from ssl_colorize.evaluate.svm import SvmSettings, normalized, train_layer
 from ssl_colorize.models import load_pretrained
 from ssl_colorize.runs import git_revision

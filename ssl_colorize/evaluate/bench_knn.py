@@ -10,9 +10,9 @@ from torch import Tensor
 from ssl_colorize.config import Settings
 from ssl_colorize.device import DeviceName, choose_device
 from ssl_colorize.evaluate.knn import Choice, classify
+from ssl_colorize.evaluate.metrics import Answers
 from ssl_colorize.evaluate.nearest import Neighbors
 from ssl_colorize.evaluate.neighbors import make_search
-from ssl_colorize.evaluate.scoring import Answers
 from ssl_colorize.evaluate.voting import single_label_votes
 from ssl_colorize.timing import interleaved, peak_memory
 

@@ -12,9 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ssl_colorize.data import choosing_split
+from ssl_colorize.evaluate.metrics import Answers, truth_ranks
 from ssl_colorize.evaluate.outcome import Outcome
 from ssl_colorize.evaluate.probe_config import ProbeSettings
-from ssl_colorize.evaluate.scoring import Answers, truth_ranks
 
 Array = NDArray[np.floating[Any]]
 # Gives the scores (N, C) of features (N, D).

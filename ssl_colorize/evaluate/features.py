@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -195,39 +195,3 @@ def frozen(encoder: Encoder) -> Iterator[dict[str, bool]]:
     if encoder.fingerprint() != before:
         raise RuntimeError(f"the weights or buffers of {encoder.name} changed while they should have been frozen")
     proof["trunk_unchanged"] = True
-
-
-def bootstrap_interval(
-    correct: NDArray[Any], *, seed: int, draws: int = 1000, coverage: float = 0.95
-) -> tuple[float, float]:
-    """The interval that holds the mean over test photos in 95% of resamples of them.
-
-    Args:
-        correct: (N,) booleans, or any figure a photo.
-        coverage: share of the resamples inside.
-
-    Returns:
-        Low and high end; both NaN without photos.
-    """
-    values = np.asarray(correct)
-    count = len(values)
-    if not count:
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    if values.dtype == np.bool_:
-        # The mean of N booleans drawn with replacement is a binomial count.
-        means = generator.binomial(count, values.mean(), draws) / count
-    else:
-        means = np.asarray([values[generator.integers(count, size=count)].mean() for _ in range(draws)])
-    low, high = np.quantile(means, [(1 - coverage) / 2, (1 + coverage) / 2])
-    return float(low), float(high)
-
-
-def per_class_accuracy(
-    correct: NDArray[np.bool_], labels: NDArray[np.integer], classes: Sequence[str]
-) -> dict[str, float]:
-    """Share of correct photos of each class; NaN for a class without photos."""
-    return {
-        name: float(correct[labels == number].mean()) if (labels == number).any() else float("nan")
-        for number, name in enumerate(classes)
-    }

@@ -13,9 +13,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from ssl_colorize.data import LabeledDataset, choosing_split
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.evaluate.features import ExtractionSettings
+from ssl_colorize.evaluate.metrics import Answers, figures, truth_ranks
 from ssl_colorize.evaluate.nearest import Features
 from ssl_colorize.evaluate.neighbors import Engine, Search, make_search
-from ssl_colorize.evaluate.scoring import Answers, figures, truth_ranks
 from ssl_colorize.evaluate.subjects import Say, Task, Watch, measure_subjects
 from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
 

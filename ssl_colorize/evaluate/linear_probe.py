@@ -26,10 +26,10 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
 from ssl_colorize.evaluate.features import Extracted, extract, frozen
 from ssl_colorize.evaluate.heads import HeadSettings
+from ssl_colorize.evaluate.metrics import best_answer
 from ssl_colorize.evaluate.one_pass import Probe, choose_view, judge, map_sides, step_count, train_probes
 from ssl_colorize.evaluate.outcome import Outcome, Outcomes, packed, summarize, unpacked
 from ssl_colorize.evaluate.probe_config import ProbeSettings
-from ssl_colorize.evaluate.scoring import best_answer
 from ssl_colorize.evaluate.untrained import DRAWN, untrained_twin
 from ssl_colorize.runs import write_atomically
 

@@ -16,8 +16,8 @@ from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder, pool_map
 from ssl_colorize.engine.distributed import Processes
 from ssl_colorize.evaluate.heads import FeatureNorm, HeadSettings, LinearHeads, grid
+from ssl_colorize.evaluate.metrics import Answers, truth_ranks
 from ssl_colorize.evaluate.probe_config import ProbeSettings
-from ssl_colorize.evaluate.scoring import Answers, truth_ranks
 
 # Told after each step: how many are done, and the lowest loss of the heads of the deepest layer.
 Step = Callable[[int, Tensor], None]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_colorize.evaluate.scoring import Answers, figures
+from ssl_colorize.evaluate.metrics import Answers, figures
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from sklearn.utils.parallel import Parallel, delayed
 from ssl_colorize.data import LabeledDataset
 from ssl_colorize.encoder import Encoder, Pooling
 from ssl_colorize.evaluate.features import ExtractionSettings
+from ssl_colorize.evaluate.metrics import Answers, average_precisions, figures
 from ssl_colorize.evaluate.one_pass import map_sides
-from ssl_colorize.evaluate.scoring import Answers, average_precisions, figures
 from ssl_colorize.evaluate.subjects import Say, Task, Watch, measure_subjects
 
 Array = NDArray[np.float64]

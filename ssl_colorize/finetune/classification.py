@@ -17,7 +17,7 @@ from ssl_colorize.data.transforms import resized_window
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.scoring import Answers, average_precisions, common_mean, figures, truth_ranks
+from ssl_colorize.evaluate.metrics import Answers, average_precisions, common_mean, figures, truth_ranks
 from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.norm import ChannelNorm

@@ -20,7 +20,7 @@ from ssl_colorize.data.transforms import Plan, apply
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.scoring import common_mean
+from ssl_colorize.evaluate.metrics import common_mean
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.finetune.backbone import Backbone

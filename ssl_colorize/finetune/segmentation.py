@@ -19,7 +19,7 @@ from ssl_colorize.data.loading import annotated_holdout_batches, annotated_train
 from ssl_colorize.data.transforms import Plan, apply
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.evaluate.scoring import DRAWS, common_mean, drawn_interval
+from ssl_colorize.evaluate.metrics import DRAWS, class_mean_interval, common_mean
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.finetune.backbone import Backbone
@@ -207,13 +207,13 @@ def ious(table: NDArray[Any]) -> NDArray[np.float64]:
 
 def interval(tables: NDArray[np.int64], *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
     """The 95 % interval of the mean IoU, by bootstrap over the photos' tables (N, C, C)."""
-    chance = np.random.default_rng(seed)
-    count = len(tables)
-    times = np.stack([np.bincount(chance.integers(0, count, count), minlength=count) for _ in range(draws)])
     # In floating point, which multiplies matrices a hundred times as fast; pixels of a set are far below 2^53.
-    drawn = (times.astype(np.float64) @ tables.reshape(count, -1)).reshape(draws, *tables.shape[1:])
-    found, whole = ious(drawn), ious(tables.sum(0))
-    return drawn_interval(np.where(np.isnan(found), whole, found), whole)
+    pixels = tables.reshape(len(tables), -1).astype(np.float64)
+
+    def drawn(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        return ious((np.bincount(rows, minlength=len(tables)) @ pixels).reshape(tables.shape[1:]))
+
+    return class_mean_interval(drawn, ious(tables.sum(0)), len(tables), seed=seed, draws=draws)
 
 
 def _photo_score(table: NDArray[np.int64]) -> float:

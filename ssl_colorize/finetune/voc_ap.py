@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_colorize.data.annotations import Boxes
-from ssl_colorize.evaluate.scoring import DRAWS, drawn_interval
+from ssl_colorize.evaluate.metrics import DRAWS, class_mean_interval
 
 IOU = 0.5
-# Draws of the bootstrap at a time: enough for a matrix product's worth of work, few enough for any memory.
-_CHUNK = 50
 
 RIGHT, WRONG, NOT_COUNTED = 1, 0, -1
 
@@ -92,56 +90,64 @@ def iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.f
     return np.asarray(common / np.maximum(union, np.finfo(np.float64).tiny))
 
 
-def average_precisions(matched: Matched, times: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+def average_precisions(matched: Matched, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
     """AP of each class (C,), NaN for a class without an object.
 
     Args:
-        times: (R, N) how often each photo counts, in R draws; the result is (R, C) then.
+        rows: photos drawn with replacement; all photos once if not given.
     """
-    drawn = np.ones((1, len(matched.objects)), np.int64) if times is None else times
-    values = np.full((len(drawn), matched.objects.shape[1]), np.nan)
-    for number in range(values.shape[1]):
+    return _over_classes(_ranked(matched), matched.objects, np.arange(len(matched.objects)) if rows is None else rows)
+
+
+# A class's detections that count, the most confident first: which photo each is on, and whether it is right.
+_Ranked = tuple[NDArray[np.int64], NDArray[np.bool_]]
+
+
+def _ranked(matched: Matched) -> list[_Ranked]:
+    found = []
+    for number in range(matched.objects.shape[1]):
         chosen = np.flatnonzero((matched.labels == number) & (matched.verdicts != NOT_COUNTED))
         chosen = chosen[np.argsort(-matched.scores[chosen], kind="stable")]
-        counts = drawn[:, matched.photos[chosen]]
-        right = (counts * (matched.verdicts[chosen] == RIGHT)).cumsum(1)
-        there = drawn @ matched.objects[:, number]
-        with_objects = there > 0
-        values[with_objects, number] = eleven_points(right, counts.cumsum(1), there)[with_objects]
-    return values[0] if times is None else values
+        found.append((matched.photos[chosen], matched.verdicts[chosen] == RIGHT))
+    return found
 
 
-def eleven_points(right: NDArray[np.int64], told: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The 11-point average precision (R,) of R lists.
+def _over_classes(
+    ranked: Sequence[_Ranked], objects: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    times = np.bincount(rows, minlength=len(objects))
+    values = np.full(objects.shape[1], np.nan)
+    for number, there in enumerate(times @ objects):
+        if there:
+            photos, right = ranked[number]
+            counts = times[photos]
+            values[number] = eleven_points((counts * right).cumsum(), counts.cumsum(), int(there))
+    return values
+
+
+def eleven_points(right: NDArray[np.int64], detected: NDArray[np.int64], objects: int) -> float:
+    """The 11-point average precision of one class.
 
     Args:
-        right: (R, D) how many of the most confident 1, 2, ..., D detections are right.
-        told: (R, D) how many they are.
-        there: (R,) how many objects there are.
+        right: (D,) how many of the most confident 1, 2, ..., D detections are right, ascending.
+        detected: (D,) how many they are.
+        objects: how many objects there are.
+
+    >>> import numpy as np
+    >>> eleven_points(np.array([1, 1, 2]), np.array([1, 2, 3]), objects=2)  # 6 points of precision 1, 5 of 2 / 3
+    0.8484848484848485
     """
-    if not right.shape[1]:
-        return np.zeros(len(right))
-    precision = right / np.maximum(told, 1)
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    total = np.zeros(len(right))
-    for tenth in range(11):
-        # In whole numbers: a recall of 3 / 10 is exactly 0.3.
-        reached = 10 * right >= tenth * there[:, None]
-        first = reached.argmax(1)
-        total += np.where(reached.any(1), best[np.arange(len(right)), first], 0.0)
-    return total / 11
+    # The best precision at a recall or a higher one; 0 beyond the last.
+    precision = np.append(right / np.maximum(detected, 1), 0.0)
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    # In whole numbers: a recall of 3 / 10 is exactly 0.3.
+    return float(best[np.searchsorted(10 * right, np.arange(11) * objects)].mean())
 
 
 def interval(matched: Matched, *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
     """The 95 % interval of the mean AP over classes, by bootstrap over the photos."""
-    chance = np.random.default_rng(seed)
-    count = len(matched.objects)
-    whole = average_precisions(matched)
-    found: list[NDArray[np.float64]] = []
-    for start in range(0, draws, _CHUNK):
-        size = min(_CHUNK, draws - start)
-        times = np.stack([np.bincount(chance.integers(0, count, count), minlength=count) for _ in range(size)])
-        values = average_precisions(matched, times)
-        # A draw without any object of a class says nothing about the class, and leaves its figure as it is.
-        found.append(np.where(np.isnan(values), whole, values))
-    return drawn_interval(np.concatenate(found), whole)
+    ranked = _ranked(matched)
+    return class_mean_interval(
+        lambda rows: _over_classes(ranked, matched.objects, rows), average_precisions(matched), len(matched.objects),
+        seed=seed, draws=draws,
+    )  # fmt: skip

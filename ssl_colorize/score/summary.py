@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.features import bootstrap_interval
+from ssl_colorize.evaluate.metrics import mean_interval
 from ssl_colorize.score.methods import Method
 
 Line = dict[str, Any]
@@ -87,7 +87,7 @@ def _figures(lines: Sequence[Line], method: Method, seed: int) -> dict[str, Any]
     rows = [line["methods"][method.name] for line in lines]
     columns = {key: _column(rows, key) for key in (*_MEANS, "auc_weighted", "seconds")}
     found = {key: None if columns[key] is None else float(columns[key].mean()) for key in _MEANS}
-    intervals = {"auc": bootstrap_interval(columns["auc"], seed=seed)}
+    intervals = {"auc": mean_interval(columns["auc"], seed=seed)}
     found |= {"auc_rebalanced": None, "fid": None}
     if (weighted := columns["auc_weighted"]) is not None:
         weights = np.asarray([line["weight"] for line in lines], np.float64)
@@ -96,7 +96,7 @@ def _figures(lines: Sequence[Line], method: Method, seed: int) -> dict[str, Any]
     for key, right in _classified(lines, rows).items():
         found[key] = None if right is None else float(right.mean())
         if right is not None:
-            intervals[key] = bootstrap_interval(right, seed=seed)
+            intervals[key] = mean_interval(right, seed=seed)
     network = method.parameters is not None
     return found | {
         "parameters_mb": _megabytes(method.parameters),

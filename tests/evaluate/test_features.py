@@ -21,10 +21,8 @@ from ssl_colorize.evaluate import cache as cache_module
 from ssl_colorize.evaluate.features import (
     Extracted,
     ExtractionSettings,
-    bootstrap_interval,
     extract,
     frozen,
-    per_class_accuracy,
 )
 
 LAYERS = ("conv2", "conv5")
@@ -295,27 +293,6 @@ def test_frozen_notices_any_change(encoder: Encoder, touch: Callable[[Any], None
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
-
-
-def test_bootstrap_interval_covers_what_resampling_covers() -> None:
-    correct = np.arange(400) < 280
-    low, high = bootstrap_interval(correct, seed=0, draws=20_000)
-    reach = 1.96 * np.sqrt(0.7 * 0.3 / 400)
-    assert abs(low - (0.7 - reach)) < 0.006
-    assert abs(high - (0.7 + reach)) < 0.006
-    # The same by drawing photos.
-    plain = bootstrap_interval(correct.astype(float), seed=1, draws=4_000)
-    np.testing.assert_allclose(plain, (low, high), atol=0.006)
-    assert bootstrap_interval(correct, seed=0, draws=20_000) == (low, high)
-    assert bootstrap_interval(np.ones(5, np.bool_), seed=0) == (1.0, 1.0)
-    assert np.isnan(bootstrap_interval(np.zeros(0, np.bool_), seed=0)).all()
-
-
-def test_accuracy_by_class() -> None:
-    correct = np.array([True, False, True, True])
-    found = per_class_accuracy(correct, np.array([0, 0, 2, 2]), ("a", "b", "c"))
-    assert found["a"] == 0.5 and found["c"] == 1.0
-    assert np.isnan(found["b"])
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

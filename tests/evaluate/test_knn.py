@@ -15,8 +15,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import neighbors, subjects
 from ssl_colorize.evaluate.knn import KnnSettings, choose, classify, run_knn
+from ssl_colorize.evaluate.metrics import Answers
 from ssl_colorize.evaluate.neighbors import make_search
-from ssl_colorize.evaluate.scoring import Answers
 from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 

@@ -1,6 +1,6 @@
 """From a classifier's scores to figures: accuracy, average precision, per class, with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 
-from ssl_colorize.evaluate.features import bootstrap_interval
+# Indices of drawn photos.
+Rows = NDArray[np.int64]
 
 DRAWS = 1000
 # Positive test photos from which on a class is common: of fewer, a single photo moves its average precision by much.
@@ -48,39 +49,122 @@ def average_precisions(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[np
     return values
 
 
-def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
-    """The 95 % interval of the mean average precision, by bootstrap over the photos."""
-    count = len(scores)
+def bootstrap_draws(
+    statistic: Callable[[Rows], float], count: int, *, seed: int, draws: int = DRAWS
+) -> NDArray[np.float64]:
+    """A statistic on resamples of the test photos (or whatever the rows are), drawn with replacement.
+
+    Args:
+        statistic: gets indices (count,) int64 in 0..count - 1, some of them several times.
+        count: number of rows.
+
+    Returns:
+        (draws,).
+    """
     chance = np.random.default_rng(seed)
-    times = np.stack([np.bincount(chance.integers(0, count, count), minlength=count) for _ in range(draws)])
-    whole = average_precisions(scores, labels)
-    found = np.tile(whole, (draws, 1))
-    for number in range(labels.shape[1]):
-        # Sorted once: a draw changes how often a photo counts, not where it stands.
-        order = np.argsort(-scores[:, number], kind="stable")
-        order = order[labels[order, number] >= 0]
-        drawn = times[:, order]
-        positives = drawn * (labels[order, number] == 1)
-        precision = positives.cumsum(1) / np.maximum(drawn.cumsum(1), 1)
-        total = positives.sum(1)
-        # A draw without a positive photo of a class says nothing about the class, and leaves its figure as it is.
-        np.divide((precision * positives).sum(1), total, out=found[:, number], where=total > 0)
-    return drawn_interval(found, whole)
+    return np.asarray([statistic(chance.integers(0, count, count)) for _ in range(draws)], np.float64)
 
 
-def drawn_interval(found: NDArray[np.float64], whole: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % interval of a mean over classes.
+def bootstrap(
+    statistic: Callable[[Rows], float], count: int, *, seed: int, draws: int = DRAWS, coverage: float = 0.95
+) -> tuple[float, float]:
+    """The interval that holds a statistic in a share of the resamples of its rows: the percentile bootstrap.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Args:
+        statistic: gets indices (count,) int64 in 0..count - 1, some of them several times. Draws for which it is NaN
+            are left out.
+        count: number of rows, such as test photos.
+        coverage: share of the resamples inside.
+
+    Returns:
+        Low and high end; both NaN without rows.
+
+    >>> import numpy as np
+    >>> errors = np.array([0.0, 1.0, 0.0, 2.0, 1.0, 0.0, 3.0, 1.0])
+    >>> low, high = bootstrap(lambda rows: np.median(errors[rows]), len(errors), seed=0)
+    >>> low <= np.median(errors) <= high
+    True
+    """
+    if not count:
+        return float("nan"), float("nan")
+    return _ends(bootstrap_draws(statistic, count, seed=seed, draws=draws), coverage)
+
+
+def mean_interval(
+    values: NDArray[Any], *, seed: int, draws: int = DRAWS, coverage: float = 0.95
+) -> tuple[float, float]:
+    """`bootstrap` of a mean, quick for booleans, such as which test photos were classified correctly.
+
+    Args:
+        values: (N,) booleans, or any figure a photo.
+
+    >>> import numpy as np
+    >>> low, high = mean_interval(np.arange(100) < 80, seed=0)
+    >>> 0.7 < low < 0.8 < high < 0.9
+    True
+    """
+    values = np.asarray(values)
+    if values.dtype == np.bool_ and len(values):
+        # The mean of N booleans drawn with replacement is a binomial count.
+        counts = np.random.default_rng(seed).binomial(len(values), values.mean(), draws)
+        return _ends(counts / len(values), coverage)
+    return bootstrap(lambda rows: values[rows].mean(), len(values), seed=seed, draws=draws, coverage=coverage)
+
+
+def class_mean_interval(
+    per_class: Callable[[Rows], NDArray[np.float64]],
+    whole: NDArray[np.float64],
+    count: int,
+    *,
+    seed: int,
+    draws: int = DRAWS,
+) -> tuple[float, float]:
+    """The 95 % interval of a mean over classes of fractions in 0..1, such as average precisions, by bootstrap.
 
     A photo that is drawn twice stands next to itself, which raises precision, and by much where positives are few. So
     the draws are moved to have their mean where the figure is.
 
     Args:
-        found: (draws, C) figures of each class in each draw of photos.
+        per_class: from indices of drawn photos (count,) the figure of each class (C,); NaN for a class that these
+            photos say nothing about, which leaves its figure as it is.
         whole: (C,) figures of each class over all photos; NaN for classes to leave out.
+        count: number of photos.
     """
-    means = found[:, ~np.isnan(whole)].mean(1)
-    low, high = np.percentile(means, [2.5, 97.5]) - means.mean() + np.nanmean(whole)
-    return max(0.0, float(low)), min(1.0, float(high))
+    known = ~np.isnan(whole)
+
+    def mean(rows: Rows) -> float:
+        drawn = per_class(rows)
+        return float(np.where(np.isnan(drawn), whole, drawn)[known].mean())
+
+    means = bootstrap_draws(mean, count, seed=seed, draws=draws)
+    low, high = _ends(means - means.mean() + whole[known].mean(), 0.95)
+    return max(0.0, low), min(1.0, high)
+
+
+def _ends(values: NDArray[np.float64], coverage: float) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return float(low), float(high)
+
+
+def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
+    """The 95 % interval of the mean average precision, by bootstrap over the photos: see `average_precisions`."""
+    # Sorted once: a draw changes how often a photo counts, not where it stands.
+    order = np.argsort(-scores.T, axis=1, kind="stable")
+    sorted_labels = np.take_along_axis(labels.T, order, 1)
+    judged, positive = sorted_labels >= 0, sorted_labels == 1
+
+    def drawn(rows: Rows) -> NDArray[np.float64]:
+        times = np.bincount(rows, minlength=len(scores))[order] * judged
+        positives = times * positive
+        precision = positives.cumsum(1) / np.maximum(times.cumsum(1), 1)
+        total = positives.sum(1)
+        found = np.full(len(total), np.nan)
+        np.divide((precision * positives).sum(1), total, out=found, where=total > 0)
+        return found
+
+    return class_mean_interval(drawn, average_precisions(scores, labels), len(scores), seed=seed, draws=draws)
 
 
 @dataclass(frozen=True)
@@ -118,7 +202,7 @@ def figures(runs: Sequence[Answers], classes: Sequence[str], *, seed: int) -> di
     if runs[0].ranks is not None:
         ranks = np.stack([run.ranks for run in runs if run.ranks is not None])
         correct = (ranks < 1).mean(0)
-        low, high = bootstrap_interval(correct, seed=seed)
+        low, high = mean_interval(correct, seed=seed)
         found: dict[str, Any] = {"top1": float(correct.mean()), "top5": float((ranks < 5).mean())}
         each = [correct[runs[0].truth == number] for number in range(len(classes))]
         per_class = {name: float(part.mean()) for name, part in zip(classes, each, strict=True) if len(part)}

@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import average_precision_score
 
-from ssl_colorize.evaluate.scoring import (
+from ssl_colorize.evaluate.metrics import (
     Answers,
     average_precisions,
     best_answer,
+    bootstrap,
     common_mean,
     figures,
     map_interval,
+    mean_interval,
     truth_ranks,
 )
 
@@ -110,3 +113,33 @@ def test_the_interval_holds_the_figure_also_of_rare_classes() -> None:
     answers = Answers(labels, scores=chance.normal(0, 1, labels.shape).astype(np.float32))
     found = figures([answers], [str(number) for number in range(20)], seed=0)
     assert 0 < found["low"] < found["map"] < found["high"] < 0.5
+
+
+def test_the_interval_of_a_mean_covers_what_resampling_covers() -> None:
+    correct = np.arange(400) < 280
+    low, high = mean_interval(correct, seed=0, draws=20_000)
+    reach = 1.96 * np.sqrt(0.7 * 0.3 / 400)
+    assert abs(low - (0.7 - reach)) < 0.006
+    assert abs(high - (0.7 + reach)) < 0.006
+    # The same by drawing photos.
+    plain = mean_interval(correct.astype(float), seed=1, draws=4_000)
+    np.testing.assert_allclose(plain, (low, high), atol=0.006)
+    assert mean_interval(correct, seed=0, draws=20_000) == (low, high)
+    assert mean_interval(np.ones(5, np.bool_), seed=0) == (1.0, 1.0)
+    assert np.isnan(mean_interval(np.zeros(0, np.bool_), seed=0)).all()
+
+
+def test_the_bootstrap_is_that_of_scipy() -> None:
+    values = np.random.default_rng(0).gamma(2.0, 1.0, 80)
+    wanted = scipy_bootstrap(
+        (values,), np.median, n_resamples=4_000, method="percentile", confidence_level=0.9, rng=1
+    ).confidence_interval
+    found = bootstrap(lambda rows: float(np.median(values[rows])), 80, seed=0, draws=4_000, coverage=0.9)
+    assert found == pytest.approx((wanted.low, wanted.high), abs=0.05)
+    assert found == bootstrap(lambda rows: float(np.median(values[rows])), 80, seed=0, draws=4_000, coverage=0.9)
+    assert np.isnan(bootstrap(lambda rows: 1.0, 0, seed=0)).all()
+
+
+def test_draws_that_say_nothing_are_left_out() -> None:
+    low, high = bootstrap(lambda rows: 1.0 if 0 in rows else float("nan"), 3, seed=0)
+    assert (low, high) == (1.0, 1.0)
