@@ -1,19 +1,13 @@
 """What detection and segmentation share: their photos, their splits, and the sizes that photos are brought to."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ssl_colorize.data import LabeledDataset, choosing_split, open_dataset
-from ssl_colorize.data.annotations import Annotation, summary
 from ssl_colorize.data.transforms import Augmentation, resized
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
-from ssl_colorize.finetune.tasks import OnPhotos, Say
+from ssl_colorize.finetune.tasks import OnPhotos
 from ssl_colorize.models.registry import FeatureInfo
 
 LONGEST = 1000 / 600  # long side against short side at most, as in Fast R-CNN
@@ -22,33 +16,10 @@ LONGEST = 1000 / 600  # long side against short side at most, as in Fast R-CNN
 _COARSEST, _FINEST = 16, 8
 
 
-class AnnotatedTask(OnPhotos[LabeledDataset]):
+class AnnotatedTask(OnPhotos):
     """A task on photos with boxes or masks; see `tasks.Task`."""
 
-    annotation: ClassVar[Annotation]  # what is read of the photos
-
-    def __init__(
-        self, settings: Any, classes: Sequence[str], parts: tuple[LabeledDataset, LabeledDataset] | None = None
-    ) -> None:
-        super().__init__(settings, classes, parts)
-        self._input_size: int | None = None
-
-    @classmethod
-    def open(cls, settings: Any, *, say: Say) -> Self:
-        """The task with its photos; what was found on loading goes to `say`."""
-        parts = open_dataset(settings.data, annotation=cls.annotation, limit=settings.limit)
-        for part, name in zip(parts, ("to train on", "to test on"), strict=True):
-            for line in summary(part.findings):
-                say(f"Photos {name}: {line}")
-        return cls(settings, parts[0].classes, parts)
-
-    def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Training photos to fit on and to choose on; every class keeps some to fit on."""
-        return choosing_split(self.train.labels, fraction=fraction, seed=seed)
-
-    def part(self, indices: NDArray[np.int64] | None) -> LabeledDataset:
-        """These training photos, or the test photos."""
-        return self.test if indices is None else self.train.take(indices)
+    _input_size: int | None = None
 
     @property
     def size(self) -> int:

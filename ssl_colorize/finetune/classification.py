@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.functional import ten_crop
 
-from ssl_colorize.data import LabeledDataset, choosing_split, holdout_batches, open_dataset, training_batches
+from ssl_colorize.data import LabeledDataset, holdout_batches, training_batches
 from ssl_colorize.data.transforms import resized_window
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
@@ -87,7 +87,7 @@ def lay_out(model: AlexNet, *, dropout: float) -> None:
         block.append(nn.Dropout(dropout))
 
 
-class Classification(OnPhotos[LabeledDataset]):
+class Classification(OnPhotos):
     """Photos with labels, and classifiers of them."""
 
     name: ClassVar[str] = "classification"
@@ -107,14 +107,12 @@ class Classification(OnPhotos[LabeledDataset]):
 
     @classmethod
     def open(cls, settings: ClassificationSettings, *, say: Say) -> Self:
-        train, test = open_dataset(settings.data, limit=settings.limit)
-        if settings.multilabel not in (None, train.multilabel):
-            kind = "several labels" if train.multilabel else "one label"
+        task = super().open(settings, say=say)
+        multilabel = task.train.multilabel
+        if settings.multilabel not in (None, multilabel):
+            kind = "several labels" if multilabel else "one label"
             raise UserError(f"Setting multilabel: these photos have {kind} each; leave it away.")
-        return cls(settings.model_copy(update={"multilabel": train.multilabel}), train.classes, (train, test))
-
-    def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return choosing_split(self.train.labels, fraction=fraction, seed=seed)
+        return cls(settings.model_copy(update={"multilabel": multilabel}), task.classes, (task.train, task.test))
 
     def layers(self, encoder: Encoder) -> tuple[str, ...]:
         return encoder.choose(self.settings.layers or encoder.layers[-1:])
@@ -144,7 +142,7 @@ class Classification(OnPhotos[LabeledDataset]):
         self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[TrainingBatch]:
         settings = self.settings
-        part = self.train.take(indices.tolist())
+        part = self.part(indices)
         low, high = (max(self._crop, round(scale * self._size)) for scale in settings.scales)
         labels = torch.from_numpy(np.asarray(part.labels)).long()
         batches = training_batches(
@@ -169,7 +167,7 @@ class Classification(OnPhotos[LabeledDataset]):
         unreadable: ReportUnreadable = lambda lines, read: None,
     ) -> Judged:
         model.eval()
-        part = self.test if indices is None else self.train.take(indices.tolist())
+        part = self.part(indices)
         found: list[Tensor] = []
         kept: list[Tensor] = []
         size, crop = self._size, self._size if self.settings.ten_crops else self._crop

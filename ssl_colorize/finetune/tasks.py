@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ssl_colorize.data import Photos
+from ssl_colorize.data import LabeledDataset, Photos, choosing_split, open_dataset
+from ssl_colorize.data.annotations import Annotation, summary
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
@@ -183,39 +184,48 @@ class Task(Protocol):
         ...
 
 
-class SomePhotos(Protocol):
-    """Photos with what is known of them."""
-
-    @property
-    def photos(self) -> Photos: ...
-
-    def __len__(self) -> int: ...
-
-
-P = TypeVar("P", bound=SomePhotos)
-
-
-class OnPhotos(Generic[P]):
+class OnPhotos:
     """What all tasks say of their photos: a part to train on and a part to test on, or, once trained, neither."""
 
-    def __init__(self, settings: Any, classes: Sequence[str], parts: tuple[P, P] | None = None) -> None:
+    annotation: ClassVar[Annotation] = "labels"  # what is read of the photos
+
+    def __init__(
+        self, settings: Any, classes: Sequence[str], parts: tuple[LabeledDataset, LabeledDataset] | None = None
+    ) -> None:
         self.settings = settings
         self.classes = tuple(classes)
         self._parts = parts
+
+    @classmethod
+    def open(cls, settings: Any, *, say: Say) -> Self:
+        """The task with its photos; what was found on loading goes to `say`."""
+        parts = open_dataset(settings.data, annotation=cls.annotation, limit=settings.limit)
+        for part, name in zip(parts, ("to train on", "to test on"), strict=True):
+            for line in summary(part.findings):
+                say(f"Photos {name}: {line}")
+        return cls(settings, parts[0].classes, parts)
 
     @classmethod
     def trained(cls, settings: Any, classes: Sequence[str]) -> Self:
         return cls(settings, classes)
 
     @property
-    def train(self) -> P:
+    def train(self) -> LabeledDataset:
         assert self._parts is not None, "a task made by `trained` has no photos"
         return self._parts[0]
 
     @property
-    def test(self) -> P:
+    def test(self) -> LabeledDataset:
         assert self._parts is not None, "a task made by `trained` has no photos"
         return self._parts[1]
+
+    def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Training photos to fit on and to choose on; every class keeps some to fit on."""
+        return choosing_split(self.train.labels, fraction=fraction, seed=seed)
+
+    def part(self, indices: NDArray[np.int64] | None) -> LabeledDataset:
+        """These training photos, or the test photos."""
+        return self.test if indices is None else self.train.take(indices)
 
     @property
     def photos(self) -> Photos:
