@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from studies import run_study
 
 from ssl_colorize.engine.checkpoint import read_log
-from ssl_colorize.models.init import Method
+from ssl_colorize.models.init import InitMethod
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
 
-STARTS: tuple[Method, ...] = ("plain", "lsuv", "kmeans")
+STARTS: tuple[InitMethod, ...] = ("plain", "lsuv", "kmeans")
 COLORS = {"plain": "#d1495b", "lsuv": "#66a182", "kmeans": "#1f5fa8"}
 
 
@@ -33,7 +33,7 @@ COLORS = {"plain": "#d1495b", "lsuv": "#66a182", "kmeans": "#1f5fa8"}
 @click.option("-o", "--out", type=click.Path(path_type=Path), default=Path("runs/initialization"))
 def main(data: tuple[str, ...], width: float, steps: int, learning_rate: float, seeds: int, out: Path) -> None:
     """Train from each start with each seed, then tell and draw how they compare."""
-    results: dict[Method, list[dict[str, Any]]] = {start: [] for start in STARTS}
+    results: dict[InitMethod, list[dict[str, Any]]] = {start: [] for start in STARTS}
     for seed in range(seeds):
         for start in STARTS:
             recipe = Recipe(
@@ -87,7 +87,7 @@ def first_below(curve: list[tuple[int, float, float]]) -> int | None:
     return step
 
 
-def draw(results: dict[Method, list[dict[str, Any]]], path: Path) -> None:
+def draw(results: dict[InitMethod, list[dict[str, Any]]], path: Path) -> None:
     """Held-out loss less the best constant's, by step, a line a seed."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()

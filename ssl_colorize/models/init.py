@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ssl_colorize.models.registry import ColorizationModel
 
-Method = Literal["kmeans", "lsuv", "plain"]
+InitMethod = Literal["kmeans", "lsuv", "plain"]
 
 PATCHES = 10_000
 # Whitening solves an eigenproblem in the patch's dimension, which costs its cube; larger patches are whitened along
@@ -32,7 +32,7 @@ LOGIT_DEVIATION = 0.1
 def initialize(
     model: ColorizationModel,
     *inputs: Tensor,
-    method: Method = "kmeans",
+    method: InitMethod = "kmeans",
     output_bias: Tensor | None = None,
     keep: Sequence[str] = (),
     seed: int = 0,
@@ -90,7 +90,7 @@ def initialize(
 class _HiddenLayer:
     """Sets a convolution's weights when its input arrives, just before it runs."""
 
-    def __init__(self, method: Method, generator: torch.Generator) -> None:
+    def __init__(self, method: InitMethod, generator: torch.Generator) -> None:
         self.method = method
         self.generator = generator
 

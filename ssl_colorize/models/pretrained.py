@@ -162,14 +162,14 @@ def _load_own(path: Path) -> Pretrained:
         raise UserError(f"{path} is incomplete: it lacks {_COLOR_PREFIX}bins.")
     bins = tensors.pop(_COLOR_PREFIX + "bins")
     prior = tensors.pop(_COLOR_PREFIX + "prior", None)
-    outputs = _outputs(about, len(bins), where=path)
+    outputs = _outputs(about, where=path)
     model = create_model(about["model"], width=about["width"], outputs=outputs)
     load_exactly(model, tensors, where=path)
     kept = {key: about[key] for key in ("mix", "temperature", "input_size", "objective", "training")}
     return Pretrained(model=model, bins=bins, prior=prior, **kept)
 
 
-def _outputs(about: dict[str, Any], bins: int, *, where: Path) -> int:
+def _outputs(about: dict[str, Any], *, where: Path) -> int:
     """Output channels of the network in a file."""
     objective = about["objective"]
     if objective == FEATURES:
@@ -179,7 +179,7 @@ def _outputs(about: dict[str, Any], bins: int, *, where: Path) -> int:
         raise UserError(
             f"{where} was trained for {objective!r}, which this version does not know for {about['model']}."
         )
-    return bins if objective == "class" else known[objective].outputs
+    return known[objective].outputs
 
 
 def _load_released(path: Path) -> Pretrained:

@@ -20,12 +20,10 @@ class Release:
 
     Attributes:
         url: its address; its name ends, as PyTorch's do, in a dash and the first digits of its SHA-256.
-        architecture: what timm calls its network.
         home: where it is explained, and under which terms it may be used.
     """
 
     url: str
-    architecture: str
     home: str
 
     @property
@@ -38,35 +36,16 @@ class Release:
         return Path(self.name).stem.rpartition("-")[2]
 
 
-@dataclass(frozen=True)
-class Shipped:
-    """A file that comes with this package, beside the card that says what it is.
-
-    Attributes:
-        architecture: what timm calls its network.
-        file: its name in the package's folder of weights.
-    """
-
-    architecture: str
-    file: str
-
-    @property
-    def path(self) -> Path:
-        return Path(__file__).parents[1] / "weights" / self.file
-
-
 # What colors photos where nothing else was trained or named.
 STARTER = "eccv16_starter"
-SHIPPED = {STARTER: Shipped(architecture="colorize_eccv16_starter", file="eccv16_starter.safetensors")}
+# Files of this package, each beside the card that explains it.
+SHIPPED = {STARTER: Path(__file__).parents[1] / "weights" / "eccv16_starter.safetensors"}
 RELEASES = {
     "eccv16-release": Release(
         url="https://colorizers.s3.us-east-2.amazonaws.com/colorization_release_v2-9b330a0b.pth",
-        architecture="colorize_eccv16",
         home="https://github.com/richzhang/colorization",
     )
 }
-
-
 NAMES = (*SHIPPED, *RELEASES)
 
 
@@ -87,7 +66,7 @@ def released_file(name: str) -> Path:
         UserError: it is not there and cannot be fetched, or it is not the published file.
     """
     if name in SHIPPED:
-        return SHIPPED[name].path
+        return SHIPPED[name]
     release = RELEASES[name]
     path = checkpoints_folder() / release.name
     if not path.is_file():

@@ -30,7 +30,7 @@ from ssl_colorize.models.alexnet import AlexNet
 from ssl_colorize.models.backbone import FAMILY, TimmColorizer
 from ssl_colorize.models.eccv16 import ECCV16, released_keys
 from ssl_colorize.models.registry import ColorizationModel
-from ssl_colorize.models.released import RELEASES, SHIPPED, released_file
+from ssl_colorize.models.released import STARTER, released_file
 
 # Networks on timm's own bodies.
 BODY = "colorize_timm"
@@ -51,18 +51,22 @@ class Variant:
         network: what `models.create_model` calls it.
         width: factor on every hidden width.
         description: one line.
+        weights: a name of `models.released` for `pretrained=True`; None if there are none.
     """
 
     network: str
     width: float
     description: str
+    weights: str | None = None
 
 
 VARIANTS = {
-    "colorize_eccv16": Variant("eccv16", 1.0, "The network of Zhang, Isola, Efros (ECCV 2016): conv1 to conv7."),
+    "colorize_eccv16": Variant(
+        "eccv16", 1.0, "The network of Zhang, Isola, Efros (ECCV 2016): conv1 to conv7.", "eccv16-release"
+    ),
     "colorize_eccv16_half": Variant("eccv16", 0.5, "`colorize_eccv16` of half the width."),
     "colorize_eccv16_starter": Variant(
-        "eccv16", 0.5, "`colorize_eccv16_half` with the weights that come with this package."
+        "eccv16", 0.5, "`colorize_eccv16_half` with the weights that come with this package.", STARTER
     ),
     "colorize_eccv16_quarter": Variant(
         "eccv16", 0.25, "`colorize_eccv16` of a quarter of the width, as the quickstart trains it."
@@ -96,7 +100,7 @@ def timm_arguments(model: ColorizationModel, *, channels: int = 3) -> tuple[str,
     return names[1.0], {"width": model.width, **options}
 
 
-# ---- what timm asks of a model ---------------------------------------------------------------------------------------
+# ---- what timm expects of a model ------------------------------------------------------------------------------------
 
 
 class ColorizeEncoder(nn.Module, ABC):
@@ -394,22 +398,15 @@ default_cfgs = generate_default_cfgs(
 def _make(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
     variant = VARIANTS[name]
     width = options.setdefault("width", variant.width)
-    told = options.get("pretrained_cfg") or options.get("pretrained_cfg_overlay")
-    if pretrained and not told and width == variant.width:
+    given = options.get("pretrained_cfg") or options.get("pretrained_cfg_overlay")
+    if pretrained and not given and width == variant.width and variant.weights is not None:
         # Not as an address for timm to fetch: it would not compare the hash.
-        options["pretrained_cfg_overlay"] = _released(name)
+        options["pretrained_cfg_overlay"] = {"file": str(released_file(variant.weights))}
     made: nn.Module = build_model_with_cfg(
         ColorizeNet, name, pretrained, network=variant.network,
         feature_cfg={"feature_cls": ColorizeFeatures, "out_indices": tuple(range(_LAYERS))}, **options,
     )  # fmt: skip
     return made
-
-
-def _released(variant: str) -> dict[str, str]:
-    """Where the weights of a model lie, published ones fetched and verified; empty if there are none."""
-    known = {each.architecture: name for name, each in RELEASES.items()}
-    known |= {each.architecture: name for name, each in SHIPPED.items()}
-    return {"file": str(released_file(known[variant]))} if variant in known else {}
 
 
 def _register(name: str, description: str) -> None:

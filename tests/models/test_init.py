@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from ssl_colorize.color import ColorStatistics, rebalance_weights, rgb_to_lightness
 from ssl_colorize.models import ColorizationModel, create_model
-from ssl_colorize.models.init import LOGIT_DEVIATION, Method, initialize
+from ssl_colorize.models.init import LOGIT_DEVIATION, InitMethod, initialize
 from ssl_colorize.models.objectives import constant_cross_entropy, make_targets, soft_cross_entropy, subsampled_ab
 
 
 def initialized(
-    name: str, light: Tensor, method: Method, *, bias: Tensor | None = None, seed: int = 0
+    name: str, light: Tensor, method: InitMethod, *, bias: Tensor | None = None, seed: int = 0
 ) -> ColorizationModel:
     torch.manual_seed(0)
     model = create_model(name, width=0.125)
@@ -47,7 +47,7 @@ def light(photos: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("method", ["kmeans", "lsuv"])
 @pytest.mark.parametrize("name", ["eccv16", "alexnet"])
-def test_every_layer_starts_with_unit_variance(name: str, method: Method, light: Tensor) -> None:
+def test_every_layer_starts_with_unit_variance(name: str, method: InitMethod, light: Tensor) -> None:
     found = responses(initialized(name, light, method), light)
     convs = {key: out for key, out in found.items() if not key.endswith("input") and key != "logits"}
     assert len(convs) == (22 if name == "eccv16" else 7)
@@ -63,7 +63,7 @@ def test_every_layer_starts_with_unit_variance(name: str, method: Method, light:
 
 @pytest.mark.parametrize("method", ["kmeans", "lsuv"])
 @pytest.mark.parametrize("name", ["eccv16", "alexnet"])
-def test_running_statistics_are_those_of_the_photos(name: str, method: Method, light: Tensor) -> None:
+def test_running_statistics_are_those_of_the_photos(name: str, method: InitMethod, light: Tensor) -> None:
     model = initialized(name, light, method)
     found = responses(model, light)
     norms = {key: module for key, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
@@ -81,7 +81,7 @@ def test_the_norms_get_their_momentum_back(light: Tensor) -> None:
 
 
 @pytest.mark.parametrize("method", ["kmeans", "lsuv"])
-def test_the_first_prediction_is_the_given_constant(method: Method, light: Tensor) -> None:
+def test_the_first_prediction_is_the_given_constant(method: InitMethod, light: Tensor) -> None:
     bias = torch.linspace(-3, 3, 313)
     model = initialized("eccv16", light, method, bias=bias)
     with torch.inference_mode():
@@ -93,7 +93,7 @@ def test_the_first_prediction_is_the_given_constant(method: Method, light: Tenso
 
 
 @pytest.mark.parametrize("method", ["kmeans", "lsuv"])
-def test_the_seed_decides(method: Method, light: Tensor) -> None:
+def test_the_seed_decides(method: InitMethod, light: Tensor) -> None:
     one, same, other = (initialized("eccv16", light, method, seed=seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(value, same[key]) for key, value in one.items())
     assert not torch.equal(one["conv4.0.weight"], other["conv4.0.weight"])
@@ -145,7 +145,7 @@ def test_a_flat_photo_leaves_finite_weights() -> None:
 # ---- what it is for -------------------------------------------------------------------------------------------------
 
 
-def below_constant(photos: Tensor, method: Method, *, seed: int, constant_bias: bool, steps: int = 80) -> float:
+def below_constant(photos: Tensor, method: InitMethod, *, seed: int, constant_bias: bool, steps: int = 80) -> float:
     """Train a small network; the mean rebalanced loss of the last 20 steps less that of the best constant."""
     statistics = ColorStatistics()
     statistics.update(subsampled_ab(photos, 4))
@@ -178,7 +178,7 @@ def below_constant(photos: Tensor, method: Method, *, seed: int, constant_bias: 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("method", ["lsuv", "kmeans"])
 def test_training_from_it_beats_the_constant_color_where_plain_weights_are_slower(
-    photos: Tensor, method: Method, seed: int
+    photos: Tensor, method: InitMethod, seed: int
 ) -> None:
     learned = below_constant(photos, method, seed=seed, constant_bias=False)
     plain = below_constant(photos, "plain", seed=seed, constant_bias=False)

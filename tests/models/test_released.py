@@ -61,7 +61,7 @@ def asked(published: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str
 
 
 def point_to(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RELEASES, NAME, Release(url=url, architecture="colorize_eccv16", home=""))
+    monkeypatch.setitem(RELEASES, NAME, Release(url=url, home=""))
 
 
 def test_the_address_is_the_authors_and_names_its_hash() -> None:

@@ -21,13 +21,13 @@ from ssl_colorize.models.released import SHIPPED, STARTER
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_file_is_small_and_says_whence_it_comes_but_not_where_that_lay(name: str) -> None:
     shipped = SHIPPED[name]
-    assert shipped.path.stat().st_size < 20e6 and shipped.path.with_suffix(".md").is_file()
+    assert shipped.stat().st_size < 20e6 and shipped.with_suffix(".md").is_file()
     pretrained = load_pretrained(name)
     assert parameter_count(pretrained.model) < 9e6 and pretrained.prior is not None
     training = pretrained.training
     assert training["photos_seen"] > 0 and training["holdout"]["loss"] < training["holdout"]["loss_constant"]
     # Photos and figures of the card are the file's.
-    card = shipped.path.with_suffix(".md").read_text("utf-8")
+    card = shipped.with_suffix(".md").read_text("utf-8")
     assert f"{training['photos_seen']:,}" in card and f"{training['holdout']['loss']:.3f}" in card
     assert not any(Path(each).is_absolute() for each in training["recipe"]["data"])
 
