@@ -158,10 +158,18 @@ class FrechetDistances:
         write_atomically(path, lambda target: torch.save({"counted": counted, "sums": sums}, target))
 
     def load(self, path: Path) -> int:
-        """Go on from sums that were saved; returns how many photos of the set they cover, 0 without a file."""
+        """Go on from sums that were saved; returns how many photos of the set they cover, 0 without a file.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         if not path.is_file():
             return 0
-        content = torch.load(path, weights_only=True)
+        try:
+            content = torch.load(path, weights_only=True)
+        except Exception as error:
+            # torch.load's errors are of many kinds, and none of them names the file.
+            raise UserError(f"{path} is damaged and cannot be resumed: {one_line(error)}") from None
         for metric in self._metrics.values():
             # A metric gives no figure before its first update, though its sums are there; they are replaced now.
             metric.update(torch.zeros(1, self.extractor.width), real=False)

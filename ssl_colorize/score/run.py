@@ -108,7 +108,14 @@ def _began(folder: Path) -> dict[str, Any]:
     path = folder / START
     if not path.is_file():
         raise UserError(f"Nothing to resume: {folder} holds no {START}, so the run had not begun to score.")
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise UserError(f"{path} is damaged and cannot be resumed: score in a new run.") from None
     return found
 
 
@@ -176,7 +183,10 @@ def _done(settings: ScoreSettings, folder: Path, journal: Journal, fid: FrechetD
     lines = len(journal.lines())
     if lines == total and (fid is None or (folder / DISTANCES).is_file()):
         return lines
-    return lines - lines % settings.batch_size if fid is None else fid.load(folder / SUMS)
+    done = lines - lines % settings.batch_size if fid is None else fid.load(folder / SUMS)
+    if done > lines:
+        raise UserError(f"{journal.path} lacks lines of photos that were scored: score in a new run.")
+    return done
 
 
 def _distances(folder: Path, fid: FrechetDistances) -> dict[str, float]:
@@ -185,8 +195,7 @@ def _distances(folder: Path, fid: FrechetDistances) -> dict[str, float]:
     if not path.is_file():
         write_atomically(path, json.dumps(fid.distances()) + "\n")
     (folder / SUMS).unlink(missing_ok=True)
-    found: dict[str, float] = json.loads(path.read_text("utf-8"))
-    return found
+    return _read_json(path)
 
 
 # ---- the figures -----------------------------------------------------------------------------------------------------

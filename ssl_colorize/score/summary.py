@@ -29,11 +29,23 @@ class Journal:
         self.path = path
 
     def lines(self) -> list[Line]:
-        """All complete lines; what a crash left of a last one does not count."""
+        """All complete lines; what a crash left of a last one does not count.
+
+        Raises:
+            UserError: one of the others is damaged.
+        """
         if not self.path.is_file():
             return []
         whole, _, _ = self.path.read_bytes().rpartition(b"\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        lines: list[Line] = []
+        for line in whole.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                raise UserError(
+                    f"Line {len(lines) + 1} of {self.path} is damaged and cannot be resumed: score in a new run."
+                ) from None
+        return lines
 
     def keep(self, count: int, names: Sequence[str]) -> None:
         """Cut it to its first `count` lines.

@@ -202,6 +202,26 @@ def test_changed_photos_are_not_gone_on_with(photo_folder: Path, tmp_path: Path)
         run_score(settings(photo_folder, "gray"), folder(tmp_path, "new"), resume=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("start.json", "{"), ("photos.jsonl", "{\n{}\n"), ("fid.pt", "no sums"), ("photos.jsonl", "")],
+)
+def test_a_damaged_state_is_named(photo_folder: Path, tmp_path: Path, name: str, content: str) -> None:
+    asked = settings(photo_folder, "gray", fid_features="random:eccv16@0.125", batch_size=2)
+
+    def crash(what: str, done: int, total: int) -> None:
+        if done >= 4:
+            raise MemoryError("power cut")
+
+    place = folder(tmp_path)
+    with pytest.raises(MemoryError):
+        run_score(asked.model_copy(update={"checkpoint_every": 2}), place, watch=crash)
+    (place / name).write_text(content)
+    with pytest.raises(UserError) as caught:
+        run_score(asked, place, resume=True)
+    assert str(place / name) in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_missing_instrument_is_a_line_unless_it_was_asked_for(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
