@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from studies import RESULTS, markdown, percent, record, run_study
 
 from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate import bootstrap
 from ssl_colorize.report.tables import markdown as score_table
 from ssl_colorize.score.run import LINES
 from ssl_colorize.score.summary import Journal, Line
@@ -156,10 +157,8 @@ def difference(ours: Array, theirs: Array, *, seed: int = 0) -> list[float] | No
     if np.isnan(ours).any() or np.isnan(theirs).any() or not len(ours):
         return None
     both = np.stack((ours, theirs), axis=1)
-    chance = np.random.default_rng(seed)
-    drawn = chance.integers(len(both), size=(DRAWS, len(both)))
-    low, high = np.quantile([_apart(both[each]) for each in drawn], [0.025, 0.975])
-    return [_apart(both), float(low), float(high)]
+    low, high = bootstrap(lambda drawn: _apart(both[drawn]), len(both), seed=seed, draws=DRAWS)
+    return [_apart(both), low, high]
 
 
 def _apart(both: Array) -> float:

@@ -39,10 +39,9 @@ SQUEEZE = 2.0
 class Colorizer:
     """A trained network that turns photos into colored photos of the same size.
 
-    ```python
-    colorizer = Colorizer.load("runs/pretrain-20250101-120000")
-    colorizer.colorize("photo.jpg").save("photo-in-color.png")
-    ```
+    >>> colorizer = Colorizer.load("eccv16_starter", device="cpu")
+    >>> colorizer.colorize(np.full((40, 60), 128, np.uint8)).size
+    (60, 40)
     """
 
     def __init__(self, pretrained: Pretrained, *, device: str | torch.device = "cpu") -> None:
@@ -146,7 +145,11 @@ class Colorizer:
 
 
 def gray(image: Photo) -> Image.Image:
-    """The photo without color: a neutral RGB image of its CIELAB lightness, to the nearest of 256 grays."""
+    """The photo without color: a neutral RGB image of its CIELAB lightness, to the nearest of 256 grays.
+
+    >>> gray(Image.new("RGB", (1, 1), (255, 0, 0))).getpixel((0, 0))
+    (127, 127, 127)
+    """
     pixels = _pixels(image)
     colorless = np.empty(pixels.shape, dtype=np.uint8)
     for rows in _strips(pixels.shape):
@@ -172,6 +175,9 @@ def seen_size(height: int, width: int, *, short: int) -> tuple[int, int]:
     `short`, as the paper's released demo does, and beyond that to half its aspect.
 
     A photo longer than 32 times its short side is seen with a long side of 16 `short` instead.
+
+    >>> seen_size(300, 400, short=176), seen_size(1200, 300, short=176)
+    ((176, 176), (352, 176))
     """
     long = max(height, width)
     aspect = max(1.0, long / min(height, width) / SQUEEZE)

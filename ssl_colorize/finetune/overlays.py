@@ -57,7 +57,11 @@ def _label(
 
 
 def class_color(number: int) -> Color:
-    """VOC's color of a class: the bits of its number, spread over red, green and blue; the background is black."""
+    """VOC's color of a class: the bits of its number, spread over red, green and blue; the background is black.
+
+    >>> class_color(0), class_color(1), class_color(15)
+    ((0, 0, 0), (128, 0, 0), (192, 128, 128))
+    """
     red = green = blue = 0
     for place in range(8):
         red |= (number & 1) << (7 - place)

@@ -13,7 +13,11 @@ from rich.table import Table
 
 
 def number(value: Any) -> str:
-    """A figure as people read it: four significant digits, thousands set off, whole numbers whole."""
+    """A figure as people read it: four significant digits, thousands set off, whole numbers whole.
+
+    >>> number(0.123456), number(1234567), number(None)
+    ('0.1235', '1,234,567', '-')
+    """
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
@@ -37,7 +41,11 @@ def percent(share: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: ``42 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    """Seconds as people say them.
+
+    >>> duration(42), duration(200), duration(18720)
+    ('42 s', '3 min 20 s', '5 h 12 min')
+    """
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -73,6 +73,10 @@ def psnr(pictures: Tensor, photos: Tensor) -> Tensor:
 
     Returns:
         (B,) float32.
+
+    >>> black = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    >>> psnr(black + 1, black), psnr(black, black)
+    (tensor([48.1308]), tensor([58.9200]))
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
@@ -113,6 +117,12 @@ def rarity_weights(prior: Tensor) -> Tensor:
 
     Returns:
         (313,) float64; only their ratios matter.
+
+    >>> prior = torch.ones(313)
+    >>> prior[7] = 2.0
+    >>> weights = rarity_weights(prior)
+    >>> round(float(weights[0] / weights[7]), 6)
+    2.0
     """
     prior = torch.as_tensor(prior).double()
     return rebalance_weights((prior / prior.sum()).clamp(min=RAREST), mix=0.0).double()
@@ -127,6 +137,9 @@ def pixel_weights(truth: Tensor, weights: Tensor) -> Tensor:
 
     Returns:
         (H, W), of the weights' type.
+
+    >>> pixel_weights(torch.zeros(2, 1, 3), torch.arange(313.0)).shape
+    torch.Size([1, 3])
     """
     return weights.to(truth.device)[nearest_bin(truth.unsqueeze(0))[0]]
 

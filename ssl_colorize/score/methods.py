@@ -250,6 +250,9 @@ def load_methods(given: Sequence[str], *, temperatures: Sequence[float] = (), de
 
     Raises:
         UserError: a source is neither, or two methods have one name.
+
+    >>> [method.name for method in load_methods(["truth", "mine=gray"])]
+    ['truth', 'mine']
     """
     methods: list[Method] = []
     for name, source in map(named_source, given):

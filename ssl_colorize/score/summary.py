@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.metrics import mean_interval
+from ssl_colorize.evaluate.metrics import bootstrap, mean_interval
 from ssl_colorize.score.methods import Method
 
 Line = dict[str, Any]
@@ -135,10 +135,7 @@ def _classified(lines: Sequence[Line], rows: Sequence[Mapping[str, Any]]) -> dic
 
 def ratio_interval(above: NDArray[np.float64], below: NDArray[np.float64], *, seed: int) -> tuple[float, float]:
     """The 95 % interval of sum(above) / sum(below), by bootstrap over photos: (N,) each."""
-    generator = np.random.default_rng(seed)
-    draws = (generator.integers(len(above), size=len(above)) for _ in range(1000))
-    low, high = np.quantile([above[drawn].sum() / below[drawn].sum() for drawn in draws], [0.025, 0.975])
-    return float(low), float(high)
+    return bootstrap(lambda rows: float(above[rows].sum() / below[rows].sum()), len(above), seed=seed)
 
 
 def _column(rows: Sequence[Mapping[str, Any]], key: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssl_colorize.evaluate.metrics import bootstrap_draws
 from ssl_colorize.study.storage import Session
 
 # Pairs whose photos were on the screen this much longer or shorter than asked are told in the report.
@@ -52,7 +53,7 @@ def _fooled(session: Session, kind: str = "counted") -> list[bool]:
     return [not one.right for one in session.answers if one.kind == kind]
 
 
-def bootstrap(fooled: NDArray[Any], asked: NDArray[Any], *, resamples: int, seed: int) -> NDArray[np.float64]:
+def share_draws(fooled: NDArray[Any], asked: NDArray[Any], *, resamples: int, seed: int) -> NDArray[np.float64]:
     """Resample participants, then the pairs within each: the share labeled real in every resample.
 
     Of n pairs of which k were labeled real, a resample of n has a binomial number: drawing that is drawing the pairs.
@@ -64,12 +65,13 @@ def bootstrap(fooled: NDArray[Any], asked: NDArray[Any], *, resamples: int, seed
     Returns:
         (resamples,) shares over all pairs of the drawn participants.
     """
-    chance = np.random.default_rng(seed)
-    drawn = chance.integers(0, len(asked), (resamples, len(asked)))
-    number = asked[drawn]
-    labeled = chance.binomial(number, (fooled / asked)[drawn])
-    shares: NDArray[np.float64] = labeled.sum(1) / number.sum(1)
-    return shares
+    pairs = np.random.default_rng((seed, 1))
+
+    def share(rows: NDArray[np.int64]) -> float:
+        number = asked[rows]
+        return float(pairs.binomial(number, fooled[rows] / number).sum() / number.sum())
+
+    return bootstrap_draws(share, len(asked), seed=seed, draws=resamples)
 
 
 def labeled_real(
@@ -89,7 +91,7 @@ def labeled_real(
         "participants": len(answers), "pairs": int(asked.sum()),
     }  # fmt: skip
     if len(answers) > 1:
-        shares = bootstrap(fooled, asked, resamples=resamples, seed=seed)
+        shares = share_draws(fooled, asked, resamples=resamples, seed=seed)
         low, high = np.percentile(shares, [2.5, 97.5])
         figures |= {"standard_error": float(shares.std(ddof=1)), "low": float(low), "high": float(high)}
     return figures
