@@ -57,6 +57,12 @@ def initialize(
             starts from the best constant prediction. Zero if None.
         seed: of every random choice.
         keep: names of modules that are trained already: neither weights nor statistics change.
+
+    >>> from ssl_colorize.models import create_model
+    >>> model, light = create_model("eccv16", width=0.125), 100 * torch.rand(4, 1, 32, 32)
+    >>> initialize(model, light, method="lsuv")
+    >>> round(model.forward_features(light, ["conv1"])["conv1"].square().mean().item() - 0.5, 0)
+    0.0
     """
     if method == "plain":
         return

@@ -282,6 +282,12 @@ def soft_cross_entropy(
 
     Raises:
         ValueError: the shapes do not fit each other.
+
+    >>> logits = torch.zeros(1, 4, 1, 1)
+    >>> indices, weights = torch.tensor([0, 3]).view(1, 2, 1, 1), torch.tensor([0.5, 0.5]).view(1, 2, 1, 1)
+    >>> loss, cross_entropy = soft_cross_entropy(logits, indices, weights, torch.full((1, 1, 1), 2.0))
+    >>> round(loss.item(), 4), round(cross_entropy.item(), 4)  # 2 log 4 and log 4
+    (2.7726, 1.3863)
     """
     batch, _, height, width = logits.shape
     if indices.shape != weights.shape or (batch, height, width) != (len(indices), *indices.shape[2:]):
@@ -339,12 +345,21 @@ def _parts(logits: Tensor) -> list[slice]:
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Entropy of soft targets in nats: (B, K, H, W) -> (B, H, W)."""
+    """Entropy of soft targets in nats: (B, K, H, W) -> (B, H, W).
+
+    >>> round(entropy(torch.full((1, 4, 1, 1), 0.25)).item(), 4)  # log 4
+    1.3863
+    """
     return -torch.xlogy(weights, weights).sum(1)
 
 
 def constant_cross_entropy(distribution: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of one distribution (Q,) against every pixel's soft target: (B, K, H, W) -> (B, H, W)."""
+    """Cross-entropy of one distribution (Q,) against every pixel's soft target: (B, K, H, W) -> (B, H, W).
+
+    >>> indices, weights = torch.tensor([0, 3]).view(1, 2, 1, 1), torch.tensor([0.5, 0.5]).view(1, 2, 1, 1)
+    >>> round(constant_cross_entropy(torch.full((4,), 0.25), indices, weights).item(), 4)  # log 4
+    1.3863
+    """
     return -(distribution.log().float()[indices] * weights).sum(1)
 
 
@@ -391,6 +406,9 @@ def squared_error(output: Tensor, target: Tensor, pixel_weights: Tensor) -> Tens
 
     Returns:
         A scalar, float32.
+
+    >>> squared_error(torch.ones(1, 2, 3, 3), torch.zeros(1, 2, 3, 3), torch.ones(1, 3, 3)).item()
+    1.0
     """
     distance = (output.float() - target).square().sum(1)
     return 0.5 * (distance * pixel_weights).mean()

@@ -102,6 +102,10 @@ def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | No
 
     Raises:
         UserError: it predicts no colors.
+
+    >>> pretrained = load_pretrained("eccv16_starter")
+    >>> predict_ab(pretrained, torch.full((1, 1, 64, 64), 50.0)).shape
+    torch.Size([1, 2, 16, 16])
     """
     pretrained.require_colors()
     return pretrained.decode(pretrained.model(light), light, temperature=temperature)
@@ -112,6 +116,10 @@ def save_pretrained(pretrained: Pretrained, path: Path) -> None:
 
     Raises:
         UserError: it cannot be written (full disk, no permission).
+
+    >>> save_pretrained(Pretrained(create_model("eccv16", width=0.125), temperature=0.5), Path("model.safetensors"))
+    >>> load_pretrained("model.safetensors").temperature
+    0.5
     """
     tensors = dict(pretrained.model.state_dict()) | {_COLOR_PREFIX + "bins": pretrained.bins}
     if pretrained.prior is not None:
@@ -137,6 +145,10 @@ def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -
 
     Raises:
         UserError: nothing is there, or it is not a file of these kinds, or its keys or shapes do not fit.
+
+    >>> pretrained = load_pretrained("eccv16_starter")
+    >>> pretrained.model.name, pretrained.model.width, pretrained.objective
+    ('eccv16', 0.5, 'class')
     """
     path = released_file(str(source)) if is_release(source) else Path(source)
     if path.is_dir():
@@ -204,5 +216,9 @@ def _load_released(path: Path) -> Pretrained:
 
 
 def parameter_count(model: torch.nn.Module) -> int:
-    """Trainable numbers of a network."""
+    """Trainable numbers of a network.
+
+    >>> parameter_count(torch.nn.Linear(3, 4))
+    16
+    """
     return sum(math.prod(parameter.shape) for parameter in model.parameters())

@@ -156,18 +156,33 @@ def register_family(prefix: str) -> Callable[[type[ColorizationModel]], type[Col
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` knows, besides those of families ("timm:NAME")."""
+    """Names that `create_model` knows, besides those of families ("timm:NAME").
+
+    >>> import ssl_colorize as sc
+    >>> sc.list_models()
+    ['alexnet', 'dahl', 'eccv16', 'larsson']
+    """
     return sorted(_MODELS)
 
 
 def models_with_imagenet() -> list[str]:
-    """Names and families ("timm:NAME") that can begin from published weights."""
+    """Names and families ("timm:NAME") that can begin from published weights.
+
+    >>> import ssl_colorize.models
+    >>> models_with_imagenet()
+    ['dahl', 'larsson', 'timm:NAME']
+    """
     families = [f"{prefix}:NAME" for prefix, family in _FAMILIES.items() if family.has_imagenet]
     return [*(name for name in list_models() if _MODELS[name].has_imagenet), *families]
 
 
 def is_model(name: str) -> bool:
-    """Whether `create_model` knows a name, or the family that it belongs to."""
+    """Whether `create_model` knows a name, or the family that it belongs to.
+
+    >>> import ssl_colorize.models
+    >>> is_model("eccv16"), is_model("timm:resnet18"), is_model("resnet18")
+    (True, True, False)
+    """
     prefix, colon, _ = name.partition(":")
     return name in _MODELS or (bool(colon) and prefix in _FAMILIES)
 
@@ -177,6 +192,10 @@ def model_type(name: str) -> type[ColorizationModel]:
 
     Raises:
         UserError: the name is unknown.
+
+    >>> import ssl_colorize.models
+    >>> list(model_type("eccv16").objectives), list(model_type("dahl").objectives)
+    (['class', 'l2'], ['dahl'])
     """
     if not is_model(name):
         families = "".join(f", {prefix}:NAME" for prefix in _FAMILIES)
@@ -193,6 +212,11 @@ def create_model(name: str, **options: Any) -> ColorizationModel:
 
     Raises:
         UserError: the name is unknown.
+
+    >>> import ssl_colorize as sc
+    >>> model = sc.create_model("eccv16", width=0.125)
+    >>> model(torch.zeros(1, 1, 32, 48)).shape
+    torch.Size([1, 313, 8, 12])
     """
     make: Callable[..., ColorizationModel] = model_type(name)
     return make(**options) if name in _MODELS else make(name, **options)

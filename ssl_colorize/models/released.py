@@ -50,7 +50,11 @@ NAMES = (*SHIPPED, *RELEASES)
 
 
 def is_release(source: str | Path) -> bool:
-    """Whether a source is one of `NAMES`. A file or folder of that name goes first."""
+    """Whether a source is one of `NAMES`. A file or folder of that name goes first.
+
+    >>> is_release("eccv16_starter"), is_release("eccv17")
+    (True, False)
+    """
     return str(source) in NAMES and not Path(source).exists()
 
 

@@ -31,6 +31,9 @@ def parse_name(text: str) -> tuple[str, dict[str, Any]]:
 
     Raises:
         UserError: an option is not written as key=value, or is not the user's to choose.
+
+    >>> parse_name("resnet50.a1_in1k,stride=8")
+    ('resnet50.a1_in1k', {'stride': 8})
     """
     # Values may have commas of their own.
     name, *parts = re.split(r",(?=\w+=)", text)

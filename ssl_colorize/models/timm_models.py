@@ -85,6 +85,10 @@ def timm_arguments(model: ColorizationModel, *, channels: int = 3) -> tuple[str,
 
     Raises:
         UserError: timm has no such network.
+
+    >>> from ssl_colorize.models import create_model
+    >>> timm_arguments(create_model("eccv16", width=0.25)), timm_arguments(create_model("eccv16", width=0.125))
+    (('colorize_eccv16_quarter', {}), ('colorize_eccv16', {'width': 0.125}))
     """
     options: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
     family, colon, body = model.name.partition(":")

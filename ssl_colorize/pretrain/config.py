@@ -40,7 +40,7 @@ class Recipe(Settings):
     start: str | None = Field(None, description="a run or weights file to start from, in place of init")
     trunk: Literal["scratch", "imagenet"] = Field(
         "scratch",
-        description="imagenet begins from published weights: timm's, or torchvision's VGG-16, which dahl freezes",
+        description="imagenet begins from published weights, which stay frozen where the network's authors had them so",
     )
     init_photos: PositiveInt = Field(64, description="photos that the initialization looks at")
 

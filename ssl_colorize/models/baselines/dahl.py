@@ -47,6 +47,9 @@ def rgb_to_yuv(rgb: Tensor) -> Tensor:
 
     Returns:
         (..., 3, H, W) float32, each channel in [0, 1].
+
+    >>> [round(value, 3) for value in rgb_to_yuv(torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)).flatten().tolist()]
+    [0.299, 0.331, 0.999]
     """
     yuv = torch.einsum("yc,...chw->...yhw", _matrix(rgb), unit_range(rgb))
     return torch.cat((yuv[..., :1, :, :], yuv[..., 1:, :, :] + _MIDDLE), dim=-3)
@@ -58,7 +61,11 @@ def rgb_to_luma(rgb: Tensor) -> Tensor:
 
 
 def yuv_to_rgb(yuv: Tensor) -> Tensor:
-    """The inverse of `rgb_to_yuv`, clipped to [0, 1]: (..., 3, H, W) floats -> (..., 3, H, W) float32."""
+    """The inverse of `rgb_to_yuv`, clipped to [0, 1]: (..., 3, H, W) floats -> (..., 3, H, W) float32.
+
+    >>> [round(value, 3) for value in yuv_to_rgb(torch.tensor([0.299, 0.331, 0.999]).view(3, 1, 1)).flatten().tolist()]
+    [1.0, 0.0, 0.0]
+    """
     yuv = yuv.float()
     centered = torch.cat((yuv[..., :1, :, :], yuv[..., 1:, :, :] - _MIDDLE), dim=-3)
     return torch.einsum("cy,...yhw->...chw", yuv.new_tensor(_YUV_TO_RGB), centered).clamp(0.0, 1.0)

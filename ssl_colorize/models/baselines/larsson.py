@@ -25,12 +25,12 @@ MEAN_GRAY = 0.4488
 FADE_BELOW = 0.03
 # The dense head works on so many numbers of a hidden map at once.
 STRIP_NUMBERS = 1 << 24
-# Pixels of each photo that a training step looks at.
+# Pixels of each photo that a training step learns from.
 PIXELS = 128
 # Side of the square whose hard bins are averaged.
 WINDOW = 7
 HUE_WEIGHT = 5.0
-# Held-out photos are looked at at every so manieth pixel.
+# Figures of held-out photos are taken at every so manieth pixel.
 _FIGURES_STRIDE = 4
 # As in the color statistics: a bin that the training photos lack costs the best constant 10 nats, not infinitely many.
 _FLOOR = 1e-3
@@ -48,6 +48,9 @@ def rgb_to_hue_chroma(rgb: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         hue (..., H, W) float32 in [0, 1), 0 for red, 1/3 for green, and 0 where there is no chroma; chroma (..., H, W)
         in [0, 1].
+
+    >>> [value.item() for value in rgb_to_hue_chroma(torch.tensor([0.25, 0.75, 0.25]).view(3, 1, 1))]
+    [0.3333333432674408, 0.5]
     """
     values = unit_range(rgb)
     red, green, blue = values.unbind(-3)
@@ -80,6 +83,10 @@ def hue_chroma_to_rgb(hue: Tensor, chroma: Tensor, gray: Tensor) -> Tensor:
 
     Returns:
         (..., 3, H, W) float32, clipped to [0, 1].
+
+    >>> red = hue_chroma_to_rgb(torch.zeros(1, 1), torch.full((1, 1), 0.75), torch.full((1, 1, 1), 0.25))
+    >>> [round(value, 3) for value in red.flatten().tolist()]
+    [0.75, 0.0, 0.0]
     """
     # A channel's share of the chroma: a trapezoid about its own hue, HSV's definition in one line.
     offsets = hue.new_tensor([0.0, 1 / 3, 2 / 3]).view(3, 1, 1)
@@ -97,7 +104,11 @@ def circular_mean(probability: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def median(probability: Tensor) -> Tensor:
-    """Median of distributions over chroma, even within a bin: (B, 32, H, W) -> (B, H, W) in [0, 1]."""
+    """Median of distributions over chroma, even within a bin: (B, 32, H, W) -> (B, H, W) in [0, 1].
+
+    >>> median(torch.full((1, 32, 1, 1), 1 / 32)).item()
+    0.5
+    """
     cumulative = probability.cumsum(1)
     # Rounding may leave the whole a hair below, or beyond, 1.
     index = (cumulative < 0.5).sum(1, keepdim=True).clamp(max=BINS - 1)
@@ -137,7 +148,7 @@ class HueChromaExamples(NamedTuple):
 
 
 class HueChroma(Objective):
-    """Weighted Kullback-Leibler divergences of hue and chroma, averaged over the pixels looked at."""
+    """Weighted Kullback-Leibler divergences of hue and chroma, averaged over some pixels."""
 
     outputs = OUTPUTS
     description = "distributions of hue and chroma"
@@ -236,7 +247,7 @@ def make_examples(photos: Tensor, places: Tensor) -> HueChromaExamples:
 def random_places(photos: Tensor) -> Tensor:
     """`PIXELS` pixels of each photo (B, C, H, W), evenly distributed, perhaps one twice: (B, N, 2)."""
     batch, _, height, width = photos.shape
-    # Drawn on the CPU: every device looks at the same pixels.
+    # Drawn on the CPU: every device takes the same pixels.
     places = [torch.randint(side, (batch, PIXELS)) for side in (height, width)]
     return torch.stack(places, dim=-1).to(photos.device)
 
