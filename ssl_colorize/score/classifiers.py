@@ -1,10 +1,11 @@
 """Frozen classifiers of recolored photos (a wheel's, timm's, torchvision's, or one of your own), and true classes."""
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from PIL import Image
@@ -22,68 +23,21 @@ from ssl_colorize.score.photos import ScoredPhotos
 _CROP_SHARE = 0.875
 
 
-class Classifier(Protocol):
+@dataclass(frozen=True)
+class Classifier:
     """Says what is on a picture.
 
     Attributes:
-        name: as it was asked for.
+        name: as it was given.
         about: what it does to a picture first, in words.
+        top5: the likeliest classes of each picture, the first five or all there are: (B, 3, H, W) uint8 -> B lists.
+        index_of: the class that a label means; None if none.
     """
 
     name: str
     about: str
-
-    def top5(self, pictures: Tensor) -> list[list[int]]:
-        """The likeliest classes of each picture, the first five or all there are: (B, 3, H, W) uint8 -> B lists."""
-        ...
-
-    def index_of(self, label: str) -> int | None:
-        """The class that a label means; None if none."""
-        ...
-
-
-class ImageNetClassifier:
-    """A network with ImageNet's 1,000 classes in their usual order, that of the sorted synsets."""
-
-    def __init__(self, name: str, network: nn.Module, prepare: Callable[[Tensor], Tensor], *, about: str) -> None:
-        self.name, self.network, self.prepare, self.about = name, network.eval().requires_grad_(False), prepare, about
-
-    @torch.no_grad()
-    def top5(self, pictures: Tensor) -> list[list[int]]:
-        found: list[list[int]] = self.network(self.prepare(pictures)).topk(5, dim=1).indices.tolist()
-        return found
-
-    def index_of(self, label: str) -> int | None:
-        """By synset (n01440764), number (0 to 999), or an English name that only one class has."""
-        if label.isascii() and label.isdigit() and int(label) < len(_synsets()):
-            return int(label)
-        return _synsets().get(label, _names().get(label.lower().replace("_", " ")))
-
-
-class FinetunedClassifier:
-    """A model of `ssl-colorize finetune classification`, which has classes of its own."""
-
-    def __init__(self, source: str, *, device: torch.device) -> None:
-        self.finetuned = load_finetuned(source, device=device)
-        task = self.finetuned.task
-        if task.name != "classification" or getattr(task.settings, "multilabel", None):
-            raise UserError(f"{source} is not a model of one label a photo: give a run of finetune classification.")
-        self.name = source
-        self.about = "photos prepared as in its own training"
-
-    def top5(self, pictures: Tensor) -> list[list[int]]:
-        return [self._top5(Image.fromarray(each.permute(1, 2, 0).cpu().numpy())) for each in pictures]
-
-    def _top5(self, picture: Image.Image) -> list[int]:
-        said = self.finetuned.task.predict(self.finetuned.model, picture).result["scores"]
-        return [self._classes.index(name) for name in list(said)[:5]]
-
-    @property
-    def _classes(self) -> Sequence[str]:
-        return self.finetuned.task.classes
-
-    def index_of(self, label: str) -> int | None:
-        return self._classes.index(label) if label in self._classes else None
+    top5: Callable[[Tensor], list[list[int]]]
+    index_of: Callable[[str], int | None]
 
 
 def load_classifier(source: str, *, device: torch.device) -> Classifier:
@@ -100,16 +54,49 @@ def load_classifier(source: str, *, device: torch.device) -> Classifier:
         def lite0(pictures: Tensor) -> Tensor:
             return trunk.prepare(_center(pictures, round(size / _CROP_SHARE), size) / 255.0)
 
-        return ImageNetClassifier(source, trunk.network, lite0, about=_cut(round(size / _CROP_SHARE), size))
+        return imagenet_classifier(source, trunk.network, lite0, about=_cut(round(size / _CROP_SHARE), size))
     if kind == "timm" and name:
         return _timm(source, name, device)
     if kind == "torchvision" and name:
         return _torchvision(source, name, device)
     if Path(source).exists():
-        return FinetunedClassifier(source, device=device)
+        return _finetuned(source, device)
     raise UserError(
         f"No classifier {source!r}: give {LITE0}, timm:NAME, torchvision:NAME, or the run of a finetune classification."
     )
+
+
+def imagenet_classifier(
+    name: str, network: nn.Module, prepare: Callable[[Tensor], Tensor], *, about: str
+) -> Classifier:
+    """A network with ImageNet's 1,000 classes in their usual order, that of the sorted synsets.
+
+    A label is a synset (n01440764), a number (0 to 999), or an English name that only one class has.
+    """
+    network = network.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def top5(pictures: Tensor) -> list[list[int]]:
+        found: list[list[int]] = network(prepare(pictures)).topk(5, dim=1).indices.tolist()
+        return found
+
+    return Classifier(name, about, top5, _imagenet_index)
+
+
+def _finetuned(source: str, device: torch.device) -> Classifier:
+    """A model of `ssl-colorize finetune classification`, which has classes of its own."""
+    finetuned = load_finetuned(source, device=device)
+    task = finetuned.task
+    if task.name != "classification" or getattr(task.settings, "multilabel", None):
+        raise UserError(f"{source} is not a model of one label a photo: give a run of finetune classification.")
+    numbers = {name: number for number, name in enumerate(task.classes)}
+
+    def top5(pictures: Tensor) -> list[list[int]]:
+        photos = [Image.fromarray(each.permute(1, 2, 0).cpu().numpy()) for each in pictures]
+        scores = [task.predict(finetuned.model, photo).result["scores"] for photo in photos]
+        return [[numbers[name] for name in list(each)[:5]] for each in scores]
+
+    return Classifier(source, "photos prepared as in its own training", top5, numbers.get)
 
 
 def _timm(source: str, name: str, device: torch.device) -> Classifier:
@@ -132,7 +119,7 @@ def _timm(source: str, name: str, device: torch.device) -> Classifier:
     def prepare(pictures: Tensor) -> Tensor:
         return (_center(pictures, whole, size) / 255.0 - mean) / std
 
-    return ImageNetClassifier(source, network.to(device), prepare, about=_cut(whole, size))
+    return imagenet_classifier(source, network.to(device), prepare, about=_cut(whole, size))
 
 
 def _torchvision(source: str, name: str, device: torch.device) -> Classifier:
@@ -150,7 +137,7 @@ def _torchvision(source: str, name: str, device: torch.device) -> Classifier:
     _check_classes(source, len(weights.meta["categories"]))
     prepare = weights.transforms()
     about = f"torchvision's {type(prepare).__name__}, resized to {prepare.resize_size[0]}, crop {prepare.crop_size[0]}"
-    return ImageNetClassifier(source, network.to(device), prepare, about=about)
+    return imagenet_classifier(source, network.to(device), prepare, about=about)
 
 
 def _check_classes(source: str, count: int) -> None:
@@ -169,6 +156,12 @@ def _center(pictures: Tensor, whole: int, crop: int) -> Tensor:
 
 def _cut(whole: int, crop: int) -> str:
     return f"pictures at {whole} px (bicubic), center crop {crop}"
+
+
+def _imagenet_index(label: str) -> int | None:
+    if label.isascii() and label.isdigit() and int(label) < len(_synsets()):
+        return int(label)
+    return _synsets().get(label, _names().get(label.lower().replace("_", " ")))
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from ssl_colorize.color import nearest_bin, rebalance_weights
 from ssl_colorize.data import open_photos
 from ssl_colorize.prior import PriorSettings, measure_prior, read_prior
 from ssl_colorize.runs import write_atomically
+from ssl_colorize.score.config import ScoreSettings
 from ssl_colorize.score.methods import Method, Watch
 
 # The largest threshold of the area under the curve, in ab units (paper section 3.1).
@@ -145,25 +146,11 @@ def pixel_weights(truth: Tensor, weights: Tensor) -> Tensor:
 
 
 def find_weighting(
-    folder: Path,
-    methods: Sequence[Method],
-    *,
-    file: str | None = None,
-    data: Sequence[str] = (),
-    workers: int = 0,
-    watch: Watch = lambda what, done, total: None,
+    settings: ScoreSettings, folder: Path, methods: Sequence[Method], *, watch: Watch
 ) -> Weighting | None:
     """The prior of a file, of photos that are counted now, or of the first network's own training photos.
 
-    The prior is kept in the run folder as prior.npy.
-
-    Args:
-        folder: the run's.
-        methods: whose networks may know a prior.
-        file: a prior.npy.
-        data: photos to count; their training part.
-        workers: processes that decode them.
-        watch: told how far the counting is.
+    It is kept in the run folder as prior.npy.
 
     Returns:
         None where no prior is given and no network has one.
@@ -172,10 +159,11 @@ def find_weighting(
         UserError: the file or the photos cannot be used.
     """
     trained = next((method for method in methods if method.prior is not None), None)
-    if file is not None:
-        prior, about = read_prior(Path(file)), f"the prior {file}"
-    elif data:
-        prior, about = _count(folder, data, workers, watch), f"the colors of {', '.join(data)}, counted here"
+    if settings.prior is not None:
+        prior, about = read_prior(Path(settings.prior)), f"the prior {settings.prior}"
+    elif settings.prior_data:
+        prior = _count(folder, settings, watch)
+        about = f"the colors of {', '.join(settings.prior_data)}, counted here"
     elif trained is not None and trained.prior is not None:
         prior, about = trained.prior, f"the training photos of {trained.source}"
     else:
@@ -191,8 +179,9 @@ def kept_weighting(folder: Path, about: str) -> Weighting:
     return Weighting(rarity_weights(read_prior(folder / PRIOR_FILE)), about)
 
 
-def _count(folder: Path, data: Sequence[str], workers: int, watch: Watch) -> Tensor:
-    photos = open_photos(data)
+def _count(folder: Path, settings: ScoreSettings, watch: Watch) -> Tensor:
+    photos = open_photos(settings.prior_data)
+    how = PriorSettings(data=settings.prior_data, workers=settings.workers)
     done = 0
 
     def advance(count: int) -> None:
@@ -204,7 +193,7 @@ def _count(folder: Path, data: Sequence[str], workers: int, watch: Watch) -> Ten
     place = folder / "prior"
     place.mkdir(exist_ok=True)
     try:
-        return measure_prior(photos, PriorSettings(data=tuple(data), workers=workers), place, on_batch=advance).prior
+        return measure_prior(photos, how, place, on_batch=advance).prior
     finally:
         if not any(place.iterdir()):
             place.rmdir()

@@ -84,7 +84,10 @@ def run_score(
     missing = None if began is None else began["not_measured"]
     instruments = load_instruments(settings, names, device=device, missing=missing)
     classes = _classes(settings, scored, instruments)
-    weighting = _weighting(settings, folder, methods, began, watch)
+    if began is None:
+        weighting = find_weighting(settings, folder, methods, watch=watch)
+    else:
+        weighting = None if began["prior"] is None else kept_weighting(folder, began["prior"])
     if weighting is None:
         instruments.missing["auc_rebalanced"] = "no network here knows a prior; give one with --prior or --prior-data"
     if began is None:
@@ -117,16 +120,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{path} is damaged and cannot be resumed: score in a new run.") from None
     return found
-
-
-def _weighting(
-    settings: ScoreSettings, folder: Path, methods: list[Method], began: dict[str, Any] | None, watch: Watch
-) -> Weighting | None:
-    if began is not None:
-        return None if began["prior"] is None else kept_weighting(folder, began["prior"])
-    return find_weighting(
-        folder, methods, file=settings.prior, data=settings.prior_data, workers=settings.workers, watch=watch
-    )
 
 
 def _classes(settings: ScoreSettings, scored: ScoredPhotos, instruments: Instruments) -> list[int | None]:

@@ -74,7 +74,7 @@ class Scorer:
     def _measured(self, scenes: Sequence[Scene]) -> list[Line]:
         photos = torch.stack([scene.rgb for scene in scenes]).to(self.device)
         weights = [None if self.weights is None else pixel_weights(each.lab[1:], self.weights) for each in scenes]
-        says = self._says(photos)
+        says = self._top5(photos)
         lines: list[Line] = [
             {
                 "weight": None if weight is None else float(weight.sum()),
@@ -116,11 +116,11 @@ class Scorer:
             "ssim": ssim(pictures, photos).tolist(),
             "lpips": nothing if lpips is None else lpips(pictures, photos).tolist(),
             "colorfulness": colorfulness(pictures).tolist(),
-            "says": self._says(pictures) or nothing,
+            "says": self._top5(pictures) or nothing,
         }
         return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
-    def _says(self, pictures: Tensor) -> list[list[int]] | None:
+    def _top5(self, pictures: Tensor) -> list[list[int]] | None:
         classifier = self.instruments.classifier
         return None if classifier is None else classifier.top5(pictures)
 

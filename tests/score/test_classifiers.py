@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from ssl_colorize.cli import main
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.saved import load_finetuned
-from ssl_colorize.score.classifiers import ImageNetClassifier, load_classifier, true_classes
+from ssl_colorize.score.classifiers import Classifier, imagenet_classifier, load_classifier, true_classes
 from ssl_colorize.score.photos import center_crop, open_scored
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def imagenet() -> ImageNetClassifier:
+def imagenet() -> Classifier:
     """Class 7 for bright pictures, class 3 for dark ones."""
 
     class Brightness(nn.Module):
@@ -32,7 +32,7 @@ def imagenet() -> ImageNetClassifier:
             scores[:, 3] = -scores[:, 7]
             return scores
 
-    return ImageNetClassifier("brightness", Brightness(), lambda pictures: pictures, about="as they are")
+    return imagenet_classifier("brightness", Brightness(), lambda pictures: pictures, about="as they are")
 
 
 @pytest.mark.parametrize(
@@ -42,17 +42,17 @@ def imagenet() -> ImageNetClassifier:
         ("Toilet_Tissue", 999), ("crane", None), ("n99999999", None), ("holidays", None), ("", None),
     ],
 )  # fmt: skip
-def test_what_a_label_means(imagenet: ImageNetClassifier, label: str, index: int | None) -> None:
+def test_what_a_label_means(imagenet: Classifier, label: str, index: int | None) -> None:
     assert imagenet.index_of(label) == index
 
 
-def test_five_likeliest_classes(imagenet: ImageNetClassifier) -> None:
+def test_five_likeliest_classes(imagenet: Classifier) -> None:
     pictures = torch.stack((torch.full((3, 8, 8), 250), torch.full((3, 8, 8), 5))).to(torch.uint8)
     said = imagenet.top5(pictures)
     assert [each[0] for each in said] == [7, 3] and [len(each) for each in said] == [5, 5]
 
 
-def test_classes_by_folder_and_by_file(imagenet: ImageNetClassifier, tmp_path: Path) -> None:
+def test_classes_by_folder_and_by_file(imagenet: Classifier, tmp_path: Path) -> None:
     for name in ("n01440764/deep/a.png", "mine/b.png", "c.png"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 40)).save(tmp_path / "set" / name)
