@@ -2,6 +2,8 @@
 
 No photo is ever written over: not one that is read, not one that was in the output folder before, and no two photos
 share an output. Only pictures that this package made itself are replaced, when the same command runs again.
+
+The settings are here, so torch is imported only where photos are read: `--help` does not wait for it.
 """
 
 from __future__ import annotations
@@ -9,49 +11,49 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 from pydantic import Field
 
-from ssl_colorize.colorize import Colorizer
 from ssl_colorize.config import Settings
-from ssl_colorize.data import UnreadablePhoto, find_photos, read_photo
 from ssl_colorize.errors import UserError
-from ssl_colorize.models.released import STARTER
 from ssl_colorize.pictures import PictureFormat, encode, made_here
 from ssl_colorize.runs import write_atomically
+
+if TYPE_CHECKING:
+    from ssl_colorize.colorize import Colorizer
 
 
 def usual_checkpoint(runs: Path = Path("runs")) -> str:
     """The run folder under `runs` whose weights were written last; where there is none, the network of the package."""
+    from ssl_colorize.models.released import STARTER
+
     found = sorted(runs.glob("*/model.safetensors"), key=lambda file: file.stat().st_mtime)
     return str(found[-1].parent) if found else STARTER
 
 
 class ColorizeSettings(Settings):
-    """Settings of `ssl-colorize colorize`.
+    """Settings of `ssl-colorize colorize`."""
 
-    Attributes:
-        photos: files, and folders that are searched to any depth.
-        checkpoint: a run folder, a .safetensors file, the released .pth file, or a name of `models.released`; by
-            default the newest run, or what comes with the package.
-        temperature: of the annealed mean; None is the checkpoint's own.
-        size: short side of what the network sees, in pixels; None is what it was trained at.
-        compare: also write a sheet gray | color | original beside every photo.
-        format: png keeps the lightness exactly, jpg is smaller.
-        device: auto, cpu or cuda.
-        limit: color only the first so many photos.
-    """
-
-    photos: tuple[str, ...] = ()
-    checkpoint: str = Field(default_factory=usual_checkpoint)
-    temperature: float | None = Field(default=None, ge=0)
-    size: int | None = Field(default=None, ge=8)
-    compare: bool = False
-    format: PictureFormat = "png"
+    photos: tuple[str, ...] = Field((), description="files, and folders that are searched to any depth")
+    checkpoint: str = Field(
+        default_factory=usual_checkpoint,
+        description="a run folder, a .safetensors file, the released .pth file, eccv16-release, which is fetched, or "
+        "eccv16_starter, which is here; the newest run under runs/, or eccv16_starter",
+    )
+    temperature: float | None = Field(
+        None, ge=0, description="1 gives pale colors, toward 0 vivid and blotchy ones; the checkpoint's, usually 0.38"
+    )
+    size: int | None = Field(
+        None, ge=8, description="short side in pixels of what the network sees; what it was trained at"
+    )
+    compare: bool = Field(False, description="also write NAME-compare.png: gray | color | original")
+    format: PictureFormat = Field(
+        "png", description="PNG keeps every pixel's lightness exactly; JPEG is smaller and nearly does"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(None, ge=1, description="color only the first so many photos")
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def find_inputs(
     Raises:
         UserError: nothing was named, a path does not exist, or a folder holds no photos.
     """
+    from ssl_colorize.data import find_photos
+
     if not photos:
         raise UserError(f"No photos given: name photos or folders, as in `ssl-colorize {verb} photo.jpg`.")
     found: dict[Path, tuple[Path, Path]] = {}
@@ -160,6 +164,8 @@ def colorize_all(
     Raises:
         UserError: a picture cannot be written, or a number is out of range.
     """
+    from ssl_colorize.data import UnreadablePhoto, read_photo
+
     for job in jobs:
         try:
             original = read_photo(job.source)

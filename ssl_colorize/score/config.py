@@ -23,7 +23,9 @@ class ScoreSettings(Settings):
 
     data: tuple[str, ...] = Field(min_length=1)
     method: tuple[str, ...] = Field(
-        default_factory=_usual_methods, description="truth, gray, random, a run, or NAME=RUN or NAME=FOLDER of pictures"
+        default_factory=_usual_methods,
+        description="truth, gray, random, a run folder, a weights file, or a folder of pictures that any program "
+        "colored, found by the photos' names; also as NAME=SOURCE",
     )
     temperature: tuple[NonNegativeFloat, ...] = Field((), description="each network at each; its own if none is given")
     size: Annotated[int, Field(ge=32)] = Field(256, description="side of the crops, in pixels")

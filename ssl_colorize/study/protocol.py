@@ -20,21 +20,14 @@ Kind = Literal["practice", "counted", "vigilance"]
 
 
 class Protocol(Settings):
-    """Settings of a session.
+    """Settings of a session."""
 
-    Attributes:
-        practice: pairs with feedback, which do not count.
-        trials: pairs without feedback, vigilance pairs among them.
-        vigilance: share of those trials that are vigilance pairs.
-        seconds: how long each photo is shown.
-        pause: seconds of blank screen before each photo, so that the two are not seen as one photo that flickers.
-    """
-
-    practice: int = Field(10, ge=0, le=1000)
-    trials: int = Field(40, ge=1, le=10000)
-    vigilance: float = Field(0.1, ge=0, le=0.5)
-    seconds: float = Field(1.0, gt=0, le=60)
-    pause: float = Field(0.5, ge=0, le=60)
+    practice: int = Field(10, ge=0, le=1000, description="pairs with feedback, which do not count")
+    trials: int = Field(40, ge=1, le=10000, description="pairs without feedback, vigilance pairs among them")
+    vigilance: float = Field(0.1, ge=0, le=0.5, description="share of those trials that are vigilance pairs")
+    seconds: float = Field(1.0, gt=0, le=60, description="how long each photo is shown")
+    # So that the two photos are not seen as one that flickers.
+    pause: float = Field(0.5, ge=0, le=60, description="seconds of blank screen before each photo")
 
     @property
     def pairs(self) -> int:
@@ -43,45 +36,32 @@ class Protocol(Settings):
 
 
 class ServeSettings(Protocol):
-    """Settings of `ssl-colorize study serve`, beside those of a session.
+    """Settings of `ssl-colorize study serve`, beside those of a session."""
 
-    Attributes:
-        photos: the real photos: what --data takes elsewhere, read whole.
-        methods: "name=RUN", "name=FOLDER" of colored pictures under the same names, "gray" or "random".
-        temperature: of the networks' annealed mean; None is each checkpoint's own.
-        limit: prepare at most so many photos.
-        device: auto, cpu or cuda.
-        host: address to listen at; 0.0.0.0 is every one of this machine.
-        port: to listen at; 0 takes a free one.
-        contact: whom participants may ask, for the first page.
-    """
-
-    photos: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    temperature: float | None = Field(None, ge=0)
-    limit: int | None = Field(None, ge=1)
+    photos: tuple[str, ...] = Field((), description="the real photos: what --data takes elsewhere, read whole")
+    methods: tuple[str, ...] = Field(
+        (),
+        description="a run that colors the photos, a folder with a colored picture of each under its name, gray or "
+        "random; also as NAME=RUN or NAME=FOLDER; a session has one of them",
+    )
+    temperature: float | None = Field(None, ge=0, description="of the runs; their own if none is given")
+    limit: int | None = Field(None, ge=1, description="prepare at most so many photos")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
-    contact: str = ""
+    host: str = Field("127.0.0.1", description="where to listen; 0.0.0.0 lets phones in")
+    port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
+    contact: str = Field("", description="whom participants may ask, for the first page")
 
 
 class ReportSettings(Settings):
-    """Settings of `ssl-colorize study report`.
+    """Settings of `ssl-colorize study report`."""
 
-    Attributes:
-        study: folder of a `study serve` run.
-        vigilance: a session counts if at least this share of its vigilance pairs is answered rightly.
-        unfinished: count sessions that were not finished as well.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-    """
-
-    study: str
-    vigilance: float = Field(0.75, ge=0, le=1)
-    unfinished: bool = False
-    resamples: int = Field(10_000, ge=100, le=1_000_000)
-    seed: int = 0
+    study: str = Field(description="folder of a `study serve` run")
+    vigilance: float = Field(
+        0.75, ge=0, le=1, description="share of its vigilance pairs that a session must have right to count"
+    )
+    unfinished: bool = Field(False, description="count unfinished sessions as well")
+    resamples: int = Field(10_000, ge=100, le=1_000_000, description="of the bootstrap")
+    seed: int = Field(0, description="of the bootstrap")
 
 
 @dataclass(frozen=True)
