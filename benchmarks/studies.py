@@ -10,11 +10,11 @@ from typing import Any
 import click
 import numpy as np
 
-from ssl_colorize.encoder import load_encoder
+from ssl_colorize.encoder import Source, load_encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import load_pretrained
+from ssl_colorize.models.registry import model_type
 from ssl_colorize.models.released import is_release
-from ssl_colorize.models.trunks import ColorizationTrunk
 from ssl_colorize.runs import write_atomically
 
 # What the studies found, from which `report.py` writes RESULTS.md.
@@ -66,12 +66,13 @@ def untrained_twins(run: str) -> dict[str, str]:
     Raises:
         UserError: it is no run of ours.
     """
-    trunk = load_encoder(run).trunk
-    if not isinstance(trunk, ColorizationTrunk):
+    twin = load_encoder(run).trunk.untrained
+    if twin is None or twin.kind != "random":
         raise UserError(f"{run} is no colorization network: give a run of `ssl-colorize pretrain`.")
     # timm's networks begin as timm has it.
-    kinds = UNTRAINED[:1] if trunk.model.own_init else UNTRAINED
-    return {kind: f"{kind}:{trunk.model.name}@{trunk.model.width:g}" for kind in kinds}
+    if model_type(twin.name).own_init:
+        return {"random": str(twin)}
+    return {"random": str(twin), "kmeans": str(Source("kmeans", twin.name, twin.width))}
 
 
 def record(path: Path, content: dict[str, Any]) -> None:

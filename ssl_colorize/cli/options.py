@@ -47,8 +47,8 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print metrics.js
 encoder = click.option(
     "--encoder",
     metavar="RUN",
-    help="A run folder, a weights file, eccv16_starter, eccv16-release, random:eccv16, random:timm:NAME, "
-    "kmeans:eccv16, timm:NAME, timm:NAME@L or efficientnet_lite0.",
+    help="A run folder, a weights file, eccv16_starter, eccv16-release, random:eccv16, "
+    "random:timm-lightness:NAME, random:timm-rgb:NAME, kmeans:eccv16, timm:NAME, timm:NAME@L or efficientnet_lite0.",
 )
 labeled_data = click.option(
     "--data", multiple=True, metavar="FOLDER", help="Class folders, a VOC folder or a torchvision data set."

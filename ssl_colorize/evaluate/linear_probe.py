@@ -19,7 +19,7 @@ from torch import Tensor
 from ssl_colorize.data import LabeledDataset, choosing_split, open_dataset
 from ssl_colorize.data.loading import UnreadableLog
 from ssl_colorize.device import choose_device
-from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.encoder import Encoder, Source, load_encoder
 from ssl_colorize.engine.distributed import Processes, processes
 from ssl_colorize.engine.signals import Interrupted, StopRequest, stop_signals
 from ssl_colorize.errors import UserError
@@ -30,7 +30,6 @@ from ssl_colorize.evaluate.metrics import best_answer
 from ssl_colorize.evaluate.one_pass import Probe, choose_view, judge, map_sides, step_count, train_probes
 from ssl_colorize.evaluate.outcome import Outcome, Outcomes, packed, summarize, unpacked
 from ssl_colorize.evaluate.probe_config import ProbeSettings
-from ssl_colorize.evaluate.untrained import DRAWN, untrained_twin
 from ssl_colorize.runs import write_atomically
 
 STATE_NAME = "probe.pt"
@@ -71,7 +70,7 @@ def linear_probe(
             device = torch.device("cuda", group.local_rank)
         encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
         layers = encoder.choose(settings.layers)
-        twin = untrained_twin(encoder) if settings.random else None
+        twin = encoder.untrained if settings.random else None
         proof = stack.enter_context(frozen(encoder))
         run = _Run(settings, folder, encoder, layers, twin, train, test, group, say, watch)
         run.stop = stack.enter_context(stop_signals())
@@ -90,7 +89,7 @@ class _Run:
     folder: Path
     encoder: Encoder
     layers: tuple[str, ...]
-    twin: str | None
+    twin: Source | None
     train: LabeledDataset
     test: LabeledDataset
     group: Processes
@@ -130,9 +129,9 @@ class _Run:
 
     def _redrawn(self, seed: int) -> Encoder:
         """The encoder; one without training is another one with another seed."""
-        if self.encoder.name.partition(":")[0] not in DRAWN:
+        if not self.encoder.source.untrained:
             return self.encoder
-        return load_encoder(self.encoder.name, device=next(self.encoder.parameters()).device, seed=seed)
+        return load_encoder(self.encoder.source, device=next(self.encoder.parameters()).device, seed=seed)
 
     # ---- SGD ---------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder, Pooling, load_encoder
 from ssl_colorize.evaluate.features import ExtractionSettings, extract, frozen
 from ssl_colorize.evaluate.nearest import Features
-from ssl_colorize.evaluate.untrained import DRAWN, untrained_twin
 
 Say = Callable[[str], None]
 # Told on the way: what is being done, how much of it is done, and how much there is.
@@ -84,16 +83,16 @@ def measure_subjects(
     seeds = range(settings.seed, settings.seed + settings.seeds)
 
     def figures(first: Encoder) -> tuple[dict[str, Any], dict[str, bool]]:
-        drawn = first.name.partition(":")[0] in DRAWN
+        drawn = first.source.untrained
         runs: list[Mapping[str, R]] = []
         for group in [[seed] for seed in seeds] if drawn else [list(seeds) if varies else [settings.seed]]:
-            one = first if group[0] == settings.seed else load_encoder(first.name, device=device, seed=group[0])
+            one = first if group[0] == settings.seed else load_encoder(first.source, device=device, seed=group[0])
             with frozen(one) as proof:
                 runs += measure(task, one, group)
         return {layer: summarize(task, [run[layer] for run in runs]) for layer in task.layers}, proof
 
     metrics, proof = figures(encoder)
-    twin = untrained_twin(encoder) if settings.random else None
+    twin = encoder.untrained if settings.random else None
     if twin is not None:
         say(f"The same with {twin}.")
         metrics["random"] = figures(load_encoder(twin, device=device, seed=settings.seed))[0]

@@ -8,19 +8,18 @@ from torch import Tensor, nn
 
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data import training_batches
-from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.encoder import Encoder, Source, load_encoder
 from ssl_colorize.finetune.backbone import HEAD, Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.prepare import measure_statistics, prepare
 from ssl_colorize.finetune.tasks import Task
 from ssl_colorize.models import create_model
 from ssl_colorize.models.alexnet import AlexNet
+from ssl_colorize.models.source import current_name
 from ssl_colorize.models.trunks import ColorizationTrunk
 
 # Photos that the layers are rescaled on, and that an untrained network's statistics are of; their side in pixels.
 _RESCALE_PHOTOS, _STATISTICS_PHOTOS, _SIDE = 8, 32, 96
-# Kinds of encoders that have seen no photo.
-_UNTRAINED = ("random", "timm-random")
 
 
 def build_model(task: Task, settings: FinetuneSettings) -> tuple[dict[str, Any], nn.Module]:
@@ -35,7 +34,7 @@ def build_model(task: Task, settings: FinetuneSettings) -> tuple[dict[str, Any],
     encoder = load_encoder(settings.encoder, seed=settings.seed)
     layers = task.layers(encoder)
     about = {**architecture(encoder), "layers": list(layers)}
-    if encoder.name.partition(":")[0] in _UNTRAINED:
+    if not encoder.source.has_statistics:
         measure_statistics(encoder, _some_photos(task, settings, count=_STATISTICS_PHOTOS))
     if settings.batchnorm == "fold":
         photos = _some_photos(task, settings, count=_RESCALE_PHOTOS) if settings.rescale else None
@@ -82,7 +81,7 @@ def make_backbone(encoder: Encoder, layers: Sequence[str], settings: FinetuneSet
 def architecture(encoder: Encoder) -> dict[str, Any]:
     """What it takes to have an encoder's network again, but not its weights, as values that JSON takes."""
     if not isinstance(encoder.trunk, ColorizationTrunk):
-        return {"encoder": encoder.name.replace("timm:", "timm-random:", 1)}
+        return {"encoder": str(encoder.untrained or encoder.source)}
     model = encoder.trunk.model
     return {
         "encoder": encoder.name,
@@ -96,6 +95,6 @@ def architecture(encoder: Encoder) -> dict[str, Any]:
 def untrained(about: dict[str, Any]) -> Encoder:
     """The opposite of `architecture`."""
     if "model" not in about:
-        return load_encoder(about["encoder"])
+        return load_encoder(current_name(about["encoder"]))
     model = create_model(about["model"], width=about["width"], outputs=about["outputs"])
-    return Encoder(ColorizationTrunk(model, input_size=about["input_size"]), name=about["encoder"])
+    return Encoder(ColorizationTrunk(model, input_size=about["input_size"]), source=Source("file", about["encoder"]))

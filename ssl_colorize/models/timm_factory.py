@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.models.registry import FeatureInfo
 from ssl_colorize.models.released import checkpoints_folder
+from ssl_colorize.models.source import RGB_PREFIX
 
 # What is decided here, not by whoever names a model.
 _RESERVED = frozenset({"in_chans", "num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir"})
@@ -79,7 +80,7 @@ def make_timm(name: str, *, pretrained: bool = False, **options: Any) -> Any:
         raise
     except Exception as error:
         # The hub, the network and timm itself fail in many ways; all of them mean that there is no such model here.
-        hint = f"{where_to_put(name)} Without its weights: timm-random:{name}." if pretrained else ""
+        hint = f"{where_to_put(name)} Without its weights: {RGB_PREFIX}{name}." if pretrained else ""
         raise UserError(f"timm cannot make {name!r}: {one_line(error)}{hint}") from None
 
 

@@ -13,9 +13,8 @@ from torch.nn import functional
 from ssl_colorize.color import lightness_to_gray, rgb_to_lab, rgb_to_lightness
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.registry import ColorizationModel, FeatureInfo
+from ssl_colorize.models.source import LITE0, Source
 from ssl_colorize.models.timm_factory import make_timm
-
-LITE0 = "efficientnet_lite0"
 
 
 class Trunk(nn.Module, ABC):
@@ -26,12 +25,14 @@ class Trunk(nn.Module, ABC):
         multiple: heights and widths of prepared inputs must be multiples of this.
         input_size: short side in pixels of photos as it saw them in training.
         about: the network and what `prepare` does, in words; part of the encoder's fingerprint.
+        untrained: the same network before any training; None if it cannot be had without its weights.
     """
 
     feature_info: list[FeatureInfo]
     multiple: int = 1
     input_size: int
     about: str
+    untrained: Source | None = None
 
     @abstractmethod
     def prepare(self, images: Tensor) -> Tensor:
@@ -68,6 +69,7 @@ class ColorizationTrunk(Trunk):
         super().__init__()
         self.model = model
         self.about = f"{model.name} on lightness"
+        self.untrained = Source("random", model.name, width=model.width)
         self.feature_info = model.feature_info
         self.multiple = model.multiple
         self.input_size = input_size
@@ -110,6 +112,7 @@ class TimmTrunk(ColorTrunk):
         config = network.pretrained_cfg
         super().__init__(f"timm {name}", mean=config["mean"], std=config["std"], lightness_only=lightness_only)
         self.network = network
+        self.untrained = Source("timm-untrained", name, lightness_only=lightness_only)
         self.feature_info = [
             {"num_chs": info["num_chs"], "reduction": info["reduction"], "module": info["module"]}
             for info in network.feature_info.get_dicts()

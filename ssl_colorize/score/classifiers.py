@@ -15,8 +15,9 @@ from torch.nn import functional
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.finetune.saved import load_finetuned
 from ssl_colorize.models.released import checkpoints_folder
+from ssl_colorize.models.source import LITE0
 from ssl_colorize.models.timm_factory import local_copy, where_to_put
-from ssl_colorize.models.trunks import LITE0, Lite0Trunk
+from ssl_colorize.models.trunks import Lite0Trunk
 from ssl_colorize.score.photos import ScoredPhotos
 
 # What timm and others crop to in testing, where a model does not say it.

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError, one_line
-from ssl_colorize.models.trunks import LITE0
+from ssl_colorize.models.source import LITE0
 from ssl_colorize.runs import write_atomically
 from ssl_colorize.score.classifiers import Classifier, load_classifier
 from ssl_colorize.score.config import OFF, LpipsNet, ScoreSettings

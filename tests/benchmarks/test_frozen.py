@@ -49,7 +49,7 @@ def test_the_gap_is_closed_from_the_body_s_own_untrained_network():
 
 
 def test_a_body_is_drawn_untrained_once(monkeypatch):
-    ours, other = "random:eccv16@0.5", "random:timm:resnet18@1"
+    ours, other = "random:eccv16@0.5", "random:timm-lightness:resnet18@1"
     twins = {"a": ours, "a1": ours, "b": ours, "c": other}
     monkeypatch.setattr(frozen, "untrained_twins", lambda run: {"random": twins[run]})
     rows = frozen.networks([("first", "a", 0), ("first", "a1", 1), ("second", "b", 0), ("third", "c", 0)])

@@ -23,7 +23,6 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.linear_probe import linear_probe
 from ssl_colorize.evaluate.one_pass import Probe, choose_view, map_sides, schedule, train_probes
 from ssl_colorize.evaluate.probe_config import ProbeSettings
-from ssl_colorize.evaluate.untrained import untrained_twin
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 
 SKIMAGE_PHOTOS = Path(skimage.__file__).parent / "data"
@@ -233,8 +232,8 @@ def test_mistakes_are_one_line(settings: ProbeSettings, tmp_path: Path) -> None:
 
 
 def test_twins(trained: str) -> None:
-    assert untrained_twin(load_encoder(trained)) == SOURCE
-    assert untrained_twin(load_encoder(SOURCE)) is None
+    assert str(load_encoder(trained).untrained) == SOURCE
+    assert load_encoder(SOURCE).untrained is None
 
 
 WORKER = """

@@ -25,9 +25,9 @@ def test_layers() -> None:
     assert layers("random:alexnet@0.05") == ("conv5",)
     assert layers("random:alexnet@0.05", layers=["fc7"]) == ("fc7",)
     # Strides of 4, 8, 16 and 32: too coarse at the end.
-    assert layers("timm-random:resnet18") == ("layer2", "layer3", "layer4")
-    assert layers("timm-random:resnet18", pyramid=True) == ("layer1", "layer2", "layer3", "layer4")
-    assert layers("timm-random:resnet18", pyramid=False) == ("layer4",)
+    assert layers("random:timm-rgb:resnet18") == ("layer2", "layer3", "layer4")
+    assert layers("random:timm-rgb:resnet18", pyramid=True) == ("layer1", "layer2", "layer3", "layer4")
+    assert layers("random:timm-rgb:resnet18", pyramid=False) == ("layer4",)
     with pytest.raises(UserError, match="conv9"):
         layers("random:eccv16@0.1", layers=["conv9"])
 

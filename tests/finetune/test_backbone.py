@@ -10,8 +10,8 @@ from ssl_colorize.finetune.backbone import Backbone, ColorStem, layer_parameters
 from ssl_colorize.finetune.prepare import prepare
 
 SOURCES = (
-    "random:eccv16@0.125", "random:alexnet@0.05", "timm-random:resnet10t", "random:timm:test_resnet",
-    "random:timm:test_vit,patch_size=8",
+    "random:eccv16@0.125", "random:alexnet@0.05", "random:timm-rgb:resnet10t", "random:timm-lightness:test_resnet",
+    "random:timm-lightness:test_vit,patch_size=8",
 )  # fmt: skip
 # Layers to start at, in the middle, and the deepest.
 MIDDLE = {SOURCES[0]: ("conv3", "conv5"), SOURCES[1]: ("conv2", "conv4"), SOURCES[2]: ("layer2", "layer3")}
@@ -140,9 +140,9 @@ def test_color_of_networks_on_rgb() -> None:
     source = SOURCES[2]
     assert Backbone(load_encoder(source), ("layer2",), color=True).layers == ("layer2",)
     assert Backbone(load_encoder(f"{source}@L"), ("layer2",), color=False).layers == ("layer2",)
-    with pytest.raises(UserError, match=r"sees lightness alone; --encoder timm-random:resnet10t sees color"):
+    with pytest.raises(UserError, match=r"sees lightness alone; --encoder random:timm-rgb:resnet10t sees color"):
         Backbone(load_encoder(f"{source}@L"), ("layer2",), color=True)
-    with pytest.raises(UserError, match=r"sees color; --encoder timm-random:resnet10t@L sees none"):
+    with pytest.raises(UserError, match=r"sees color; --encoder random:timm-rgb:resnet10t@L sees none"):
         Backbone(load_encoder(source), ("layer2",), color=False)
 
 
@@ -153,7 +153,7 @@ def test_train_from_a_layer_that_the_head_does_not_depend_on(first: str) -> None
 
 
 def test_only_our_chains_can_be_folded() -> None:
-    with pytest.raises(UserError, match="are for our networks, not for random:timm:test_resnet"):
+    with pytest.raises(UserError, match="are for our networks, not for random:timm-lightness:test_resnet"):
         prepare(load_encoder(SOURCES[3]), rescale=False)
 
 

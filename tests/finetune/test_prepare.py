@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.encoder import Encoder, Source, load_encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.prepare import (
     BorderedConv2d,
@@ -174,7 +174,7 @@ def test_rescaling_needs_folding_and_living_layers() -> None:
 
 
 def test_an_encoder_is_prepared_in_place() -> None:
-    encoder = Encoder(ColorizationTrunk(trained("eccv16"), input_size=48), name="tiny")
+    encoder = Encoder(ColorizationTrunk(trained("eccv16"), input_size=48), source=Source("file", "tiny"))
     expected = encoder(lightness(), ("conv5",))["conv5"]
     assert prepare(encoder, rescale=True, lightness=lightness(4), top="conv5") is encoder
     assert not norms(encoder)
@@ -199,5 +199,5 @@ def test_statistics_of_an_untrained_network_become_those_of_photos() -> None:
 
 
 def test_only_our_networks() -> None:
-    with pytest.raises(UserError, match=r"not for timm-random:resnet10t"):
-        prepare(load_encoder("timm-random:resnet10t"), rescale=False)
+    with pytest.raises(UserError, match=r"not for random:timm-rgb:resnet10t"):
+        prepare(load_encoder("random:timm-rgb:resnet10t"), rescale=False)

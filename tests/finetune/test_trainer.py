@@ -254,7 +254,7 @@ def test_the_saved_model_needs_no_encoder_and_says_the_same(
         ({"encoder": "nothing"}, "No encoder 'nothing'"),
         ({"crop": 32}, "A crop of 32 px does not fit in photos resized to 24 px"),
         (
-            {"encoder": "timm-random:resnet10t", "layers": (), "rescale": True, "batchnorm": "fold"},
+            {"encoder": "random:timm-rgb:resnet10t", "layers": (), "rescale": True, "batchnorm": "fold"},
             "are for our networks",
         ),
         ({"multilabel": True}, "these photos have one label each"),

@@ -260,14 +260,14 @@ def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 def test_untrained_encoders_by_name(photos: Tensor) -> None:
-    encoder = sc.load_encoder("random:timm:test_resnet")
-    same, other = (sc.load_encoder("random:timm:test_resnet@1", seed=seed) for seed in (0, 1))
+    encoder = sc.load_encoder("random:timm-lightness:test_resnet")
+    same, other = (sc.load_encoder("random:timm-lightness:test_resnet@1", seed=seed) for seed in (0, 1))
     assert encoder.layers == ("act1", "layer1", "layer2", "layer3", "layer4")
     assert encoder.fingerprint() == same.fingerprint() != other.fingerprint()
     for name, x in encoder(photos[:2, :, :50, :41]).items():
         info = next(each for each in encoder.feature_info if each["module"] == name)
         assert x.shape == (2, info["num_chs"], -(-50 // info["reduction"]), -(-41 // info["reduction"]))
-    with pytest.raises(UserError, match=r"kmeans:timm:test_resnet.*use random:timm:test_resnet"):
+    with pytest.raises(UserError, match=r"kmeans:timm:test_resnet.*use random:timm-lightness:test_resnet"):
         sc.load_encoder("kmeans:timm:test_resnet")
 
 

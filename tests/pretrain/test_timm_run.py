@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 import ssl_colorize as sc
 from ssl_colorize.engine.checkpoint import read_log
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.untrained import untrained_twin
 from ssl_colorize.models.backbone import TimmColorizer
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
@@ -50,8 +49,9 @@ def test_a_run_is_of_use_by_every_door(model: str, optimizer: str, photo_folder:
     about = describe(colorizer.pretrained)
     assert [layer["layer"] for layer in about["layers"]] == [*colorizer.pretrained.model.layers, "logits"]
     encoder = sc.load_encoder(run)
-    assert untrained_twin(encoder) == f"random:{model}@1"
-    twin = sc.load_encoder(f"random:{model}@1")
+    twin_source = f"random:timm-lightness:{model.removeprefix('timm:')}"
+    assert str(encoder.untrained) == twin_source
+    twin = sc.load_encoder(twin_source)
     assert twin.layers == encoder.layers and twin.fingerprint() != encoder.fingerprint()
 
 

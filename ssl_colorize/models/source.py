@@ -1,0 +1,128 @@
+"""What `--encoder` and `load_encoder` are given ("random:eccv16@0.5"), read once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from ssl_colorize.errors import UserError
+from ssl_colorize.models.registry import list_models, model_type
+from ssl_colorize.models.released import NAMES, is_release
+
+LITE0 = "efficientnet_lite0"
+# Two untrained networks that a timm model's name may mean: ours around its body, and timm's own.
+LIGHTNESS_PREFIX, RGB_PREFIX = "random:timm-lightness:", "random:timm-rgb:"
+# What these were called before, and runs and models of that time have on record.
+_FORMER_PREFIXES = {"random:timm:": LIGHTNESS_PREFIX, "timm-random:": RGB_PREFIX}
+_FAMILY = "timm:"
+
+Kind = Literal["file", "random", "kmeans", "timm", "timm-untrained", "lite0"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network to load.
+
+    >>> Source.parse("random:eccv16@0.5")
+    Source(kind='random', name='eccv16', width=0.5, lightness_only=False)
+    >>> str(Source.parse("random:timm-lightness:resnet18")), Source.parse("timm:resnet50@L").untrained
+    ('random:timm-lightness:resnet18', False)
+
+    Attributes:
+        kind: "file" is a trained colorization network (a run folder, a weights file, a release), "random" one with
+            PyTorch's random weights, "kmeans" one that was initialized on the sample photos; "timm" and
+            "timm-untrained" are timm's networks on RGB, with and without their published weights; "lite0" is
+            EfficientNet-Lite0, trained on ImageNet's labels.
+        name: the path or release of a "file"; what `create_model` takes; or timm's name of its network.
+        width: factor on every hidden width of "random" and "kmeans".
+        lightness_only: whether a network on RGB sees the gray photo.
+    """
+
+    kind: Kind
+    name: str
+    width: float = 1.0
+    lightness_only: bool = False
+
+    @classmethod
+    def parse(cls, source: "str | Path | Source") -> "Source":
+        """Read a source; of a file it is checked that it exists, of a colorization network that it is known.
+
+        Raises:
+            UserError: it is none, with what it could be.
+        """
+        if isinstance(source, Source):
+            return source
+        text = str(source)
+        if current_name(text) != text:
+            raise UserError(
+                f"Encoder {text!r} is called {current_name(text)!r} now ({LIGHTNESS_PREFIX}NAME is the network on "
+                f"lightness that `pretrain --model timm:NAME` begins with, {RGB_PREFIX}NAME is timm's own on RGB)."
+            )
+        if text.startswith(RGB_PREFIX):
+            return cls._on_rgb("timm-untrained", text, text.removeprefix(RGB_PREFIX))
+        if text.startswith(LIGHTNESS_PREFIX):
+            return cls._colorization("random", text, _FAMILY + text.removeprefix(LIGHTNESS_PREFIX))
+        kind, colon, rest = text.partition(":")
+        if colon and kind in ("random", "kmeans"):
+            return cls._colorization("random" if kind == "random" else "kmeans", text, rest)
+        if text.startswith(_FAMILY):
+            return cls._on_rgb("timm", text, rest)
+        if text.partition("@")[0] == LITE0:
+            return cls._on_rgb("lite0", text, text)
+        if is_release(text) or Path(text).exists():
+            return cls("file", text)
+        raise UserError(
+            f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, {', '.join(NAMES)}, "
+            f"random:NAME or kmeans:NAME (NAME of {', '.join(list_models())}; a width after @), timm:NAME, "
+            f"timm:NAME@L, {LIGHTNESS_PREFIX}NAME, {RGB_PREFIX}NAME, or {LITE0}."
+        )
+
+    @classmethod
+    def _colorization(cls, kind: Kind, text: str, rest: str) -> Self:
+        name, at, width = rest.partition("@")
+        try:
+            factor = float(width) if at else 1.0
+        except ValueError:
+            raise UserError(f"Encoder {text}: {width!r} is no width; write it like {kind}:eccv16@0.5.") from None
+        model_type(name)
+        return cls(kind, name, width=factor)
+
+    @classmethod
+    def _on_rgb(cls, kind: Kind, text: str, rest: str) -> Self:
+        name, at, space = rest.partition("@")
+        if not name:
+            raise UserError(f"Encoder {text!r} names no network: write it like timm:resnet50.")
+        if at and space != "L":
+            raise UserError(f"Encoder {text!r}: after @ comes L (lightness instead of color) or nothing.")
+        return cls(kind, name, lightness_only=bool(at))
+
+    @property
+    def untrained(self) -> bool:
+        """Whether its weights were never trained, and are drawn from the seed."""
+        return self.kind in ("random", "kmeans", "timm-untrained")
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether its BatchNorm has statistics of photos."""
+        return self.kind not in ("random", "timm-untrained")
+
+    def __str__(self) -> str:
+        """What `parse` reads it from."""
+        if self.kind in ("random", "kmeans"):
+            width = "" if self.width == 1 else f"@{self.width:g}"
+            if self.kind == "random" and self.name.startswith(_FAMILY):
+                return f"{LIGHTNESS_PREFIX}{self.name.removeprefix(_FAMILY)}{width}"
+            return f"{self.kind}:{self.name}{width}"
+        prefix = {"timm": _FAMILY, "timm-untrained": RGB_PREFIX}.get(self.kind, "")
+        return f"{prefix}{self.name}{'@L' if self.lightness_only else ''}"
+
+
+def current_name(text: str) -> str:
+    """A source's text by today's names, whenever it was written.
+
+    >>> current_name("timm-random:resnet18@L")
+    'random:timm-rgb:resnet18@L'
+    """
+    for former, prefix in _FORMER_PREFIXES.items():
+        if text.startswith(former):
+            return prefix + text.removeprefix(former)
+    return text
