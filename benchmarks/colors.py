@@ -1,18 +1,15 @@
-"""How good the colors of several methods are, and which differences between them hold.
+"""How good colors are, measured: each command writes one record, or the pictures of the README.
 
-    ssl-colorize score --data PHOTOS --method gray --method full=RUN --method l2=RUN2 -o runs/colors
-    python benchmarks/colors.py record runs/colors --name PHOTOS --against gray
-    python benchmarks/colors.py tables
+    python benchmarks/colors.py scores runs/colors --against gray -o results/colors/imagenette-0.json
+    python benchmarks/colors.py hues --encoder runs/full --data imagenette/val -o results/hues/full-0.json
+    python benchmarks/colors.py pictures dahl=runs/dahl full=runs/full -o methods.png
 
-`record` takes the figures of a `score` run and adds differences between its methods; `tables` prints them as Markdown,
-beside the paper's, as `report.py` has them in RESULTS.md.
-
-Every method colored the same photos, so a photo that is hard for one is hard for all; the intervals of `score`, one a
-method, do not know of that. Here photos are drawn anew (with replacement, 2,000 times), all methods are judged on the
-same draw, and what is bracketed is the difference.
-
-Rebalanced AuC weights a pixel by 1 / p~ of its color, and of a few hundred photos one or two that were lit in violet
-may hold most of the weight: the figure is then theirs alone. `record` also takes it without the heaviest photos.
+`scores` keeps the figures of an `ssl-colorize score` and adds differences between its methods. Every method colored the
+same photos, so a photo that is hard for one is hard for all; the intervals of `score`, one a method, do not know of
+that. Here photos are drawn anew (with replacement, 2,000 times), all methods are judged on the same draw, and what is
+bracketed is the difference. Rebalanced AuC weights a pixel by 1 / p~ of its color, and of a few hundred photos one or
+two that were lit in violet may hold most of the weight: the figure is then theirs alone. So it is also taken without
+the heaviest photos.
 """
 
 import json
@@ -22,12 +19,22 @@ from typing import Any
 
 import click
 import numpy as np
+import torch
+from matplotlib import cbook
 from numpy.typing import NDArray
-from studies import RESULTS, markdown, percent, record, run_study
+from PIL import Image
+from records import origin, record, run_command
 
+import ssl_colorize as sc
+from ssl_colorize.color import rgb_to_lab
+from ssl_colorize.colorize import gray
+from ssl_colorize.data import open_photos
+from ssl_colorize.data.images import read_photo
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import bootstrap
-from ssl_colorize.report.tables import markdown as score_table
+from ssl_colorize.report.sheets import photo_sheet
+from ssl_colorize.runs import git_revision
+from ssl_colorize.score.measures import closeness
 from ssl_colorize.score.run import LINES
 from ssl_colorize.score.summary import Journal, Line
 
@@ -35,32 +42,38 @@ DRAWS = 2000
 # How many of the heaviest photos are left out.
 DROPPED = (0, 1, 2, 5, 10)
 Array = NDArray[np.float64]
-# Zhang, Isola, Efros (ECCV 2016), table 1.
-PUBLISHED = (
-    ("truth", "100", "100", "68.3", "50"),
-    ("gray", "89.1", "58.0", "52.7", ""),
-    ("random", "84.2", "57.3", "41.0", "13.0 ± 4.4"),
-    ("dahl", "90.4", "58.9", "48.7", "18.3 ± 2.8"),
-    ("larsson", "91.7", "65.9", "59.4", "27.2 ± 2.7"),
-    ("l2", "91.2", "64.4", "54.9", "21.2 ± 2.5"),
-    ("l2, from full", "91.5", "66.2", "56.5", "23.9 ± 2.8"),
-    ("class", "91.6", "65.1", "56.6", "25.2 ± 2.7"),
-    ("full", "89.5", "67.3", "56.0", "32.3 ± 2.2"),
-)
+# Centers of hues in degrees, from the a axis (red to green) toward b (yellow to blue).
+HUES = {"red": 20, "orange, skin": 60, "yellow": 95, "green": 135, "cyan": 195, "blue, sky": 265, "purple": 325}
+CHROMA, NEAR, SIDE = 15, 45, 128
+# astronaut: NASA, grace_hopper: US Navy, both public domain. chelsea: Stefan van der Walt, coffee: Rachel Michetti,
+# retina: Haggstrom 2014, rocket: SpaceX, all CC0. china and flower: danielbuechele and vultilion, CC BY 2.0.
+FREE = ("astronaut", "chelsea", "china", "coffee", "flower", "retina", "rocket")
+PORTRAIT = "grace_hopper.jpg"
 
 
 @click.group()
 def main() -> None:
-    """Colors, compared and tabulated."""
+    """Colors, measured."""
 
 
-@main.command("record")
+# ---- differences between methods -------------------------------------------------------------------------------------
+
+
+@main.command()
 @click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--name", required=True, help="Of the photos, for the table.")
 @click.option("--against", multiple=True, required=True, metavar="METHOD", help="What the others are compared with.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=RESULTS / "colors")
-def record_run(run: Path, name: str, against: tuple[str, ...], out: Path) -> None:
-    """Keep what a `score` run found, and differences between its methods."""
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE.json")
+def scores(run: Path, against: tuple[str, ...], out: Path) -> None:
+    """Keep what an `ssl-colorize score` found, and differences between its methods."""
+    record_scores(run, out, against=against)
+
+
+def record_scores(run: Path, out: Path, *, against: tuple[str, ...]) -> None:
+    """Write the record of a finished run.
+
+    Raises:
+        UserError: the run is not finished, or lacks a method.
+    """
     lines = [line for line in Journal(run / LINES).lines() if "methods" in line]
     if not lines or not (run / "metrics.json").is_file():
         raise UserError(f"{run} holds no finished scores: give the folder of an `ssl-colorize score`.")
@@ -72,8 +85,8 @@ def record_run(run: Path, name: str, against: tuple[str, ...], out: Path) -> Non
     differences = {other: differences_from(lines, other, methods) for other in against}
     dropped = [without_heaviest(lines, count, methods) for count in DROPPED if count < len(lines)]
     kept = {key: content[key] for key in ("git", "seed", "metrics")}
-    found = {"data": name, "methods": methods, "differences": differences, "trimmed": dropped}
-    record(out / f"{name}.json", found | kept)
+    name = out.stem.rpartition("-")[0]
+    record(out, {"data": name, "methods": methods, "differences": differences, "trimmed": dropped} | kept)
 
 
 def differences_from(lines: list[Line], other: str, methods: list[str]) -> dict[str, dict[str, list[float] | None]]:
@@ -83,56 +96,6 @@ def differences_from(lines: list[Line], other: str, methods: list[str]) -> dict[
         for method in methods
         if method != other
     }
-
-
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True), default=RESULTS / "colors")
-def tables(folder: Path) -> None:
-    """Print what was recorded as Markdown."""
-    for path in sorted(folder.glob("*.json")):
-        click.echo(measured(path.stem, folder=folder) + "\n")
-        for other in json.loads(path.read_text("utf-8"))["differences"]:
-            click.echo(compared(path.stem, other, folder=folder) + "\n")
-    click.echo(published())
-
-
-def measured(name: str, *, folder: Path = RESULTS / "colors") -> str:
-    """The table of a set of photos."""
-    found = json.loads((folder / f"{name}.json").read_text("utf-8"))
-    table = score_table(found["metrics"], found["methods"]).rstrip()
-    return f"**{name}**, {found['metrics']['photos']} photos\n\n{table}"
-
-
-def compared(name: str, other: str, *, folder: Path = RESULTS / "colors") -> str:
-    """How far the methods are from one of them."""
-    found = json.loads((folder / f"{name}.json").read_text("utf-8"))
-    rows: list[tuple[str, ...]] = [(f"less {other}", *(title for title, _ in MEASURES))]
-    for method, differences in found["differences"][other].items():
-        rows.append((method, *(_points(differences[title]) for title, _ in MEASURES)))
-    return f"**{name}**, differences from {other} in points (95 % interval)\n\n{markdown(rows)}"
-
-
-def published() -> str:
-    """The paper's table."""
-    rows = [("", "AuC", "AuC rebal.", "VGG top-1", "labeled real"), *PUBLISHED]
-    return f"**The paper's**, 10,000 photos of ImageNet (labeled real: ± standard error), %\n\n{markdown(rows)}"
-
-
-def trimmed(name: str, *, folder: Path = RESULTS / "colors") -> str:
-    """Rebalanced AuC without the photos that weigh most."""
-    found = json.loads((folder / f"{name}.json").read_text("utf-8"))
-    rows: list[tuple[str, ...]] = [("photos left out", "of the weight", *found["methods"])]
-    for each in found["trimmed"]:
-        figures = (f"{100 * each['auc_rebalanced'][method]:.1f}" for method in found["methods"])
-        rows.append((str(each["left_out"]), percent(each["weight"]), *figures))
-    return f"**{name}**, rebalanced AuC without the heaviest photos, %\n\n{markdown(rows)}"
-
-
-def _points(found: list[float] | None) -> str:
-    if found is None:
-        return ""
-    value, low, high = (f"{100 * each:+.1f}" for each in found)
-    return f"{value} ({low} to {high})"
 
 
 def without_heaviest(lines: list[Line], count: int, methods: list[str]) -> dict[str, Any]:
@@ -191,5 +154,115 @@ MEASURES: tuple[tuple[str, Callable[[list[Line], str], Array]], ...] = (
 )  # fmt: skip
 
 
+# ---- which colors come back ------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--encoder", "source", required=True, metavar="RUN", help="A colorizer.")
+@click.option("--data", multiple=True, required=True, metavar="PHOTOS")
+@click.option("--limit", type=int, help="Photos at most.")
+@click.option("--size", type=int, help="Short side of what the network sees.")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE.json")
+def hues(source: str, data: tuple[str, ...], limit: int | None, size: int | None, out: Path) -> None:
+    """For every true hue, where the prediction lies: of pixels of a true chroma over 15, by their hue in the ab plane.
+
+    A network that gives everything one tint scores in one row only.
+    """
+    photos = open_photos(data, split="all", limit=limit)
+    colorizer = sc.Colorizer.load(source)
+    # Of each hue its pixels, those whose predicted hue is near, and their predicted chroma.
+    sums = dict.fromkeys(HUES, np.zeros(3))
+    for index in range(len(photos)):
+        true = photos[index].convert("RGB")
+        true.thumbnail((SIDE, SIDE))
+        found = by_hue(ab(true), ab(colorizer.colorize(true, size=size)))
+        sums = {name: sums[name] + found[name] for name in HUES}
+    total = np.sum(list(sums.values()), axis=0)
+    shares = {
+        name: {"pixels": count / total[0], "near": near / max(count, 1), "chroma": chroma / max(count, 1)}
+        for name, (count, near, chroma) in (sums | {"all": total}).items()
+    }
+    record(out, {**origin(source), "photos": len(photos), "git": git_revision(), "hues": shares})
+
+
+def ab(photo: Image.Image) -> NDArray[np.float32]:
+    """(2, H, W)."""
+    values: NDArray[np.float32] = rgb_to_lab(torch.from_numpy(np.array(photo)).permute(2, 0, 1))[1:].numpy()
+    return values
+
+
+def by_hue(true: NDArray[np.float32], predicted: NDArray[np.float32]) -> dict[str, Array]:
+    """Of the colorful pixels of each true hue (3,): their number, how many are predicted near, and their chroma."""
+    hue, other = (np.degrees(np.arctan2(each[1], each[0])) % 360 for each in (true, predicted))
+    nearest = apart(hue[..., None], np.array(list(HUES.values()))).argmin(-1)
+    near, chroma = apart(hue, other) < NEAR, np.hypot(*predicted)
+    masks = [(np.hypot(*true) > CHROMA) & (nearest == number) for number in range(len(HUES))]
+    return {
+        name: np.array([mask.sum(), near[mask].sum(), chroma[mask].sum()], np.float64)
+        for name, mask in zip(HUES, masks, strict=True)
+    }
+
+
+def apart(one: Array, other: Array) -> Array:
+    """Degrees between hues, 0 to 180."""
+    distance: Array = 180 - np.abs(180 - np.abs(one - other))
+    return distance
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="NAME=RUN...")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.png")
+@click.option("--size", type=int, help="Short side of what the network sees.")
+@click.option("--cell", default=176, help="Side of a photo of the sheet.")
+def pictures(runs: tuple[str, ...], out: Path, size: int | None, cell: int) -> None:
+    """Photos that no network of them saw: gray | colored by each | true.
+
+    The rule: of the photos that scikit-image, scikit-learn and Matplotlib carry, all that are free to show (public
+    domain, CC0 or CC BY), at each network's own temperature; not drawings, grays, or a sky that is nearly all black.
+    They stand in the order of the first network's AuC (paper section 3.1: how close the colors are to the true ones),
+    best first, so that the failures are the last line. No RUN may have trained on `samples`.
+    """
+    sources = named(runs)
+    colorizers = {name: sc.Colorizer.load(source) for name, source in sources.items()}
+    for name, colorizer in colorizers.items():
+        if "samples" in colorizer.pretrained.training.get("recipe", {}).get("data", ()):
+            raise click.UsageError(f"{sources[name]} trained on the sample photos: give a run that did not.")
+    rows: list[tuple[float, tuple[Image.Image, ...]]] = []
+    for name, photo in free_photos().items():
+        colored = [colorizer.colorize(photo, size=size) for colorizer in colorizers.values()]
+        first, truth = (torch.from_numpy(ab(each.convert("RGB"))) for each in (colored[0], photo))
+        rows.append((float(closeness(first, truth).mean()), (gray(photo), *colored, photo)))
+        click.echo(f"{name}: AuC {rows[-1][0]:.1%}")
+    rows.sort(key=lambda row: -row[0])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # One network's three columns leave room for two photos in a row.
+    groups = 2 if len(colorizers) == 1 else 1
+    photo_sheet([row for _, row in rows], ("gray", *colorizers, "true"), out, cell=cell, groups=groups)
+
+
+def named(runs: tuple[str, ...]) -> dict[str, str]:
+    """The sources of runs given as NAME=RUN, each name once; a path may hold an equals sign."""
+    found: dict[str, str] = {}
+    for each in runs:
+        name, _, source = each.partition("=")
+        if not name or not source:
+            raise click.UsageError(f"{each}: give NAME=RUN, a name for the sheet and the run's folder.")
+        if name in found:
+            raise click.UsageError(f"{each}: {name} is {found[name]} already; give it another name.")
+        found[name] = source
+    return found
+
+
+def free_photos() -> dict[str, Image.Image]:
+    """All that we may show, by name."""
+    samples = open_photos(["samples"], split="all")
+    found = {samples.name(index).split(".")[0]: samples[index] for index in range(len(samples))}
+    portrait = Path(str(cbook.get_sample_data(PORTRAIT, asfileobj=False)))
+    return {name: found[name] for name in FREE} | {portrait.stem: read_photo(portrait)}
+
+
 if __name__ == "__main__":
-    run_study(main)
+    run_command(main)

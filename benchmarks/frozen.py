@@ -1,48 +1,37 @@
-"""What frozen features are worth: linear probe and kNN of every layer, untrained, trained by color, and by labels.
+"""Frozen features, measured: each command judges one encoder and writes one record.
 
-    python benchmarks/frozen.py measure --data tiny-imagenet:64 --data imagenette:96 --data VOCdevkit/VOC2012:96 \\
-        --run l2=runs/l2 --run class=runs/class --run full=runs/full1800 --run full-long=runs/full
-    python benchmarks/frozen.py tables
-
-`measure` writes one JSON for each data set and network into the folder of --out, and skips those that are there;
-`tables` prints them as Markdown, beside the paper's, as `report.py` has them in RESULTS.md. The number after a data
-set's colon is the short side of its photos; the ceiling, ImageNet's labels, gets its own 224.
+    python benchmarks/frozen.py test --encoder runs/full --data tiny-imagenet --side 64 -o full-0.json
+    python benchmarks/frozen.py training --run runs/mix08 --base runs/base --data tiny-imagenet:64 -o mix08-0.json
+    python benchmarks/frozen.py gray --encoder runs/full --layer conv4 --data imagenette --side 64 -o imagenette-0.json
+    python benchmarks/frozen.py rank --encoder runs/full --data tiny-imagenet -o full-0.json
 
 Protocol. Photos are resized to the short side and their center is cropped; each layer's map is averaged to at most
 1,024 numbers. Probe: ridge regression whose strength is chosen on a fifth of the training photos, fitted on the other
 four. Few labels: the same probe on 1% and 10% of all training photos, equally of each class, drawn three times. kNN:
 the mean over the map, cosine, k 20, T 0.07, no choice. Photos with several labels (VOC): linear SVMs, one a class,
-their cost chosen by cross-validation on the training photos; mean average precision. The test photos are read once.
-Layers are chosen by the figure on a fifth of the training photos, never by the test figure. Untrained networks are
-drawn with three seeds, those of every body that the runs have; a table a body. Runs of one name are draws of it, told
-apart by the seeds of their trainings. --leave-out has names of test photos to leave out, such as `duplicates.py
---tested` writes.
+their cost chosen by cross-validation on the training photos; mean average precision. Beside each figure stands the one
+on a fifth of the training photos, by which tables choose layers; the test photos are read once. `training` opens no
+test photo: a part of the training photos that is set aside, the same for every run, stands in for them.
 """
 
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
-from studies import (
-    CEILING,
-    RESULTS,
-    UNTRAINED,
-    closed,
-    markdown,
-    origin,
-    paired,
-    percent,
-    record,
-    recorded,
-    run_study,
-    sized,
-    spread,
-    untrained_twins,
-)
+from networks import CEILING
+from numpy.typing import NDArray
+from PIL import Image
+from records import Record, origin, record, run_command, with_start
+from torch import Tensor
+from torch.nn import functional
 
-from ssl_colorize.data import LabeledDataset, choosing_split, open_dataset
+from ssl_colorize.color import ab_bins, nearest_bin, rgb_to_lab, rgb_to_lightness
+from ssl_colorize.colorize import gray as without_color
+from ssl_colorize.data import LabeledDataset, Photos, choosing_split, holdout_batches, open_dataset, open_photos
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
@@ -57,90 +46,51 @@ from ssl_colorize.evaluate.svm import SvmSettings, normalized, train_layer
 from ssl_colorize.models import load_pretrained
 from ssl_colorize.runs import git_revision
 
-DRAWS = 3
 K, TEMPERATURE = 20, 0.07
 MEMORY = 1 << 28
 # Shares of all training photos of which few labels are known, and how often they are drawn.
 FEW = {"probe-10%": 0.1, "probe-1%": 0.01}
 SUBSETS = 3
-MEASURES = ("probe", *FEW, "knn", "svm")
 COSTS = (0.1, 1.0, 10.0, 100.0)
-# What measure wrote of one network.
-Draw = dict[str, Any]
-# Top-1 on ImageNet, AlexNet, conv1 to conv5 (Zhang, Isola, Efros, CVPR 2017, table 2).
-PUBLISHED = {
-    "random": (11.6, 17.1, 16.9, 16.3, 14.1),
-    "kmeans": (17.5, 23.0, 24.5, 23.2, 20.6),
-    "full": (13.1, 24.8, 31.0, 32.6, 31.8),
-    "labels": (19.3, 36.3, 44.2, 48.3, 50.5),
-}
+# Settings of a run that say where, and not how.
+NO_RECIPE = {"data", "exclude", "prior", "evaluate_every", "checkpoint_every", "workers", "device"}
+
+ENCODER = click.option("--encoder", "source", required=True, metavar="RUN")
+OUT = click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE.json")
+DATA = click.option("--data", required=True, metavar="FOLDER")
 
 
 @click.group()
 def main() -> None:
-    """Frozen features, measured and tabulated."""
+    """Frozen features, measured."""
+
+
+# ---- on test photos --------------------------------------------------------------------------------------------------
 
 
 @main.command()
-@click.option("--data", "sets", multiple=True, required=True, metavar="FOLDER:SIDE")
-@click.option("--run", "runs", multiple=True, required=True, metavar="NAME=RUN")
+@ENCODER
+@DATA
+@click.option("--side", type=int, help="Short side of photos in pixels. [default: what the encoder learned at]")
+@click.option("--seed", default=0, help="Of an untrained network, and of the intervals.")
 @click.option("--limit", default=12_000, help="Training photos at most.")
 @click.option("--leave-out", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Names of test photos.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), default=RESULTS / "frozen")
-def measure(sets: tuple[str, ...], runs: tuple[str, ...], limit: int, leave_out: Path | None, out: Path) -> None:
-    """Measure every network on every set."""
-    trained = seeded(paired(runs))
-    for data in sets:
-        folder, side = sized(data)
-        whole, test = open_dataset([folder], limit=None)
-        train = whole.take(stratified(whole, limit))
-        left_out = set() if leave_out is None else set(leave_out.read_text("utf-8").splitlines())
-        test = test.take([index for index in range(len(test)) if test.photos.name(index) not in left_out])
-        for name, source, seed in networks(trained):
-            path = out / Path(folder).name / f"{name}-{seed}.json"
-            if path.is_file():
-                continue
-            encoder = load_encoder(source, seed=seed)
-            # The ceiling sees photos as large as it was trained on, small ones enlarged: smaller ones would lower it.
-            shown = encoder.input_size if name == "labels" else side
-            with frozen(encoder):
-                found = judge(encoder, train, test, side=shown, seed=seed, whole=len(whole))
-            content = {
-                **origin(source), "seed": seed, "data": Path(folder).name, "side": shown, "train": len(train),
-                "test": len(test), "whole": len(whole), "git": git_revision(), "layers": found,
-            }  # fmt: skip
-            record(path, content)
-            measures = next(iter(found.values()))
-            chosen = {measure: "{}: {:.1%}".format(*best(found, measure)) for measure in measures}
-            click.echo(f"{path}: {chosen}")
-
-
-def seeded(runs: list[tuple[str, str]]) -> list[tuple[str, str, int]]:
-    """Name, source and the seed of its training of every run.
-
-    Raises:
-        UserError: two runs of one name have one seed, so that one would stand for the other.
-    """
-    found: dict[tuple[str, int], str] = {}
-    for name, source in runs:
-        seed = load_pretrained(source).training.get("recipe", {}).get("seed", 0)
-        if (name, seed) in found:
-            other = found[name, seed]
-            raise UserError(f"--run {name}={source}: {other} is {name} of seed {seed} already; give it another name.")
-        found[name, seed] = source
-    return [(name, source, seed) for (name, seed), source in found.items()]
-
-
-def networks(trained: list[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
-    """Name, source and seed of every network: the trained ones' untrained twins, themselves, and the ceiling."""
-    untrained: dict[str, str] = {}
-    for name, run, _ in trained:
-        for kind, source in untrained_twins(run).items():
-            if source not in untrained.values():
-                # Those of the first body are called by their kind alone.
-                untrained[kind if kind not in untrained else f"{kind} {name}"] = source
-    rows = [(name, source, seed) for name, source in untrained.items() for seed in range(DRAWS)]
-    return [*rows, *trained, ("labels", CEILING, 0)]
+@OUT
+def test(source: str, data: str, side: int | None, seed: int, limit: int, leave_out: Path | None, out: Path) -> None:
+    """Every layer by every measure."""
+    whole, test = open_dataset([data])
+    train = whole.take(stratified(whole, limit))
+    left_out = set() if leave_out is None else set(leave_out.read_text("utf-8").splitlines())
+    test = test.take([index for index in range(len(test)) if test.photos.name(index) not in left_out])
+    encoder = load_encoder(source, seed=seed)
+    side = side or encoder.input_size
+    with frozen(encoder):
+        found = judge(encoder, train, test, side=side, seed=seed, whole=len(whole))
+    content = {
+        **origin(source), "seed": seed, "data": out.absolute().parent.name, "side": side, "train": len(train),
+        "test": len(test), "whole": len(whole), "git": git_revision(), "layers": found,
+    }  # fmt: skip
+    record(out, content)
 
 
 def stratified(photos: LabeledDataset, limit: int) -> list[int]:
@@ -153,7 +103,7 @@ def stratified(photos: LabeledDataset, limit: int) -> list[int]:
 
 def judge(
     encoder: Encoder, train: LabeledDataset, test: LabeledDataset, *, side: int, seed: int, whole: int | None = None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Record]:
     """Figures of every layer: {layer: {measure: {"top1" or "map", "low", "high", "choosing"}}}.
 
     Args:
@@ -185,7 +135,7 @@ def judge(
 def probe(
     features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, settings: ProbeSettings,
     seed: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> Record:  # fmt: skip
     """A linear classifier in closed form."""
     outcome = solve(
         features, train.labels, queries, test.labels, classes=len(train.classes), settings=settings, seed=seed
@@ -196,7 +146,7 @@ def probe(
 def few_labels(
     features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, count: int,
     settings: ProbeSettings,
-) -> dict[str, Any]:  # fmt: skip
+) -> Record:  # fmt: skip
     """The probe where only `count` training photos have labels, drawn several times, the same for every network."""
     count = min(count, len(train) - 1)
     runs = []
@@ -210,9 +160,7 @@ def few_labels(
     return kept([run.answers for run in runs], train, choosing) | {"photos": len(known)}
 
 
-def nearest(
-    features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, seed: int
-) -> dict[str, Any]:
+def nearest(features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, seed: int) -> Record:
     """kNN, with the figure on the choosing part beside."""
     classes = len(train.classes)
     fit, held = choosing_split(train.labels, seed=seed)
@@ -222,7 +170,7 @@ def nearest(
 
 def machines(
     features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, seed: int
-) -> dict[str, Any]:
+) -> Record:
     """A linear SVM a class, with the figure on the choosing part beside."""
     settings = SvmSettings(encoder="given", data=("given",), costs=COSTS, seed=seed, workers=1)
     features, queries = normalized(features), normalized(queries)
@@ -232,7 +180,7 @@ def machines(
     return kept([train_layer(features, train, queries, test, settings).answers], train, choosing)
 
 
-def kept(runs: list[Answers], train: LabeledDataset, choosing: float) -> dict[str, Any]:
+def kept(runs: list[Answers], train: LabeledDataset, choosing: float) -> Record:
     """Of the figures of one layer those that tables take."""
     found = figures(runs, train.classes, seed=0)
     return {key: value for key, value in found.items() if key not in ("per_class", "runs")} | {"choosing": choosing}
@@ -246,94 +194,163 @@ def neighbors(bank: Features, labels: Any, queries: Features, truth: Any, classe
     )[K, TEMPERATURE]
 
 
+# ---- on training photos ----------------------------------------------------------------------------------------------
+
+
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path, exists=True), default=RESULTS / "frozen")
-def tables(folder: Path) -> None:
-    """Print what was measured as Markdown."""
-    for data in sorted(path.name for path in folder.iterdir() if path.is_dir()):
-        for measure in measures_of(recorded(folder / data)):
-            click.echo(measured(data, measure, folder=folder) + "\n")
-    click.echo(published())
+@click.option("--run", required=True)
+@click.option("--base", required=True, metavar="RUN", help="The run that it differs from in a setting or two.")
+@click.option("--data", "sets", multiple=True, required=True, metavar="FOLDER:SIDE")
+@click.option("--limit", default=6000, help="Training photos to fit on, at most; half as many to choose on.")
+@OUT
+def training(run: str, base: str, sets: tuple[str, ...], limit: int, out: Path) -> None:
+    """Every layer by probe and kNN, on training photos that are set aside."""
+    trained = _training(run)
+    found = {}
+    for data in sets:
+        folder, _, side = data.rpartition(":")
+        if not folder or not side.isdecimal():
+            raise click.UsageError(f"--data {data}: give FOLDER:SIDE, with the short side of photos in pixels.")
+        fit, choose = _parts(folder, limit, limit // 2)
+        encoder = load_encoder(run)
+        with frozen(encoder):
+            layers = judge(encoder, fit, choose, side=int(side), seed=0)
+        found[Path(folder).name] = {"side": int(side), "fit": len(fit), "choose": len(choose), "layers": layers}
+    content = {
+        "run": Path(run).resolve().name, "changed": changes(trained["recipe"], _training(base)["recipe"]),
+        "photos_seen": with_start(trained, "photos_seen"), "seconds": with_start(trained, "seconds"),
+        "kl": trained["holdout"].get("kl"), "seed": trained["recipe"]["seed"], "git": git_revision(), "data": found,
+    }  # fmt: skip
+    record(out, content)
 
 
-def measured(data: str, measure: str, *, folder: Path = RESULTS / "frozen") -> str:
-    """The tables of a data set by one measure, a body each."""
-    found = recorded(folder / data)
-    if not {"random", "labels"} <= found.keys():
-        raise UserError(f"{folder / data} lacks the rows random and labels: run `frozen.py measure` to its end.")
-    figure = "mAP" if measure == "svm" else "top-1"
-    parts = []
-    for body in bodies(found, measure):
-        one = next(iter(body.values()))[0]
-        title = f"{one['train']:,} training and {one['test']:,} test photos, short side {one['side']} px"
-        parts.append(f"**{data}**, {measure}, {figure} %, {title}\n\n{table(body, measure)}")
-    return "\n\n".join(parts)
+def changes(recipe: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe has otherwise, without the folders that only this machine has."""
+    changed = {key: value for key, value in recipe.items() if value != base.get(key) and key not in NO_RECIPE}
+    if recipe.get("start"):
+        # It stands in for the initialization.
+        changed = {key: value for key, value in changed.items() if key != "init"}
+        changed["start"] = Path(recipe["start"]).name
+    return changed
 
 
-def measures_of(found: dict[str, list[Draw]]) -> list[str]:
-    """What was measured on a data set."""
-    there = {name for draws in found.values() for one in draws[0]["layers"].values() for name in one}
-    return [name for name in MEASURES if name in there]
+def _training(run: str) -> dict[str, Any]:
+    training = load_pretrained(run).training
+    if "recipe" not in training:
+        raise UserError(f"{run} does not say how it was trained: give a run of `ssl-colorize pretrain`.")
+    return dict(training)
 
 
-def published() -> str:
-    """The paper's table."""
-    rows = [("", *(f"conv{number}" for number in range(1, 6)), "gap closed")]
-    rows += [(name, *map(str, values), percent(gap(name, max(values)))) for name, values in PUBLISHED.items()]
-    return f"**The paper's**, probe, ImageNet, AlexNet\n\n{markdown(rows)}"
+def _parts(folder: str, fit: int, choose: int) -> tuple[LabeledDataset, LabeledDataset]:
+    """Training photos to fit on, and others to choose on; never a test photo."""
+    train, _ = open_dataset([folder])
+    rest, held = choosing_split(train.labels, fraction=min(0.3, choose / len(train)), seed=0)
+    if fit < len(rest):
+        _, kept = choosing_split(train.labels[rest], fraction=fit / len(rest), seed=0)
+        rest = rest[kept]
+    return train.take(rest), train.take(held)
 
 
-def bodies(found: dict[str, list[Draw]], measure: str) -> list[dict[str, list[Draw]]]:
-    """Networks with the same layers that were measured so, untrained ones first, the ceiling last each time."""
-    found = {name: draws for name, draws in found.items() if measure in next(iter(draws[0]["layers"].values()))}
-    groups: dict[tuple[str, ...], dict[str, list[Draw]]] = {}
-    for name in sorted(found, key=lambda name: (kind_of(name) not in UNTRAINED, UNTRAINED[0] != kind_of(name), name)):
-        if name != "labels":
-            groups.setdefault(tuple(found[name][0]["layers"]), {})[name] = found[name]
-    return [group | {"labels": found["labels"]} for group in groups.values()]
+# ---- what seeing no color costs --------------------------------------------------------------------------------------
 
 
-def kind_of(name: str) -> str:
-    """What a row is, without the body that it belongs to: "random resnet18" is a "random"."""
-    return name.partition(" ")[0]
+@main.command()
+@ENCODER
+@click.option("--layer", required=True)
+@DATA
+@click.option("--side", default=64)
+@click.option("--limit", default=4000, help="Training photos at most.")
+@OUT
+def gray(source: str, layer: str, data: str, side: int, limit: int, out: Path) -> None:
+    """Probe lightness, color, and both; and the ceiling on photos as they are and on gray ones.
+
+    Colors are what a photo has and where: the share of each of the 313 ab bins in each quarter of it. How much they add
+    to what the encoder sees, and what gray costs the ceiling, is what seeing no color can cost.
+    """
+    whole, test = open_dataset([data])
+    train = whole.take(stratified(whole, limit))
+    encoder, ceiling = load_encoder(source), load_encoder(CEILING)
+    parts = train.photos, test.photos
+    light = [seen(encoder, photos, layer=layer, side=side) for photos in parts]
+    colors = [histograms(photos, side=side) for photos in parts]
+    top, large = ceiling.layers[-1], ceiling.input_size
+    features = {
+        "lightness, by the encoder": light,
+        "colors, as histograms": colors,
+        "both": [np.concatenate(pair, axis=1) for pair in zip(light, colors, strict=True)],
+        "the ceiling, color photos": [seen(ceiling, photos, layer=top, side=large) for photos in parts],
+        "the ceiling, gray photos": [seen(ceiling, GrayPhotos(photos), layer=top, side=large) for photos in parts],
+    }
+    settings = ProbeSettings(encoder="given", data=("given",), engine="ridge", numbers=1024)
+    rows = {name: probe(ours, train, theirs, test, settings=settings, seed=0)
+            for name, (ours, theirs) in features.items()}  # fmt: skip
+    content = {
+        "encoder": Path(source).resolve().name, "layer": layer, "data": Path(data).name, "side": side,
+        "train": len(train), "test": len(test), "git": git_revision(), "rows": rows,
+    }  # fmt: skip
+    record(out, content)
 
 
-def gap(name: str, best: float) -> float | None:
-    """The share of the way from random to labels, for the published rows."""
-    low, high = max(PUBLISHED["random"]), max(PUBLISHED["labels"])
-    return None if name in ("random", "labels") else closed(best, low, high)
+class GrayPhotos(Photos):
+    """Photos without their colors, still in three channels."""
+
+    def __init__(self, photos: Photos) -> None:
+        self._photos = photos
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def name(self, index: int) -> str:
+        return self._photos.name(index)
+
+    def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
+        return without_color(self._photos.read(index, short_side=short_side)).convert("RGB")
+
+    def take(self, indices: Iterable[int]) -> "GrayPhotos":
+        return GrayPhotos(self._photos.take(indices))
 
 
-def table(found: dict[str, list[Draw]], measure: str) -> str:
-    """A row a network: every layer, the layer chosen, and the gap closed."""
-    layers = list(next(iter(found.values()))[0]["layers"])
-    chosen = {name: [best(draw["layers"], measure) for draw in draws] for name, draws in found.items()}
-    untrained = next(name for name in found if kind_of(name) == "random")
-    low, high = (statistics.mean(value for _, value in chosen[name]) for name in (untrained, "labels"))
-    rows = [("", *layers, "chosen layer", "gap closed")]
-    for name, draws in found.items():
-        at, values = zip(*chosen[name], strict=True)
-        share = None if name in (untrained, "labels") else closed(statistics.mean(values), low, high)
-        # The ceiling is another network, whose layers have other names.
-        each = [
-            spread([value(draw["layers"][layer][measure]) for draw in draws]) if name != "labels" else ""
-            for layer in layers
-        ]
-        rows.append((name, *each, f"{'/'.join(dict.fromkeys(at))}: {spread(values)}", percent(share)))
-    return markdown(rows)
+def seen(encoder: Encoder, photos: Photos, *, layer: str, side: int) -> Features:
+    """What an encoder makes of photos, averaged to at most 1,024 numbers."""
+    settings = ProbeSettings(encoder=encoder.name, data=("given",), engine="ridge", numbers=1024)
+    sizes = map_sides(encoder, (layer,), settings, side)
+    with frozen(encoder):
+        return extract(encoder, photos, layers=(layer,), resize=side, crop=side, sizes=sizes, workers=1).features[layer]
 
 
-def best(layers: dict[str, Any], measure: str) -> tuple[str, float]:
-    """The layer that does best on the choosing part, and its test figure."""
-    layer = max(layers, key=lambda name: layers[name][measure]["choosing"])
-    return layer, value(layers[layer][measure])
+def histograms(photos: Photos, *, side: int) -> NDArray[np.float32]:
+    """The share of each ab bin in each quarter of each photo, (N, 313 x 4)."""
+    found = []
+    for batch in holdout_batches(photos, resize=side, crop=side, batch_size=64, workers=1):
+        bins = nearest_bin(rgb_to_lab(batch.photos)[:, 1:])  # (B, H, W)
+        masks = functional.one_hot(bins.long(), len(ab_bins())).permute(0, 3, 1, 2).float()
+        found.append(functional.adaptive_avg_pool2d(masks, 2).flatten(1).numpy())
+    return np.concatenate(found)
 
 
-def value(found: dict[str, Any]) -> float:
-    """Top-1, or the mean average precision."""
-    figure: float = found["top1"] if "top1" in found else found["map"]
-    return figure
+# ---- how many directions features use --------------------------------------------------------------------------------
+
+
+@main.command()
+@ENCODER
+@click.option("--data", multiple=True, required=True, metavar="PHOTOS")
+@click.option("--limit", type=int, help="Photos at most.")
+@OUT
+def rank(source: str, data: tuple[str, ...], limit: int | None, out: Path) -> None:
+    """The effective rank of every layer, over 64 held-out photos of 64 px."""
+    _, held_out = open_photos(data, limit=limit).holdout(0.02, most=128)
+    *_, last = holdout_batches(held_out, resize=88, crop=64, batch_size=64, workers=0)
+    maps = load_encoder(source)(rgb_to_lightness(last.photos))
+    ranks = {layer: effective_rank(found) for layer, found in maps.items()}
+    record(out, {**origin(source), "git": git_revision(), "ranks": ranks})
+
+
+def effective_rank(maps: Tensor) -> float:
+    """Of features (B, C, h, w), every eighth place: e to the entropy of the shares of their squared singular values."""
+    points = maps.permute(0, 2, 3, 1).flatten(0, 2)[::8]
+    power = torch.linalg.svdvals((points - points.mean(0)) / (points.std(0) + 1e-6)).square()
+    return round(float(torch.exp(torch.special.entr(power / power.sum()).sum())), 1)
 
 
 if __name__ == "__main__":
-    run_study(main)
+    run_command(main)

@@ -40,7 +40,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import click
 import torch
 from pydantic import model_validator
-from studies import run_study
+from records import run_command
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -423,4 +423,4 @@ def report(content: dict[str, Any], folder: Path, *, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    run_study(main)
+    run_command(main)

@@ -37,7 +37,7 @@ def sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_copies_are_found_and_nothing_else(sets: Path) -> None:
-    arguments = ["--train", "train", "--against", "test", "-o", "found.txt", "--tested", "tested.txt"]
+    arguments = ["find", "--train", "train", "--against", "test", "-o", "found.txt", "--tested", "tested.txt"]
     result = CliRunner().invoke(duplicates.main, arguments)
     assert result.exit_code == 0, result.output
     assert sorted((sets / "tested.txt").read_text().split()) == ["0.png", "1.png", "2.png"]
@@ -46,6 +46,6 @@ def test_copies_are_found_and_nothing_else(sets: Path) -> None:
 
 
 def test_nothing_found_is_an_empty_list(sets: Path) -> None:
-    arguments = ["--train", "train", "--against", "test/sky.png", "--correlation", "0.99", "-o", "found.txt"]
+    arguments = ["find", "--train", "train", "--against", "test/sky.png", "--correlation", "0.99", "-o", "found.txt"]
     assert CliRunner().invoke(duplicates.main, arguments).exit_code == 0
     assert (sets / "found.txt").read_text() == "" and not (sets / "found.png").exists()
