@@ -41,12 +41,21 @@ class Pictures:
 
     @classmethod
     def prepared(cls, folder: Path) -> Pictures | None:
-        """Those of a study's folder; None where preparation has not come to its end."""
+        """Those of a study's folder; None where preparation has not come to its end.
+
+        Raises:
+            UserError: the list of them is damaged.
+        """
         manifest = folder / _FOLDER / _MANIFEST
         if not manifest.is_file():
             return None
-        content = json.loads(manifest.read_text())
-        return cls(folder, names=content["photos"], methods=content["methods"])
+        try:
+            content = json.loads(manifest.read_text())
+            return cls(folder, names=content["photos"], methods=content["methods"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{manifest} is damaged: delete it, and --resume {folder} prepares what is missing."
+            ) from None
 
     def pair(self, method: str, pair: Pair) -> bytes:
         """Both photos of a pair as bare RGB rows, 2 x PHOTO_BYTES, in the order in which they are shown."""

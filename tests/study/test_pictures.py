@@ -138,6 +138,13 @@ def test_a_stopped_preparation_goes_on(few_photos: Path, tmp_path: Path) -> None
     assert json.loads((run / "photos" / "photos.json").read_text())["photos"][0] == "photo00.png"
 
 
+def test_a_damaged_list_of_photos_is_named(few_photos: Path, tmp_path: Path) -> None:
+    make(few_photos, tmp_path / "run", "gray")
+    (tmp_path / "run" / "photos" / "photos.json").write_text('{"photos": [')
+    with pytest.raises(UserError, match=r"photos\.json is damaged"):
+        Pictures.prepared(tmp_path / "run")
+
+
 def test_names_of_methods() -> None:
     assert method_names(["full=runs/x", "runs/l2", "weights/class.safetensors", "random"]) == [
         "full", "l2", "class", "random",
