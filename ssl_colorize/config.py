@@ -1,19 +1,75 @@
-"""Settings of a verb: a YAML file, then `--set key=value`, then flags; anything unknown is an error."""
+"""Settings of a verb: a YAML file, then `--set key=value`, then flags; anything unknown is an error.
+
+The command line makes its flags, their help and the defaults that it shows from the fields of these classes. Settings
+live in modules that do not import torch, so that help is instant.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)  # fmt: skip
 
 from ssl_colorize.errors import UserError
 
+Item = TypeVar("Item")
+Number = TypeVar("Number", int, float)
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str | int | float) else value
+
+
+def _fixed_or_range(value: object) -> object:
+    return (value, value) if isinstance(value, int | float) else value
+
+
+def _ascending(value: tuple[Number, Number]) -> tuple[Number, Number]:
+    if value[0] > value[1]:
+        raise ValueError("must be [low, high] with low <= high")
+    return value
+
+
+# Several values, or one without the brackets; a flag of it may be given again.
+OneOrMany = Annotated[tuple[Item, ...], BeforeValidator(_one_or_many)]
+# [low, high], or one number for both.
+Range = Annotated[tuple[Number, Number], BeforeValidator(_fixed_or_range), AfterValidator(_ascending)]
+# More than none and less than all.
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+# What settings of many verbs have in common. Each class gives its own default.
+DeviceName = Annotated[
+    Literal["auto", "cpu", "cuda"], Field(description="where to compute; auto takes a GPU where there is one")
+]
+Precision = Annotated[
+    Literal["auto", "bf16", "fp32"], Field(description="of the forward pass; auto takes bf16 where there is hardware")
+]
+Seed = Annotated[int, Field(ge=0, description="seed of everything random")]
+Workers = Annotated[int, Field(ge=0, description="processes that decode photos")]
+BatchSize = Annotated[int, Field(ge=1, description="photos at a time")]
+Limit = Annotated[int | None, Field(ge=1, description="use only so many photos, for a quick look")]
+
 
 class Settings(BaseModel):
-    """Base of every verb's settings: immutable, typed, no unknown keys."""
+    """Base of every verb's settings: immutable, typed, no unknown keys.
+
+    Attributes:
+        renamed: old name -> new name of keys that files of earlier versions hold.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def resolve(
@@ -28,18 +84,29 @@ class Settings(BaseModel):
         Raises:
             UserError: the file is missing or is not YAML, a key is unknown, or a value does not fit.
         """
-        values = _read(file) if file is not None else {}
-        values |= dict(_assignment(text) for text in assignments)
-        values |= {key: value for key, value in (flags or {}).items() if value is not None}
-        return cls.checked(values, where=f"in {file}" if file is not None else "")
+        values = cls.with_new_names(_read(file)) if file is not None else {}
+        asked = dict(_assignment(text) for text in assignments)
+        asked |= {key: value for key, value in (flags or {}).items() if value is not None}
+        return cls.checked(values | cls.implied(asked), where=f"in {file}" if file is not None else "")
+
+    @classmethod
+    def implied(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What was asked for, with what follows from it for keys that it does not name."""
+        return dict(asked)
+
+    @classmethod
+    def with_new_names(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values from a file of an earlier version, under the names of this one."""
+        return {cls.renamed.get(key, key): value for key, value in values.items()}
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], *, where: str = "") -> Self:
-        """The same from plain values, with pydantic's complaints turned into one line.
+        """Settings from plain values, such as a saved model's, with pydantic's complaints turned into one line.
 
         Raises:
             UserError: a key is unknown or a value does not fit.
         """
+        values = cls.with_new_names(values)
         unknown = sorted(set(values) - set(cls.model_fields))
         if unknown:
             raise UserError(
@@ -54,6 +121,39 @@ class Settings(BaseModel):
             reason = first["msg"].removeprefix("Value error, ")
             given = f", not {first['input']!r}" if first["loc"] else ""
             raise UserError(f"Setting {key}{' ' + where if where else ''}: {reason}{given}.") from None
+
+
+class StepsOrEpochs(Settings):
+    """Settings of what trains for a number of steps or of epochs: one is given, the other is None.
+
+    >>> class Training(StepsOrEpochs):
+    ...     steps: int | None = 100
+    >>> Training(epochs=2)
+    Training(steps=None, epochs=2.0)
+    """
+
+    steps: PositiveInt | None = Field(None, description="optimizer steps, in place of epochs")
+    epochs: PositiveFloat | None = Field(None, description="passes over the photos, in place of steps")
+
+    @classmethod
+    def implied(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What was asked for; of steps and epochs, the one that is named alone replaces the other."""
+        asked = super().implied(asked)
+        for name, other in (("steps", "epochs"), ("epochs", "steps")):
+            if asked.get(name) is not None and other not in asked:
+                asked[other] = None
+        return asked
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_replaces_the_other(cls, values: Any) -> Any:
+        return cls.implied(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give steps or epochs, not both (set the other to null)")
+        return self
 
 
 def _read(file: str | Path) -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
+from ssl_colorize.config import DeviceName as DeviceName
+from ssl_colorize.config import Precision as Precision
 from ssl_colorize.errors import UserError
-
-DeviceName = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "bf16", "fp32"]
 
 
 class Autocast(Protocol):

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from ssl_colorize.color import ColorStatistics, ab_bins, rebalance_weights
-from ssl_colorize.config import Settings
+from ssl_colorize.config import OneOrMany, Settings
 from ssl_colorize.data import Photos, UnreadableLog, holdout_batches
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.objectives import subsampled_ab
@@ -22,7 +22,7 @@ from ssl_colorize.models.objectives import subsampled_ab
 class PriorSettings(Settings):
     """Settings of `ssl-colorize prior`; those that pretraining has too mean the same there."""
 
-    data: tuple[str, ...] = Field(("samples",), min_length=1, description="folders, torchvision names, or samples")
+    data: OneOrMany[str] = Field(("samples",), min_length=1, description="folders, torchvision names, or samples")
     limit: PositiveInt | None = Field(None, description="use only so many photos")
     size: PositiveInt = Field(256, description="photos are resized to this short side, and their center square counted")
     stride: PositiveInt = Field(4, description="every so manieth pixel, as in the training targets")
@@ -32,11 +32,6 @@ class PriorSettings(Settings):
     mix: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="share of the uniform distribution, lambda")
     batch_size: PositiveInt = 32
     workers: Annotated[int, Field(ge=0)] = 2
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """Settings: what overrides what, and one line for every mistake."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
-from ssl_colorize.config import Settings, recipe_folder
+from ssl_colorize.config import OneOrMany, Range, Settings, StepsOrEpochs, recipe_folder
 from ssl_colorize.errors import UserError
 
 
@@ -128,3 +130,67 @@ def test_recipes_of_the_package_are_found_by_name_and_by_file(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     Path("quickstart.yaml").write_text("rate: 9\n")
     assert Example.resolve(file="quickstart.yaml").rate == 9
+
+
+class Shapes(Settings):
+    renamed: ClassVar[Mapping[str, str]] = {"colours": "colors"}
+
+    colors: OneOrMany[str] = ()
+    rates: OneOrMany[float] = Field((), min_length=0)
+    sides: Range[PositiveInt] = (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "value"),
+    [
+        ("colors=red", "colors", ("red",)),
+        ("colors=[red, blue]", "colors", ("red", "blue")),
+        ("rates=0.5", "rates", (0.5,)),
+        ("rates=3", "rates", (3.0,)),
+        ("sides=5", "sides", (5, 5)),
+        ("sides=[5, 7]", "sides", (5, 7)),
+    ],
+)
+def test_one_value_stands_for_several_or_for_a_range(assignment: str, field: str, value: object) -> None:
+    assert getattr(Shapes.resolve(assignments=[assignment]), field) == value
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("sides=[7, 5]", r"Setting sides: must be \[low, high\] with low <= high, not \[7, 5\]"),
+        ("sides=[0, 5]", "greater than 0"),
+        ("colors=[[red]]", r"Setting colors.0: .*string"),
+    ],
+)
+def test_what_is_no_range_is_told(assignment: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Shapes.resolve(assignments=[assignment])
+
+
+def test_files_of_earlier_versions_are_read_under_the_new_names(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("colours: [red]\n")
+    assert Shapes.resolve(file=tmp_path / "old.yaml").colors == ("red",)
+    assert Shapes.checked({"colours": "red"}).colors == ("red",)
+    with pytest.raises(UserError, match="Unknown setting 'colour'"):
+        Shapes.resolve(assignments=["colour=red"])
+
+
+class Training(StepsOrEpochs):
+    steps: int | None = 100
+
+
+def test_steps_and_epochs_replace_each_other(tmp_path: Path) -> None:
+    assert (Training().steps, Training().epochs) == (100, None)
+    assert (Training(epochs=2).steps, Training(epochs=2).epochs) == (None, 2)
+    (tmp_path / "a.yaml").write_text("steps: null\nepochs: 4\n")
+    assert Training.resolve(file=tmp_path / "a.yaml").epochs == 4
+    for asked in ({"assignments": ["steps=5"]}, {"flags": {"steps": 5, "epochs": None}}):
+        settings = Training.resolve(file=tmp_path / "a.yaml", **asked)  # type: ignore[arg-type]
+        assert (settings.steps, settings.epochs) == (5, None)
+
+
+@pytest.mark.parametrize("asked", [["steps=5", "epochs=2"], ["steps=null"]])
+def test_neither_or_both_is_a_mistake(asked: list[str]) -> None:
+    with pytest.raises(UserError, match="steps or epochs, not both"):
+        Training.resolve(assignments=asked)

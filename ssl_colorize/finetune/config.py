@@ -3,22 +3,29 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from ssl_colorize.config import Settings
-from ssl_colorize.device import DeviceName, Precision
+from ssl_colorize.config import (
+    BatchSize,
+    DeviceName,
+    OneOrMany,
+    Precision,
+    Range,
+    Seed,
+    Share,
+    StepsOrEpochs,
+    Workers,
+)  # fmt: skip
 
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 
-
-class FinetuneSettings(Settings):
+class FinetuneSettings(StepsOrEpochs):
     """What decides a fine-tuning run, whatever the task. Lengths are in pixels.
 
     A task's subclass adds fields and may give others another default. Those of the optimization are for Muon;
     `with_sgd` says which others go with plain SGD, where they are not given.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"colour": "color", "normalise": "normalize"}
     with_sgd: ClassVar[Mapping[str, Any]] = {
         "learning_rates": (1e-3, 3e-3, 1e-2), "head_factor": 1.0, "weight_decay": 5e-4,
     }  # fmt: skip
@@ -26,7 +33,7 @@ class FinetuneSettings(Settings):
     # What learns
     encoder: str = Field(description="what load_encoder takes")
     train_from: str = Field("all", description="the first layer that learns; all, or head for the head alone")
-    layers: tuple[str, ...] = Field((), description="layers that the head reads; the task's own choice if not given")
+    layers: OneOrMany[str] = Field((), description="layers that the head reads; the task's own choice if not given")
     color: bool | None = Field(None, description="see color: an ab stem that starts at zero; as the encoder if null")
     batchnorm: Literal["frozen", "train", "fold"] = Field(
         "frozen", description="stored statistics, those of each batch, or folded into the convolutions"
@@ -38,23 +45,22 @@ class FinetuneSettings(Settings):
     )
 
     # Photos
-    data: tuple[str, ...] = Field(min_length=1)
+    data: OneOrMany[str] = Field(min_length=1)
     limit: Annotated[int, Field(ge=2)] | None = Field(None, description="train on so many photos at most")
     size: Annotated[int, Field(ge=8)] | None = Field(None, description="short side; the encoder's own if not given")
-    scales: tuple[PositiveFloat, PositiveFloat] = Field((1.0, 1.25), description="of a training photo, against size")
+    scales: Range[PositiveFloat] = Field((1.0, 1.25), description="of a training photo, against size")
 
     # Optimization
     optimizer: Literal["muon", "adamw", "sgd"] = Field("muon", description="muon: AdamW for the head")
-    learning_rates: tuple[PositiveFloat, ...] = Field((1e-4, 3e-4, 1e-3), min_length=1, description="one is chosen")
+    learning_rates: OneOrMany[PositiveFloat] = Field((1e-4, 3e-4, 1e-3), min_length=1, description="one is chosen")
     head_factor: PositiveFloat = Field(3.0, description="on the learning rate of the head")
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
-    weight_decay: NotNegative = Field(0.01, description="of weights; neither of biases nor of normalization")
-    batch_size: PositiveInt = Field(16, description="of all processes together")
-    epochs: PositiveFloat | None = 20
-    steps: PositiveInt | None = Field(None, description="in place of epochs")
+    weight_decay: NonNegativeFloat = Field(0.01, description="of weights; neither of biases nor of normalization")
+    batch_size: BatchSize = Field(16, description="photos at a time, of all processes together")
+    epochs: PositiveFloat | None = Field(20, description="passes over the photos")
     schedule: Literal["cosine", "steps"] = "cosine"
     drop_every: PositiveInt | None = Field(None, description="of schedule steps: steps between drops")
-    drop_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    drop_factor: Share = 0.1
     warmup: Annotated[int, Field(ge=0)] = Field(20, description="steps of linear warm-up")
     clip: PositiveFloat | None = Field(None, description="largest norm of the gradient")
 
@@ -65,52 +71,30 @@ class FinetuneSettings(Settings):
     refit: bool = Field(True, description="train again on all training photos with what was chosen")
 
     # The run
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     device: DeviceName = "auto"
     precision: Precision = "auto"
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Workers = 2
     checkpoint_every: PositiveInt = Field(500, description="steps")
 
-    @field_validator("data", "layers", mode="before")
     @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("learning_rates", mode="before")
-    @classmethod
-    def _one_rate_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, int | float) else value
-
-    @field_validator("scales", mode="before")
-    @classmethod
-    def _fixed_or_range(cls, value: object) -> object:
-        return (value, value) if isinstance(value, int | float) else value
+    def implied(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What was asked for; rescaling works on folded BatchNorm."""
+        return ({"batchnorm": "fold"} if asked.get("rescale") else {}) | super().implied(asked)
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
+    def _with_sgd(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("optimizer") != "sgd":
             return values
-        filled = dict(values)
-        if filled.get("optimizer") == "sgd":
-            filled = dict(cls.with_sgd) | filled
-        if filled.get("rescale") and "batchnorm" not in filled:
-            filled["batchnorm"] = "fold"
-        # Steps and epochs replace each other.
-        if filled.get("steps") is not None and "epochs" not in filled:
-            filled["epochs"] = None
-        return filled
+        return {**cls.with_sgd, **values}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give steps or epochs, not both (set the other to null)")
         if self.rescale and self.batchnorm != "fold":
             raise ValueError("rescale works on folded BatchNorm: set batchnorm to fold")
         if (self.schedule == "steps") != (self.drop_every is not None):
             raise ValueError("drop_every belongs to schedule: steps, which needs it")
-        if self.scales[0] > self.scales[1]:
-            raise ValueError(f"scales must be [low, high], not {self.scales}")
         return self
 
     @property

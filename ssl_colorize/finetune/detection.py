@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from ssl_colorize.config import OneOrMany, Share
 from ssl_colorize.data import Boxes, LabeledDataset
 from ssl_colorize.data.annotations import read_proposals
 from ssl_colorize.data.loading import Batch, annotated_holdout_batches, annotated_training_batches
@@ -24,7 +25,7 @@ from ssl_colorize.evaluate.metrics import common_mean
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.finetune.backbone import Backbone
-from ssl_colorize.finetune.config import FinetuneSettings, Share
+from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.detector import Detector
 from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Say, Sheet, TrainingBatch, to_model
 from ssl_colorize.finetune.voc_ap import (
@@ -56,7 +57,7 @@ class DetectionSettings(FinetuneSettings):
 
     with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (3e-3, 1e-2)}
 
-    learning_rates: tuple[PositiveFloat, ...] = Field((3e-4, 1e-3), min_length=1, description="one is chosen")
+    learning_rates: OneOrMany[PositiveFloat] = Field((3e-4, 1e-3), min_length=1, description="one is chosen")
     batch_size: PositiveInt = 8
     warmup: Annotated[int, Field(ge=0)] = 100
     clip: Annotated[float, Field(gt=0)] | None = 10.0

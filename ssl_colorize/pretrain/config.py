@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ssl_colorize.config import Settings
+from ssl_colorize.config import (
+    BatchSize,
+    DeviceName,
+    Limit,
+    OneOrMany,
+    Precision,
+    Range,
+    Seed,
+    Share,
+    StepsOrEpochs,
+    Workers,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from ssl_colorize.models import ColorizationModel, Objective
@@ -14,14 +25,18 @@ if TYPE_CHECKING:
 Positive = PositiveFloat
 
 
-class Recipe(Settings):
+class Recipe(StepsOrEpochs):
     """Everything that decides a pretraining run. Lengths are in pixels, times in optimizer steps."""
 
     # Photos
-    data: tuple[str, ...] = Field(("samples",), min_length=1, description="folders, torchvision names, or samples")
-    limit: PositiveInt | None = Field(None, description="use only so many photos")
+    data: OneOrMany[str] = Field(
+        ("samples",),
+        min_length=1,
+        description="a folder of photos, a torchvision data set (cifar10, stl10, imagenette, ...) or samples",
+    )
+    limit: Limit = None
     exclude: str | None = Field(None, description="a file of names of photos to leave out, one a line")
-    resize: tuple[PositiveInt, PositiveInt] = Field((96, 192), description="short side: random between these")
+    resize: Range[PositiveInt] = Field((96, 192), description="short side: random between these")
     crop: PositiveInt = Field(64, description="side of the random crop that the network sees")
     input_size: PositiveInt | None = Field(
         None, description="short side at which the trained network is shown photos; the middle of resize if not given"
@@ -30,12 +45,12 @@ class Recipe(Settings):
         0.0, description="share by which the lightness that the network sees changes in contrast and brightness"
     )
     blur: Annotated[float, Field(ge=0, le=1)] = Field(0.0, description="share of photos that the network sees blurred")
-    holdout: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="share of the photos held out")
+    holdout: Share = Field(0.05, description="share of the photos held out")
     holdout_photos: PositiveInt = Field(512, description="held-out photos at most")
 
     # Network
-    model: str = "eccv16"
-    width: Positive = Field(0.25, description="factor on every hidden width")
+    model: str = Field("eccv16", description="eccv16, alexnet, dahl, larsson or timm:NAME")
+    width: Positive = Field(0.25, description="factor on the width of every layer")
     init: Literal["kmeans", "lsuv", "plain"] = "kmeans"
     start: str | None = Field(None, description="a run or weights file to start from, in place of init")
     trunk: Literal["scratch", "imagenet"] = Field(
@@ -59,10 +74,9 @@ class Recipe(Settings):
 
     # Optimization
     optimizer: Literal["adam", "muon", "sgd"] = Field("adam", description="muon: orthogonal steps, for small budgets")
-    batch_size: PositiveInt = Field(32, description="of all processes together")
-    steps: PositiveInt | None = 250
-    epochs: Positive | None = Field(None, description="in place of steps")
-    learning_rate: Positive = 1e-3
+    batch_size: BatchSize = Field(32, description="photos at a time, of all processes together")
+    steps: PositiveInt | None = Field(250, description="optimizer steps")
+    learning_rate: Positive = Field(1e-3, description="the highest one of the schedule")
     schedule: Literal["cosine", "steps"] = "cosine"
     milestones: tuple[tuple[PositiveInt, Positive], ...] = Field(
         (), description="of schedule steps: [step, learning rate from there on]"
@@ -75,11 +89,11 @@ class Recipe(Settings):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="decay of an average of the weights")
 
     # The run
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    seed: Seed = 0
+    device: DeviceName = "auto"
+    precision: Precision = "auto"
     compile: bool = False
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Workers = 2
     evaluate_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 50
 
@@ -99,22 +113,10 @@ class Recipe(Settings):
             own |= {"objective": objective, "rebalance": False}
         return own | values
 
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("resize", mode="before")
-    @classmethod
-    def _fixed_or_range(cls, value: object) -> object:
-        return (value, value) if isinstance(value, int) else value
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.resize[0] > self.resize[1] or self.resize[0] < self.crop:
-            raise ValueError(f"resize must be [low, high] with crop ({self.crop}) <= low <= high, not {self.resize}")
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give steps or epochs, not both (set the other to null)")
+        if self.resize[0] < self.crop:
+            raise ValueError(f"resize must be at least crop ({self.crop}), not {self.resize}")
         if (self.schedule == "steps") != bool(self.milestones):
             raise ValueError("milestones belong to schedule: steps, which needs them")
         if [step for step, _ in self.milestones] != sorted({step for step, _ in self.milestones}):

@@ -70,7 +70,7 @@ def test_milestones_apply_after_the_warm_up_too() -> None:
         ({"resize": (200, 100)}, "resize"),
         ({"resize": (96, 100, 120)}, "resize"),
         ({"data": ()}, "data"),
-        ({"epochs": 2}, "steps or epochs"),
+        ({"epochs": 2, "steps": 5}, "steps or epochs"),
         ({"steps": None}, "steps or epochs"),
         ({"steps": 0}, "steps"),
         ({"batch_size": 0}, "batch_size"),
