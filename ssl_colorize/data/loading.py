@@ -103,7 +103,7 @@ def training_batches(
     if not crop <= resize[0] <= resize[1]:
         raise UserError(f"A crop of {crop} px needs resize from at least {crop} px up, not {resize[0]} to {resize[1]}.")
     sampler = StepSampler(start, steps, batch_size=batch_size, rank=rank, world_size=world_size)
-    samples = RunSamples(partial(read_window, photos, resize, crop), len(photos), seed=seed)
+    samples = PhotoSamples(partial(read_window, photos, resize, crop), len(photos), seed=seed)
     return _complete(load(samples, sampler, workers=workers, collate=collate), sampler.share)
 
 
@@ -125,7 +125,7 @@ def annotated_training_batches(
         UserError: a batch that cannot be shared equally; while iterating, that no photo could be read.
     """
     sampler = StepSampler(start, steps, batch_size=batch_size, rank=rank, world_size=world_size)
-    samples = RunSamples(partial(read_augmented, dataset, augmentation), len(dataset), seed=seed)
+    samples = PhotoSamples(partial(read_augmented, dataset, augmentation), len(dataset), seed=seed)
     return _complete(load(samples, sampler, workers=workers, collate=collate), sampler.share)
 
 
@@ -163,7 +163,7 @@ def annotated_holdout_batches(
 
 def _in_order(read: Read, count: int, batch_size: int, workers: int) -> Iterator[Batch]:
     sampler = BatchSampler(range(count), batch_size, drop_last=False)
-    return _without_empty(load(AllSamples(read, count), sampler, workers=workers, collate=collate))
+    return _without_empty(load(PhotoSamples(read, count, seed=None), sampler, workers=workers, collate=collate))
 
 
 # ---- samples by position ---------------------------------------------------------------------------------------------
@@ -176,49 +176,37 @@ class Loaded(NamedTuple):
     unreadable: list[str]
 
 
-class RunSamples(Dataset[Loaded]):
-    """The sample at each position of a run without an end."""
+class PhotoSamples(Dataset[Loaded]):
+    """The sample at each position: of a run without an end, or of each photo once."""
 
-    def __init__(self, read: Read, count: int, *, seed: int) -> None:
-        """`read` makes the sample of one of `count` photos."""
+    def __init__(self, read: Read, count: int, *, seed: int | None) -> None:
+        """`read` makes the sample of one of `count` photos; None as `seed` takes them in order and not varied."""
         self.read, self.count, self.seed = read, count, seed
 
     def __getitem__(self, position: int) -> Loaded:
-        # Only random() is used: Python promises its numbers for a seed across versions.
-        draw = random.Random(f"{self.seed} {position}").random
-        draws = Draws(draw(), draw(), draw(), draw())
-        epoch, number = divmod(position, self.count)
-        order = _permutation(self.count, self.seed, epoch)
+        indices, draws = ([position], CENTERED) if self.seed is None else self._drawn(position, self.seed)
         unreadable: list[str] = []
-        for attempt in range(min(_MOST_TRIES, self.count)):
+        for index in indices:
             try:
-                return Loaded(self.read(int(order[(number + attempt) % self.count]), draws), unreadable)
+                return Loaded(self.read(index, draws), unreadable)
             except UnreadablePhoto as error:
                 unreadable.append(str(error))
         return Loaded(None, unreadable)
+
+    def _drawn(self, position: int, seed: int) -> tuple[Iterable[int], Draws]:
+        """The photo at a position of a run, those that take its place where it cannot be read, and what is drawn."""
+        # Only random() is used: Python promises its numbers for a seed across versions.
+        draw = random.Random(f"{seed} {position}").random
+        epoch, number = divmod(position, self.count)
+        order = _permutation(self.count, seed, epoch)
+        tries = range(number, number + min(_MOST_TRIES, self.count))
+        return (int(order[place % self.count]) for place in tries), Draws(draw(), draw(), draw(), draw())
 
 
 @lru_cache(maxsize=2)
 def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of an epoch. Two are kept, as batches lie across the border of epochs."""
     return np.random.default_rng((seed, epoch)).permutation(count)
-
-
-class AllSamples(Dataset[Loaded]):
-    """The sample of each photo of a set, not varied."""
-
-    def __init__(self, read: Read, count: int) -> None:
-        """`read` makes the sample of one of `count` photos."""
-        self.read, self.count = read, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Loaded:
-        try:
-            return Loaded(self.read(index, CENTERED), [])
-        except UnreadablePhoto as error:
-            return Loaded(None, [str(error)])
 
 
 class StepSampler(Sampler[list[int]]):
@@ -261,14 +249,14 @@ def collate(loaded: Sequence[Loaded]) -> Batch:
     sizes = [(sample.photo.shape[1], sample.photo.shape[2]) for sample in samples]
     height, width = (max(sides) for sides in zip(*sizes, strict=True)) if samples else (0, 0)
     pixels = np.empty((len(samples), 3, height, width), np.uint8)
-    for row, sample in zip(pixels, samples, strict=True):
-        _, lower, right = sample.photo.shape
+    for row, sample, (lower, right) in zip(pixels, samples, sizes, strict=True):
         row[:, :lower, :right] = sample.photo
-        row[:, lower:], row[:, :, right:] = PADDING, PADDING
+        if (lower, right) != (height, width):
+            row[:, lower:], row[:, :, right:] = PADDING, PADDING
     return Batch(
         torch.from_numpy(pixels),
         list(unreadable),
-        torch.tensor([sample.index for sample in samples], dtype=torch.int64),
+        torch.tensor([sample.number for sample in samples], dtype=torch.int64),
         sizes,
         [sample.boxes for sample in samples if sample.boxes is not None],
         [sample.mask for sample in samples if sample.mask is not None],

@@ -121,7 +121,10 @@ def _list_folder(folder: str, *, training: bool) -> tuple[list[str], set[str]]:
     def choose(here: str, subfolders: list[str]) -> tuple[bool, list[str]]:
         if VOC_PHOTOS in subfolders:
             # Only these: the masks beside them are pictures too.
-            inside.extend(pretraining_photos(here) if training else walk_photos(f"{here}{os.sep}{VOC_PHOTOS}"))
+            found = pretraining_photos(here) if training else walk_photos(f"{here}{os.sep}{VOC_PHOTOS}")
+            inside.extend(found)
+            if not found:
+                left_out.add(VOC_PHOTOS)
             return False, []
         if not training:
             return True, subfolders
@@ -172,8 +175,7 @@ def open_dataset(
         if annotation != "labels":
             kinds = "a VOC folder, a COCO folder, voc2007 or voc2012"
         raise UserError(f"No photos given. Name {kinds} with --data.")
-    open_item = _open_labels if annotation == "labels" else _open_drawn
-    opened = [open_item(str(item), annotation, root or default_root()) for item in data]
+    opened = [_open_parts(str(item), annotation, root or default_root()) for item in data]
     where = ", ".join(map(str, data))
     train, test = (join([each[part] for each in opened]) for part in (0, 1))
     for part, name in ((train, "train on"), (test, "test on")):
@@ -186,37 +188,27 @@ def open_dataset(
     return train.limit(limit, where=where), test.limit(max(limit // 4, len(test.shown())), where=where)
 
 
-def _open_labels(item: str, annotation: Annotation, root: Path) -> Parts:
-    if item in TORCHVISION_SETS and item not in _TORCHVISION_VOC:
+def _open_parts(item: str, annotation: Annotation, root: Path) -> Parts:
+    if annotation == "labels" and item in TORCHVISION_SETS and item not in _TORCHVISION_VOC:
         return open_labeled_torchvision(item, root=root)
-    folder = _folder(item, root)
-    if folder is None:
-        kinds = "a folder of class folders, a VOC folder, or one of"
-        raise UserError(f"No labeled photos at {item}: give {kinds} {', '.join(sorted(TORCHVISION_SETS))}.")
-    voc = find_voc(folder)
-    return _open_class_folders(folder) if voc is None else read_voc(voc, annotation)
-
-
-def _open_drawn(item: str, annotation: Annotation, root: Path) -> Parts:
-    folder = _folder(item, root)
-    if folder is None:
+    folder = fetch_voc(item, root=root) if item in _TORCHVISION_VOC else Path(item).expanduser().absolute()
+    if not folder.is_dir():
+        if annotation == "labels":
+            kinds = f"a folder of class folders, a VOC folder, or one of {', '.join(sorted(TORCHVISION_SETS))}"
+            raise UserError(f"No labeled photos at {item}: give {kinds}.")
         raise UserError(f"No annotated photos at {item}: give a VOC folder, a COCO folder, voc2007 or voc2012.")
     voc = find_voc(folder)
-    found = read_coco(folder, annotation) if voc is None else read_voc(voc, annotation)
-    if found is None:
+    if voc is not None:
+        return read_voc(voc, annotation)
+    if annotation == "labels":
+        return _open_class_folders(folder)
+    coco = read_coco(folder, annotation)
+    if coco is None:
         raise UserError(
             f"{item} holds no annotated photos: neither a VOC folder (with {VOC_PHOTOS}) nor a COCO folder "
             "(with annotations/instances_train*.json)."
         )
-    return found
-
-
-def _folder(item: str, root: Path) -> Path | None:
-    """The folder that an item names or downloads to; None if there is none."""
-    if item in _TORCHVISION_VOC:
-        return fetch_voc(item, root=root)
-    folder = Path(item).expanduser().absolute()
-    return folder if folder.is_dir() else None
+    return coco
 
 
 def _open_class_folders(folder: Path) -> Parts:

@@ -4,7 +4,7 @@ Pixels are counted as distances: a box (0, 0, W, H) is the whole photo, and mirr
 comes as four numbers, so that whoever draws them says what becomes of a photo.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -53,11 +53,10 @@ class Plan(NamedTuple):
     mirrored: bool = False
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """One photo as the network gets it, and what is on it."""
 
-    index: int  # which of the set's photos it is
+    number: int  # which of the set's photos it is
     photo: NDArray[np.uint8]  # (3, H, W) RGB
     boxes: Boxes | None = None
     mask: NDArray[np.uint8] | None = None  # (H, W)
@@ -155,7 +154,7 @@ def read_augmented(dataset: LabeledDataset, augmentation: Augmentation, index: i
     plan = make_plan(augmentation, size, draws)
     photo = dataset.photos.read(index, short_side=min(plan.size))
     boxes, mask, proposals = _annotations(dataset, index)
-    return apply(plan, photo, size, index=index, boxes=boxes, mask=mask, proposals=proposals)
+    return apply(plan, photo, size, number=index, boxes=boxes, mask=mask, proposals=proposals)
 
 
 def read_whole(
@@ -174,7 +173,7 @@ def read_whole(
     target = resized(size, short_side or min(size), long_side)
     photo = dataset.photos.read(index, short_side=min(target))
     boxes, mask, proposals = _annotations(dataset, index)
-    return replace(apply(Plan(target), photo, size, index=index, proposals=proposals), boxes=boxes, mask=mask)
+    return apply(Plan(target), photo, size, number=index, proposals=proposals)._replace(boxes=boxes, mask=mask)
 
 
 def _size(dataset: LabeledDataset, index: int) -> tuple[int, int]:
@@ -197,7 +196,7 @@ def apply(
     photo: Image.Image,
     size: tuple[int, int],
     *,
-    index: int = 0,
+    number: int = 0,
     boxes: Boxes | None = None,
     mask: NDArray[np.uint8] | None = None,
     proposals: NDArray[np.float32] | None = None,
@@ -208,7 +207,7 @@ def apply(
 
     Args:
         photo: RGB, decoded at any scale.
-        index: which of the set's photos it is.
+        number: which of the set's photos it is.
         size: width and height in pixels of the original photo, which boxes and mask belong to.
         proposals: (P, 4) boxes of regions to look at, which stay as many.
     """
@@ -221,7 +220,7 @@ def apply(
         placed_mask = _placed(tv_tensors.Mask(torch.from_numpy(mask)), plan, fill=IGNORED).numpy()
     if proposals is not None:
         placed_proposals, _ = _placed_boxes(proposals, size, plan)
-    return Sample(index, image.numpy(), placed_boxes, placed_mask, placed_proposals)
+    return Sample(number, image.numpy(), placed_boxes, placed_mask, placed_proposals)
 
 
 def _placed(values: AnyTensor, plan: Plan, *, fill: int) -> AnyTensor:
