@@ -46,6 +46,7 @@ def colorizer(saved: Save, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     return source, folder / "colorizer.onnx"
 
 
+@pytest.mark.slow
 # Any size, up to 2:1.
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (75, 131), (200, 100), (31, 47)])
 def test_onnx_colors_as_the_colorizer_does(colorizer: tuple[Path, Path], height: int, width: int) -> None:
@@ -62,6 +63,7 @@ def test_onnx_colors_as_the_colorizer_does(colorizer: tuple[Path, Path], height:
     assert (rgb_to_lightness(colored) - rgb_to_lightness(photos)).abs().max() < 0.1
 
 
+@pytest.mark.slow
 def test_onnx_agrees_with_torch_in_batches(colorizer: tuple[Path, Path]) -> None:
     source, file = colorizer
     graph, _ = build_graph(ExportSettings(source=str(source), to="onnx", what="colorizer"))
@@ -74,6 +76,7 @@ def test_onnx_agrees_with_torch_in_batches(colorizer: tuple[Path, Path]) -> None
         assert (found[:1] - read_onnx(file)(photos[:1])[0]).abs().max() < 1e-4
 
 
+@pytest.mark.slow
 def test_onnx_is_one_valid_file_that_says_what_it_is(colorizer: tuple[Path, Path]) -> None:
     _, file = colorizer
     onnx.checker.check_model(file, full_check=True)

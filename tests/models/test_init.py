@@ -155,7 +155,8 @@ def below_constant(photos: Tensor, method: InitMethod, *, seed: int, constant_bi
     model = create_model("eccv16", width=0.125)
     initialize(model, rgb_to_lightness(photos[:, :, :48, :48]), method=method, output_bias=constant.log(), seed=seed)
     if constant_bias:
-        model.get_submodule("logits").load_state_dict({"bias": constant.log()}, strict=False)
+        with torch.no_grad():
+            model.get_parameter("logits.bias").copy_(constant.log())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(seed)
     differences = []
@@ -175,14 +176,12 @@ def below_constant(photos: Tensor, method: InitMethod, *, seed: int, constant_bi
     return sum(differences[-20:]) / 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("method", ["lsuv", "kmeans"])
-def test_training_from_it_beats_the_constant_color_where_plain_weights_are_slower(
-    photos: Tensor, method: InitMethod, seed: int
-) -> None:
-    learned = below_constant(photos, method, seed=seed, constant_bias=False)
-    plain = below_constant(photos, "plain", seed=seed, constant_bias=False)
-    assert learned < -0.05 < 0 < plain
-    if method == "kmeans":
-        # Not only because it starts at the constant's own bias.
-        assert learned < below_constant(photos, "plain", seed=seed, constant_bias=True)
+def test_training_from_it_beats_the_constant_color_where_plain_weights_are_slower(photos: Tensor, seed: int) -> None:
+    lsuv, kmeans, plain = (
+        below_constant(photos, method, seed=seed, constant_bias=False) for method in ("lsuv", "kmeans", "plain")
+    )
+    assert max(lsuv, kmeans) < -0.05 < 0 < plain
+    # Not only because it starts at the constant's own bias.
+    assert kmeans < below_constant(photos, "plain", seed=seed, constant_bias=True)
