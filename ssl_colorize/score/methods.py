@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_colorize.color import into_gamut, rgb_to_lab, to_uint8_keeping_lightness
 from ssl_colorize.colorize import Colorizer, gray
-from ssl_colorize.data import Photos, UnreadablePhoto, find_photos, read_photo
+from ssl_colorize.data import PHOTO_SUFFIXES, Photos, UnreadablePhoto, find_photos, read_photo
 from ssl_colorize.data.images import photo_size
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.released import is_release
@@ -201,7 +201,9 @@ class Folder(Method):
 
 
 def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
+    """A photo's name without the ending of its format."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in PHOTO_SUFFIXES else name
 
 
 def _is_readable(photos: Photos, index: int) -> bool:

@@ -362,6 +362,18 @@ def test_full_disk_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         open_photos(["cifar10"], root=tmp_path)
 
 
+def test_sizes_are_those_of_the_photos_that_are_read(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.new("RGB", (9, 5)).save(tmp_path / "set" / "a.jpg", exif=turned)
+    Image.new("RGB", (7, 3)).save(tmp_path / "set" / "b.png")
+    both = open_photos([str(tmp_path / "set"), "samples"], split="all")
+    assert {both.size(index) for index in range(len(both)) if "." in both.name(index)} >= {(5, 9), (7, 3)}
+    for index in (0, 1, 2, len(both) - 1):
+        assert both.size(index) == both.read(index).size
+
+
 def test_photos_can_be_left_out_by_name(tmp_path: Path) -> None:
     for name in ("a/1.png", "a/2.png", "b/1.png"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
