@@ -1,6 +1,6 @@
 """What is measured of networks, as steps that end in a record: frozen features, fine-tuning, colors, training itself.
 
-Every measure has `steps(place)`, what it takes with the trainings before it, and `trained()`, whose trainings.
+Every measure has `steps(workspace)`, what it takes with the trainings before it, and `trained()`, whose trainings.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import colors
 from networks import NETWORKS, Network
 from records import Record, origin, record
-from steps import FINISHED, Command, Step, Workplace, flags
+from steps import FINISHED, Command, Step, Workspace, flags
 
 from ssl_colorize.engine.checkpoint import read_log
 
@@ -23,7 +23,7 @@ Draw = tuple[Network, int]
 class Measure(Protocol):
     """One figure or more of some networks."""
 
-    def steps(self, place: Workplace) -> Iterator[Step]:
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
         """What is done, trainings first; each step ends in a file."""
 
     def trained(self) -> list[Draw]:
@@ -47,21 +47,21 @@ class Frozen:
     def trained(self) -> list[Draw]:
         return draws(self.names)
 
-    def steps(self, place: Workplace) -> Iterator[Step]:
-        yield from place.prepared(self.data)
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
+        yield from workspace.prepared(self.data)
         leave_out: Command = ()
         if self.data != "VOC2012":
-            yield from place.duplicates()
-            leave_out = ("--leave-out", str(place.out / "data" / "tested.txt"))
+            yield from workspace.duplicates()
+            leave_out = ("--leave-out", str(workspace.out / "data" / "tested.txt"))
         for network in map(NETWORKS.__getitem__, self.names):
             # The ceiling sees photos as large as it was trained on, small ones enlarged: smaller ones would lower it.
             side = () if network.name == "labels" else ("--side", str(self.side))
-            for seed in place.seeds(network):
-                yield from place.training(network, seed)
-                path = place.results / "frozen" / self.data / f"{network.key(seed)}.json"
+            for seed in workspace.seeds(network):
+                yield from workspace.training(network, seed)
+                path = workspace.results / "frozen" / self.data / f"{network.key(seed)}.json"
                 command = (
-                    "python", "frozen.py", "test", "--data", str(place.photos(self.data)), *side,
-                    *place.limited(self.limit), *leave_out, "--encoder", place.source(network, seed),
+                    "python", "frozen.py", "test", "--data", str(workspace.photos(self.data)), *side,
+                    *workspace.limited(self.limit), *leave_out, "--encoder", workspace.source(network, seed),
                     "--seed", str(seed), "-o", str(path),
                 )  # fmt: skip
                 yield Step(path, command)
@@ -76,17 +76,17 @@ class Recipes:
     def trained(self) -> list[Draw]:
         return list(self.rows.values())
 
-    def steps(self, place: Workplace) -> Iterator[Step]:
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
         sets = ("tiny-imagenet", "imagenette")
         for name in sets:
-            yield from place.prepared(name)
+            yield from workspace.prepared(name)
         base, seed = next(iter(self.rows.values()))
         for name, (network, draw) in self.rows.items():
-            yield from place.training(network, draw)
-            path = place.results / "recipes" / f"{name}-0.json"
+            yield from workspace.training(network, draw)
+            path = workspace.results / "recipes" / f"{name}-0.json"
             command = (
-                "python", "frozen.py", "training", *flags("--data", (f"{place.photos(each)}:64" for each in sets)),
-                *place.limited(), "--base", place.source(base, seed), "--run", place.source(network, draw),
+                "python", "frozen.py", "training", *flags("--data", (f"{workspace.photos(each)}:64" for each in sets)),
+                *workspace.limited(), "--base", workspace.source(base, seed), "--run", workspace.source(network, draw),
                 "-o", str(path),
             )  # fmt: skip
             yield Step(path, command)
@@ -96,7 +96,7 @@ class Recipes:
 class Once:
     """One command of `frozen.py` or `colors.py` on one network and a set of photos."""
 
-    record: str  # the folder and the name
+    path: str  # of the record: its folder and name
     command: str
     name: str
     data: str
@@ -106,13 +106,13 @@ class Once:
     def trained(self) -> list[Draw]:
         return [(NETWORKS[self.name], 0)]
 
-    def steps(self, place: Workplace) -> Iterator[Step]:
-        yield from place.prepared(self.data)
-        yield from place.training(NETWORKS[self.name], 0)
-        path = place.results / f"{self.record}-0.json"
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
+        yield from workspace.prepared(self.data)
+        yield from workspace.training(NETWORKS[self.name], 0)
+        path = workspace.results / f"{self.path}-0.json"
         command = (
-            "python", *self.command.split(), "--encoder", place.source(NETWORKS[self.name], 0),
-            "--data", str(place.photos(self.data) / self.below), *place.limited(self.limit), "-o", str(path),
+            "python", *self.command.split(), "--encoder", workspace.source(NETWORKS[self.name], 0),
+            "--data", str(workspace.photos(self.data) / self.below), *workspace.limited(self.limit), "-o", str(path),
         )  # fmt: skip
         yield Step(path, command)
 
@@ -126,12 +126,12 @@ class Training:
     def trained(self) -> list[Draw]:
         return draws(self.names)
 
-    def steps(self, place: Workplace) -> Iterator[Step]:
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
         for network in map(NETWORKS.__getitem__, self.names):
-            for seed in place.seeds(network):
-                yield from place.training(network, seed)
-                path = place.results / "training" / f"{network.key(seed)}.json"
-                finish = partial(self._keep, path, place.run(network.key(seed)))
+            for seed in workspace.seeds(network):
+                yield from workspace.training(network, seed)
+                path = workspace.results / "training" / f"{network.key(seed)}.json"
+                finish = partial(self._keep, path, workspace.run(network.key(seed)))
                 yield Step(path, (), finish=finish)
 
     @staticmethod
@@ -184,39 +184,38 @@ class Transfer:
 
     task: str
     rows: Mapping[str, Tuned]  # by what the table calls them
-    seeds: int = 1
 
     def trained(self) -> list[Draw]:
         return [(NETWORKS[row.name], 0) for row in self.rows.values()]
 
-    def steps(self, place: Workplace) -> Iterator[Step]:
-        for seed in range(min(self.seeds, place.draws or self.seeds)):
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
+        for seed in range(workspace.draws or 1):
             for name, row in self.rows.items():
-                yield from place.training(NETWORKS[row.name], 0)
-                yield self._step(place, name, row, seed)
+                yield from workspace.training(NETWORKS[row.name], 0)
+                yield self._step(workspace, name, row, seed)
 
-    def _step(self, place: Workplace, name: str, row: Tuned, seed: int) -> Step:
-        run = place.run(f"{self.task}-{name}-{seed}")
-        path = place.results / "transfer" / self.task / f"{name}-{seed}.json"
+    def _step(self, workspace: Workspace, name: str, row: Tuned, seed: int) -> Step:
+        run = workspace.run(f"{self.task}-{name}-{seed}")
+        path = workspace.results / "transfer" / self.task / f"{name}-{seed}.json"
         verb = ("ssl-colorize", "finetune", self.task)
-        source = place.source(NETWORKS[row.name], 0)
+        source = workspace.source(NETWORKS[row.name], 0)
 
         command = (
-            *verb, "--encoder", source, "--data", str(place.photos("VOC2012")), *TASKS[self.task].flags.split(),
-            *row.flags.split(), "--set", "choose_length=false", *place.limited(), "--seed", str(seed),
-            "--workers", str(place.workers), "-o", str(run),
+            *verb, "--encoder", source, "--data", str(workspace.photos("VOC2012")), *TASKS[self.task].flags.split(),
+            *row.flags.split(), "--set", "choose_length=false", *workspace.limited(), "--seed", str(seed),
+            "--workers", str(workspace.workers), "-o", str(run),
         )  # fmt: skip
         return Step(
-            path, command, late=partial(self._rates, place, name, row, seed), run=run, resume=verb,
+            path, command, late=partial(self._rates, workspace, name, row, seed), run=run, resume=verb,
             finish=lambda: record(path, self._summary(source, run)),
         )  # fmt: skip
 
-    def _rates(self, place: Workplace, name: str, row: Tuned, seed: int) -> Command:
+    def _rates(self, workspace: Workspace, name: str, row: Tuned, seed: int) -> Command:
         protocol = TASKS[self.task]
         rates = row.rates or protocol.rates
         if rates and seed == 0:
             return flags("--learning-rate", (f"{rate:g}" for rate in rates))
-        first = place.run(f"{self.task if rates else protocol.like}-{name}-0") / FINISHED
+        first = workspace.run(f"{self.task if rates else protocol.like}-{name}-0") / FINISHED
         if not first.is_file():
             return ("--learning-rate", f"(what {first.parent} chose)")
         return ("--learning-rate", f"{json.loads(first.read_text('utf-8'))['metrics']['learning_rate']:g}")
@@ -253,26 +252,28 @@ class Score:
     def trained(self) -> list[Draw]:
         return [(NETWORKS[name], 0) for name in self.methods.values() if name]
 
-    def steps(self, place: Workplace) -> Iterator[Step]:
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
         for network, _ in self.trained():
-            yield from place.training(network, 0)
-        yield from place.prepared(self.data)
-        yield from place.prepared("imagenette")
-        prior = place.run("prior")
-        counting = ("ssl-colorize", "prior", *flags("--data", place.training_photos), *place.limited(), "-o",
+            yield from workspace.training(network, 0)
+        yield from workspace.prepared(self.data)
+        yield from workspace.prepared("imagenette")
+        prior = workspace.run("prior")
+        counting = ("ssl-colorize", "prior", *flags("--data", workspace.training_photos), *workspace.limited(), "-o",
                     str(prior))  # fmt: skip
         yield Step(prior / "prior.npy", counting)
-        photos, run = place.photos(self.data) / self.below, place.run(f"colors-{self.name}")
+        photos, run = workspace.photos(self.data) / self.below, workspace.run(f"colors-{self.name}")
         # The photos' classes, where folders do not say them.
         labels = flags("--labels", [photos / "labels.csv"] if (photos / "labels.csv").is_file() else [])
-        methods = [f"{name}={place.source(NETWORKS[key], 0)}" if key else name for name, key in self.methods.items()]
+        methods = [
+            f"{name}={workspace.source(NETWORKS[key], 0)}" if key else name for name, key in self.methods.items()
+        ]
         verb = ("ssl-colorize", "score")
         command = (
-            *verb, "--data", str(photos), *labels, *place.limited(self.limit), *self.flags.split(),
+            *verb, "--data", str(photos), *labels, *workspace.limited(self.limit), *self.flags.split(),
             "--fid-features", "efficientnet_lite0", "--prior", str(prior / "prior.npy"), *flags("--method", methods),
             "-o", str(run),
         )  # fmt: skip
-        path = place.results / "colors" / f"{self.name}-0.json"
+        path = workspace.results / "colors" / f"{self.name}-0.json"
         finish = partial(colors.record_scores, run, path, against=self.against)
         yield Step(path, command, run=run, resume=verb, finish=finish)
 
@@ -288,10 +289,10 @@ class Pictures:
     def trained(self) -> list[Draw]:
         return [(NETWORKS[name], 0) for name in self.names.values()]
 
-    def steps(self, place: Workplace) -> Iterator[Step]:
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
         for network, _ in self.trained():
-            yield from place.training(network, 0)
-        path = place.results / self.file
-        runs = [f"{name}={place.source(NETWORKS[key], 0)}" for name, key in self.names.items()]
+            yield from workspace.training(network, 0)
+        path = workspace.results / self.file
+        runs = [f"{name}={workspace.source(NETWORKS[key], 0)}" for name, key in self.names.items()]
         command = ("python", "colors.py", "pictures", *runs, *self.flags.split(), "-o", str(path))
         yield Step(path, command)

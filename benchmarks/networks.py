@@ -137,7 +137,7 @@ def kind_of(name: str) -> str:
     return name.partition(" ")[0]
 
 
-def place(name: str) -> tuple[int, int, str]:
+def row_order(name: str) -> tuple[int, int, str]:
     """The order of rows: untrained networks first, those of labels last."""
     last = {"supervised": 2, "labels": 3}.get(name, 1)
     return (0 if kind_of(name) in UNTRAINED else last, 0 if kind_of(name) == "random" else 1, name)

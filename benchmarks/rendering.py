@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from measures import TASKS
-from networks import kind_of, place
+from networks import kind_of, row_order
 from records import Column, Record, cell_of, closed, markdown, one_record, percent, recorded, spread, table
 
 from ssl_colorize.errors import UserError
@@ -45,7 +45,7 @@ def bodies(found: Draws, measure: str) -> list[Draws]:
         raise UserError("Nothing recorded of random and labels: run `python benchmarks/reproduce.py` to its end.")
     found = {name: draws for name, draws in found.items() if measure in next(iter(draws[0]["layers"].values()))}
     groups: dict[tuple[str, ...], Draws] = {}
-    for name in sorted(found, key=place):
+    for name in sorted(found, key=row_order):
         if name != "labels":
             groups.setdefault(tuple(found[name][0]["layers"]), {})[name] = found[name]
     return [group | {"labels": found["labels"]} for group in groups.values()]
@@ -152,7 +152,7 @@ def evidence(
     columns: Sequence[Measured], names: Iterable[str] = (), *, ceilings: Sequence[str] = CEILINGS
 ) -> str:  # fmt: skip
     """A row a network, a column a measure, the paper's shares last."""
-    names = list(names) or sorted({name for column in columns for name in column.figures}, key=place)
+    names = list(names) or sorted({name for column in columns for name in column.figures}, key=row_order)
     paper = "the paper's share"
     cells = [
         Column(column.title, {name: column.cell(name, ceilings) for name in names if name in column.figures}
@@ -191,7 +191,7 @@ def cost(results: Path) -> str:
     found: dict[str, Record] = {}
     for data in FROZEN:
         found |= {name: draws[0] for name, draws in recorded(results / "frozen" / data).items()}
-    trained = sorted((name for name, one in found.items() if "photos_seen" in one), key=place)
+    trained = sorted((name for name, one in found.items() if "photos_seen" in one), key=row_order)
     return table([
         Column("photos seen", {name: f"{found[name]['photos_seen']:,}" for name in trained}),
         Column("minutes", {name: f"{found[name]['seconds'] / 60:.0f}" for name in trained}),
@@ -220,7 +220,7 @@ def tuned(task: str, results: Path) -> str:
                 for name, draws in found.items()}  # fmt: skip
     rates = {name: f"{draws[0]['learning_rate']:g}" for name, draws in found.items()}
     columns += [Column("chosen on", choosing), Column("rate", rates)]
-    return f"**{task}**, {FIGURES[figure]}, %\n\n{table(columns, sorted(found, key=place))}"
+    return f"**{task}**, {FIGURES[figure]}, %\n\n{table(columns, sorted(found, key=row_order))}"
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def gray(results: Path) -> str:
 def ranks(results: Path) -> str:
     """How many directions the features of each layer use."""
     found = {name: draws[0]["ranks"] for name, draws in recorded(results / "rank").items()}
-    names = sorted(found, key=place)
+    names = sorted(found, key=row_order)
     layers = next(iter(found.values()))
     return table([Column(layer, {name: f"{found[name][layer]:.1f}" for name in names}) for layer in layers], names)
 

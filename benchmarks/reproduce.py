@@ -23,7 +23,7 @@ import click
 from measures import Transfer
 from networks import NETWORKS
 from records import RESULTS, markdown, recorded, run_command
-from steps import SETS, Workplace, begin, perform, shown, unfinished
+from steps import SETS, Workspace, begin, perform, shown, unfinished
 from tables import PARTS, RECIPES, TABLES, Table
 
 from ssl_colorize.errors import UserError
@@ -43,7 +43,9 @@ _BLOCK = re.compile(r"(<!-- (?!end)([^\n]+?) -->\n).*?(<!-- end -->)", re.DOTALL
 @click.option("--write", is_flag=True, help="Write the committed tables from the records.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Of every pretraining, for a quick look.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Photos at most, for a quick look.")
-@click.option("--draws", type=click.IntRange(min=1), metavar="N", help="Seeds of each network, at most.")
+@click.option(
+    "--draws", type=click.IntRange(min=1), metavar="N", help="Seeds of each network. [default: as in RESULTS]"
+)
 @click.option("--workers", default=1, show_default=True, help="Processes that decode photos.")
 def main(
     name: str | None, data: tuple[str, ...], out: Path, plan: bool, listed: bool, check: bool, write: bool,
@@ -57,27 +59,27 @@ def main(
     elif name not in TABLES:
         raise click.UsageError(f"Give a TABLE: {', '.join(TABLES)}; or --list.")
     else:
-        place = Workplace(folders(data), out, settings, limit, draws, workers)
+        workspace = Workspace(folders(data), out, settings, limit, draws, workers)
         if plan:
-            show_plan(TABLES[name], place)
+            show_plan(TABLES[name], workspace)
         else:
-            reproduce(name, place)
+            reproduce(name, workspace)
 
 
-def reproduce(name: str, place: Workplace) -> None:
+def reproduce(name: str, workspace: Workspace) -> None:
     """Do what the table takes, and write it."""
-    begin(place)
+    begin(workspace)
     for measure in TABLES[name].measures:
-        perform(measure.steps(place))
-    text = TABLES[name].text(name, place.results)
-    write_atomically(place.results / f"{name}.md", text)
+        perform(measure.steps(workspace))
+    text = TABLES[name].text(name, workspace.results)
+    write_atomically(workspace.results / f"{name}.md", text)
     click.echo(text)
-    click.echo(f"Wrote {place.results / name}.md; the figures to expect are in {RESULTS / name}.md.", err=True)
+    click.echo(f"Wrote {workspace.results / name}.md; the figures to expect are in {RESULTS / name}.md.", err=True)
 
 
-def show_plan(table: Table, place: Workplace) -> None:
+def show_plan(table: Table, workspace: Workspace) -> None:
     """Print what is left to run, as one would type it."""
-    for step in unfinished(step for measure in table.measures for step in measure.steps(place)):
+    for step in unfinished(step for measure in table.measures for step in measure.steps(workspace)):
         if command := step.pending():
             click.echo(shown(command))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 import click
-from networks import NETWORKS, Network
+from networks import CEILING, NETWORKS, Network
 from records import record
 
 from ssl_colorize.errors import UserError
@@ -59,7 +59,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Workspace:
     """Where photos are read and everything else is written, and what is done otherwise for a quick look.
 
     Attributes:
@@ -67,7 +67,7 @@ class Workplace:
         out: holds `data/`, `runs/` and `results/`.
         settings: `key=value` for every pretraining, over what `NETWORKS` says.
         limit: photos at most, in all that reads photos.
-        draws: seeds at most.
+        draws: seeds of each network, in place of its own number.
         workers: processes that decode photos.
     """
 
@@ -83,7 +83,7 @@ class Workplace:
         return self.out / "results"
 
     def seeds(self, network: Network) -> range:
-        return range(min(network.draws, self.draws or network.draws))
+        return range(1 if network.source == CEILING else self.draws or network.draws)
 
     def run(self, name: str) -> Path:
         return self.out / "runs" / name
@@ -235,15 +235,15 @@ def _call(command: Command) -> int:
                 signal.signal(each, handler)
 
 
-def begin(place: Workplace) -> None:
+def begin(workspace: Workspace) -> None:
     """Write down what is done otherwise in a folder, so that figures of two budgets never mix.
 
     Raises:
         UserError: the folder was begun with another.
     """
-    path = place.out / "reproduce.json"
-    wanted = {"settings": list(place.settings), "limit": place.limit, "draws": place.draws}
+    path = workspace.out / "reproduce.json"
+    wanted = {"settings": list(workspace.settings), "limit": workspace.limit}
     if not path.is_file():
         record(path, wanted)
     elif (found := json.loads(path.read_text("utf-8"))) != wanted:
-        raise UserError(f"{place.out} was begun with {found}, not {wanted}: give another --out.")
+        raise UserError(f"{workspace.out} was begun with {found}, not {wanted}: give another --out.")

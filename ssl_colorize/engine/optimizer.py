@@ -17,7 +17,7 @@ _ADAM_SHARE = 0.3
 def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over all weights that are not frozen.
 
-    A deep plain network trained with Adam comes to use few directions of its features (benchmarks/rank.py). Muon
+    A deep plain network trained with Adam comes to use few directions of its features (benchmarks/frozen.py rank). Muon
     orthogonalizes the step of each weight matrix (a convolution's is outputs x the rest), so that no direction is
     forgotten. Its steps are scaled to the size of Adam's, and the learning rate means the same.
     """

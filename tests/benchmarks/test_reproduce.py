@@ -17,7 +17,7 @@ from measures import Training
 from networks import NETWORKS
 from PIL import Image
 from rendering import held_out
-from steps import Step, Workplace, begin, perform, unfinished
+from steps import Step, Workspace, begin, perform, unfinished
 from tables import PARTS, TABLES, Table
 
 from ssl_colorize.errors import UserError
@@ -86,14 +86,16 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_every_recipe_is_one(photos: Path, tmp_path: Path) -> None:
-    place = Workplace(reproduce.folders((str(photos),)), tmp_path / "out")
+    workspace = Workspace(reproduce.folders((str(photos),)), tmp_path / "out")
     for network in NETWORKS.values():
-        *_, step = place.training(network, 0) if not network.source else (Step(tmp_path, ()),)
+        *_, step = workspace.training(network, 0) if not network.source else (Step(tmp_path, ()),)
         if step.command[:2] == ("ssl-colorize", "pretrain"):
             flags = list(zip(step.command[2::2], step.command[3::2], strict=True))
             values = {key: [value for flag, value in flags if flag == key] for key, _ in flags}
             recipe = Recipe.resolve(file=values["--config"][0], assignments=values.get("--set", ()))
-            assert recipe.steps and recipe.start == (str(place.run(f"{network.start}-0")) if network.start else None)
+            assert recipe.steps and recipe.start == (
+                str(workspace.run(f"{network.start}-0")) if network.start else None
+            )
 
 
 def test_a_plan_has_each_step_once_and_what_it_needs_before_it(photos: Path, tmp_path: Path) -> None:
@@ -120,11 +122,18 @@ def test_missing_photos_are_named(photos: Path, tmp_path: Path) -> None:
     assert named["VOC2012"] == photos and named["tiny-imagenet"] == photos / "tiny-imagenet"
 
 
+def test_more_seeds_are_more_networks_with_what_they_are_like(photos: Path, tmp_path: Path) -> None:
+    workspace = Workspace(reproduce.folders((str(photos),)), tmp_path / "out", draws=2)
+    assert [len(workspace.seeds(NETWORKS[name])) for name in ("random", "class", "labels")] == [2, 2, 1]
+    runs = [step.run.name for step in workspace.training(NETWORKS["rotation"], 1) if step.run]
+    assert runs == ["full-1", "rotation-1"]
+
+
 def test_figures_of_two_budgets_never_mix(tmp_path: Path) -> None:
-    begin(Workplace({}, tmp_path, settings=("steps=2",)))
-    begin(Workplace({}, tmp_path, settings=("steps=2",)))
+    begin(Workspace({}, tmp_path, settings=("steps=2",)))
+    begin(Workspace({}, tmp_path, settings=("steps=2",)))
     with pytest.raises(UserError, match="give another --out"):
-        begin(Workplace({}, tmp_path))
+        begin(Workspace({}, tmp_path))
 
 
 # ---- doing it --------------------------------------------------------------------------------------------------------
