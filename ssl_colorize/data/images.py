@@ -53,6 +53,11 @@ def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) 
     Raises:
         UnreadablePhoto: the file is missing, truncated, not a photo, or larger than MAX_PIXELS. The size is read
             from the header, so that a decompression bomb costs nothing.
+
+    >>> Image.new("LA", (4, 2)).save("faded.png")
+    >>> photo = read_photo("faded.png")
+    >>> photo.mode, photo.size, photo.getpixel((0, 0))
+    ('RGB', (4, 2), (255, 255, 255))
     """
     name = source if isinstance(source, (str, Path)) else getattr(source, "name", "photo")
     try:

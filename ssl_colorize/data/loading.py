@@ -139,6 +139,11 @@ def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, 
 
     Raises:
         UserError: a crop larger than the resized photo; while iterating, that no photo could be read.
+
+    >>> from ssl_colorize.data import open_photos
+    >>> batches = holdout_batches(open_photos(["samples"], limit=3), resize=40, crop=32, batch_size=2, workers=0)
+    >>> [batch.indices.tolist() for batch in batches]
+    [[0, 1], [2]]
     """
     if crop > resize:
         raise UserError(f"A crop of {crop} px does not fit in photos resized to {resize} px.")

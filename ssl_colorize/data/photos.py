@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import Self
 
 from PIL import Image
@@ -165,11 +166,9 @@ class SeveralSets(Photos):
         return self._sets[part].stamp(inner)
 
     def take(self, indices: Iterable[int]) -> Photos:
-        chosen: dict[int, list[int]] = {}
-        for index in indices:
-            part, inner = self._locate(index)
-            chosen.setdefault(part, []).append(inner)
-        return together([self._sets[part].take(inner) for part, inner in sorted(chosen.items())])
+        runs = groupby(map(self._locate, indices), key=itemgetter(0))
+        parts = [self._sets[part].take([inner for _, inner in run]) for part, run in runs]
+        return parts[0] if len(parts) == 1 else SeveralSets(parts)
 
     def holdout(self, fraction: float, *, most: int) -> tuple[Photos, Photos]:
         """Split each set; `most` is shared among them by their sizes."""

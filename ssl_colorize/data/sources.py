@@ -28,6 +28,11 @@ def leave_out(photos: Photos, file: Path) -> Photos:
 
     Raises:
         UserError: the file cannot be read, lists none of the photos, or lists all of them.
+
+    >>> _ = Path("exclude.txt").write_text("astronaut.png")
+    >>> photos = leave_out(open_photos(["samples"]), Path("exclude.txt"))
+    >>> "astronaut.png" in [photos.name(index) for index in range(len(photos))]
+    False
     """
     try:
         names = set(file.read_text("utf-8").splitlines())
@@ -60,6 +65,10 @@ def open_photos(
 
     Raises:
         UserError: an item is unknown, missing or empty, or a set cannot be downloaded.
+
+    >>> photos = open_photos(["samples"], limit=2)
+    >>> len(photos), photos[0].mode
+    (2, 'RGB')
     """
     if split not in ("train", "all"):
         raise ValueError(f"split is 'train' or 'all', not {split!r}")
@@ -169,6 +178,14 @@ def open_dataset(
     Raises:
         UserError: an item is missing, empty or unusable; there are fewer than 2 classes to label with; a class of the
             test part has no photo to train on; a mask does not fit its photo.
+
+    >>> from PIL import Image
+    >>> for path in [Path("photos", name, f"{number}.png") for name in ("cat", "dog") for number in range(5)]:
+    ...     path.parent.mkdir(parents=True, exist_ok=True)
+    ...     Image.new("RGB", (8, 8)).save(path)
+    >>> train, test = open_dataset(["photos"])
+    >>> train.classes, len(train), test.labels.tolist()
+    (('cat', 'dog'), 8, [0, 1])
     """
     if not data:
         kinds = "a folder of class folders, VOC, or a torchvision set"

@@ -122,7 +122,11 @@ def _mirrored(draws: Draws) -> bool:
 
 
 def resized(size: tuple[int, int], short_side: int, long_side: int | None = None) -> tuple[int, int]:
-    """Width and height with this short side, or with this long side if it would be longer."""
+    """Width and height with this short side, or with this long side if it would be longer.
+
+    >>> resized((40, 20), 10), resized((40, 20), 10, 15)
+    ((20, 10), (15, 8))
+    """
     scale = short_side / min(size)
     if long_side is not None:
         scale = min(scale, long_side / max(size))
@@ -210,6 +214,11 @@ def apply(
         number: which of the set's photos it is.
         size: width and height in pixels of the original photo, which boxes and mask belong to.
         proposals: (P, 4) boxes of regions to look at, which stay as many.
+
+    >>> photo = Image.new("RGB", (8, 6))
+    >>> sample = apply(Plan((8, 6), mirrored=True), photo, photo.size, boxes=Boxes.of([[0, 1, 3, 4]], [0]))
+    >>> sample.boxes.corners.tolist()
+    [[5.0, 1.0, 8.0, 4.0]]
     """
     image = _placed(tv_tensors.Image(photo), plan, fill=PADDING)
     placed_boxes = placed_mask = placed_proposals = None

@@ -167,6 +167,13 @@ def test_holdout_of_few_photos(tmp_path: Path) -> None:
         one.holdout(0.5, most=5)
 
 
+def test_taken_photos_are_in_the_order_asked_for(tmp_path: Path) -> None:
+    photos = open_photos([str(make(tmp_path, "a.png", "b.png")), "samples"])
+    whole = names(photos)
+    for order in ([0, 1, 2, 3], [3, 0, 2, 1, 1], [2]):
+        assert names(photos.take(order)) == [whole[index] for index in order]
+
+
 def test_sets_pickle_small(tmp_path: Path) -> None:
     photos = open_photos([str(make(tmp_path, "a.png", "b.png")), "samples"])
     photos[len(photos) - 1]
