@@ -14,7 +14,6 @@ Color = tuple[int, int, int]
 
 RIGHT: Color = (46, 158, 91)
 WRONG: Color = (209, 73, 91)
-MISSED: Color = (237, 155, 33)
 PLAIN: Color = (66, 133, 214)
 NOT_COUNTED: Color = (140, 140, 148)
 

@@ -53,21 +53,19 @@ class Lpips:
         return distance.reshape(len(pictures))
 
 
+@dataclass(frozen=True)
 class Extractor:
-    """Features for FID, one vector a picture.
+    """Features for FID.
 
     Attributes:
         about: which network and layer, in words.
         width: numbers in a vector.
+        features: (B, 3, H, W) uint8 -> (B, width).
     """
 
-    def __init__(self, about: str, width: int, features: Callable[[Tensor], Tensor]) -> None:
-        self.about, self.width, self._features = about, width, features
-
-    @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> (B, width)."""
-        return self._features(pictures)
+    about: str
+    width: int
+    features: Callable[[Tensor], Tensor]
 
 
 def load_extractor(source: str, *, device: torch.device) -> Extractor:
@@ -136,10 +134,11 @@ class FrechetDistances:
         # The photos' sums are kept once, as those of the first method.
         self._first = next(iter(self._metrics.values()))
 
+    @torch.no_grad()
     def update(self, pictures: Tensor, name: str | None) -> None:
         """Count pictures (B, 3, H, W) uint8 of a method; None for the true photos."""
         metric = self._first if name is None else self._metrics[name]
-        metric.update(self.extractor(pictures).cpu(), real=name is None)
+        metric.update(self.extractor.features(pictures).cpu(), real=name is None)
 
     def distances(self) -> dict[str, float]:
         """Each method's distance; 0 is the best."""

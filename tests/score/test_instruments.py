@@ -71,7 +71,7 @@ def test_fid_goes_on_from_its_file(photos: Tensor, tmp_path: Path) -> None:
 
 def test_any_encoder_gives_features(photos: Tensor) -> None:
     extractor = load_extractor("random:eccv16@0.125", device=CPU)
-    assert extractor(photos[:2]).shape == (2, extractor.width)
+    assert extractor.features(photos[:2]).shape == (2, extractor.width)
     assert "random:eccv16@0.125" in extractor.about and "conv7" in extractor.about
 
 
