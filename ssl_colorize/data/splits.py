@@ -42,8 +42,11 @@ def find_splits(children: Iterable[str]) -> dict[Split, list[str]]:
     >>> find_splits(["cat", "val", "train", "validation"])
     {'train': ['train'], 'val': ['val', 'validation'], 'test': []}
     """
-    there = set(children)
-    return {split: [name for name in names if name in there] for split, names in NAMES.items()}
+    known = [name for name in children if split_of(name)]
+    return {
+        split: sorted((name for name in known if split_of(name) == split), key=names.index)
+        for split, names in NAMES.items()
+    }
 
 
 def measuring_names(children: Iterable[str]) -> list[str]:
