@@ -8,6 +8,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_colorize.data import open_photos, training_batches
 from ssl_colorize.errors import UserError
@@ -19,21 +20,28 @@ from ssl_colorize.models.source import Source
 from ssl_colorize.models.trunks import ColorizationTrunk, Lite0Trunk, TimmTrunk, Trunk
 
 Pooling = Literal["adaptive", "average", "bilinear"]
+BatchNormMode = Literal["frozen", "train"]
+
+# Names of `train_from` that are no layer.
+ALL, HEAD = "all", "head"
 
 # Photos, and their side in pixels, that a data-dependent initialization looks at.
 _INIT_PHOTOS, _INIT_SIDE = 32, 128
 
 
 class Encoder(nn.Module):
-    """Photos in, feature maps by layer name out; nothing in it ever changes.
+    """Photos in, feature maps by layer name out: frozen, or learning on from a layer of choice (`trainable`).
 
-    BatchNorm always uses its stored statistics, also after `.train()`, and no weight takes gradients.
+    Frozen, nothing in it ever changes: BatchNorm always uses its stored statistics, also after `.train()`, and no
+    weight takes gradients. Of one that learns the same holds for the layers before the first that does, for which no
+    graph is recorded either, and for what lies beyond the deepest of `layers` (the decoder).
 
     Attributes:
         source: what `load_encoder` was given.
-        layers: names of the layers, first to last.
-        feature_info: `num_chs`, `reduction` and `module` of each layer, as in timm.
+        trunk: the network.
+        layers: names of the layers that `forward` gives, first to last: all, or those that `trainable` chose.
         input_size: short side in pixels of photos as the network saw them in training.
+        trained: names of the layers that learn; none of a frozen one.
     """
 
     def __init__(self, trunk: Trunk, *, source: Source) -> None:
@@ -42,6 +50,12 @@ class Encoder(nn.Module):
         self.trunk = trunk.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.source = source
         self.input_size = trunk.input_size
+        self.layers = tuple(info["module"] for info in trunk.feature_info)
+        self.trained: tuple[str, ...] = ()
+        self._batchnorm: BatchNormMode = "frozen"
+        # What the names of modules begin with that train mode is for. Names, since other modules may take the place of
+        # these (BatchNorm over several processes) or join them.
+        self._learning: tuple[str, ...] = ()
         self.training = False
 
     @property
@@ -59,11 +73,8 @@ class Encoder(nn.Module):
 
     @property
     def feature_info(self) -> list[FeatureInfo]:
-        return self.trunk.feature_info
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return tuple(info["module"] for info in self.feature_info)
+        """`num_chs`, `reduction` (stride) and `module` (name) of each of `layers`, as in timm."""
+        return [info for info in self.trunk.feature_info if info["module"] in self.layers]
 
     def choose(self, layers: Iterable[str] | None) -> tuple[str, ...]:
         """The named layers, first to last, each once; all if none is named.
@@ -77,8 +88,57 @@ class Encoder(nn.Module):
             raise UserError(f"{self.name} has no layer {unknown[0]!r}: choose from {', '.join(self.layers)}.")
         return tuple(layer for layer in self.layers if layer in wanted or not wanted)
 
+    def trainable(
+        self,
+        layers: Iterable[str],
+        *,
+        train_from: str = ALL,
+        color: bool | None = None,
+        batchnorm: BatchNormMode = "frozen",
+    ) -> Self:
+        """Let layers learn, in place.
+
+        Args:
+            layers: those that `forward` gives from here on.
+            train_from: the first layer that learns, "all", or "head" for none.
+            color: True gives a colorization network the colors as well, by weights that start at zero, so that it
+                computes the same as before; other networks see them if they were trained on them. None changes nothing.
+            batchnorm: of the layers that learn: "frozen" keeps the stored statistics (scale and shift learn), "train"
+                uses each batch's. Layers that do not learn always use the stored ones.
+
+        Raises:
+            UserError: there is no such layer, `train_from` lies beyond the deepest of `layers`, or color cannot be
+                had.
+        """
+        chosen = self.choose(layers)
+        reachable = self.layers[: self.layers.index(chosen[-1]) + 1]
+        self.trained = self._layers_from(train_from, reachable)
+        if color is not None:
+            self.trunk.set_color(color, source=self.source)
+        owners = self.trunk.parameters_by_layer(reachable)
+        for name, parameter in self.trunk.named_parameters():
+            parameter.requires_grad_(owners.get(name) in self.trained)
+        self.layers, self._batchnorm = chosen, batchnorm
+        self._learning = self.trunk.modules_of(self.trained, owners)
+        return self.eval()
+
+    def _layers_from(self, first: str, reachable: Sequence[str]) -> tuple[str, ...]:
+        if first in (HEAD, self.trunk.head_name):
+            return ()
+        if first == ALL:
+            return tuple(reachable)
+        if first not in reachable:
+            known = ", ".join((ALL, *reachable, HEAD))
+            raise UserError(f"Setting train_from: no layer {first!r} that the head depends on: choose from {known}.")
+        return tuple(reachable[reachable.index(first) :])
+
     def train(self, mode: bool = True) -> Self:
-        return super().train(False)
+        """Train mode for the layers that learn, and for their BatchNorm only if its statistics are to move."""
+        super().train(mode and bool(self.trained))
+        for name, module in self.trunk.named_modules():
+            fixed = isinstance(module, _BatchNorm) and self._batchnorm == "frozen"
+            module.training = mode and f"{name}.".startswith(self._learning) and not fixed
+        return self
 
     def forward(self, images: Tensor, layers: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Feature maps after ReLU.
@@ -87,10 +147,10 @@ class Encoder(nn.Module):
             images: RGB (B, 3, H, W), uint8 or floats in [0, 1]; or L (B, 1, H, W), floats in 0..100. Any H and W: what
                 is not a multiple of the network's stride is padded by repeating the edge, and the padding's cells are
                 cut off again.
-            layers: names; all by default.
+            layers: names; all of `layers` by default.
 
         Returns:
-            (B, C, h, w) float32 by layer.
+            (B, C, h, w) float32 (also under autocast) by layer, first to last.
 
         Raises:
             UserError: a layer is unknown.
@@ -108,7 +168,7 @@ class Encoder(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of all that features depend on: weights, buffers, layers, preprocessing. Same on every device."""
-        digest = hashlib.sha256(repr((self.trunk.about, self.feature_info, self.trunk.multiple)).encode())
+        digest = hashlib.sha256(repr((self.trunk.about, self.trunk.feature_info, self.trunk.multiple)).encode())
         for name, value in sorted([*self.trunk.named_parameters(), *self.trunk.named_buffers()]):
             values = value.detach().cpu().contiguous()
             digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())

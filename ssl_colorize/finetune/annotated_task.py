@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from ssl_colorize.data.transforms import Augmentation, resized
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.tasks import OnPhotos
 from ssl_colorize.models.registry import FeatureInfo
@@ -28,7 +27,7 @@ class AnnotatedTask(OnPhotos):
         assert size is not None, "layers() or build() comes first"
         return size
 
-    def note_size(self, network: Encoder | Backbone) -> None:
+    def note_size(self, network: Encoder) -> None:
         """Take the size from the network, unless the settings give one."""
         self._input_size = network.input_size
 

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data import training_batches
 from ssl_colorize.encoder import Encoder, Source, load_encoder
-from ssl_colorize.finetune.backbone import HEAD, Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.prepare import measure_statistics, prepare
 from ssl_colorize.finetune.tasks import Task
 from ssl_colorize.models import create_model
-from ssl_colorize.models.alexnet import AlexNet
 from ssl_colorize.models.source import current_name
 from ssl_colorize.models.trunks import ColorizationTrunk
 
@@ -40,7 +38,7 @@ def build_model(task: Task, settings: FinetuneSettings) -> tuple[dict[str, Any],
         photos = _some_photos(task, settings, count=_RESCALE_PHOTOS) if settings.rescale else None
         lightness = rgb_to_lightness(photos) if photos is not None else None
         prepare(encoder, rescale=settings.rescale, lightness=lightness, top=layers[-1])
-    backbone = make_backbone(encoder, layers, settings)
+    backbone = make_trainable(encoder, layers, settings)
     # For the new head.
     torch.manual_seed(settings.seed)
     return about, task.build(backbone)
@@ -51,7 +49,7 @@ def rebuild_model(task: Task, about: dict[str, Any]) -> nn.Module:
     encoder = untrained(about)
     if task.settings.batchnorm == "fold":
         prepare(encoder, rescale=False)
-    return task.build(make_backbone(encoder, about["layers"], task.settings))
+    return task.build(make_trainable(encoder, about["layers"], task.settings))
 
 
 def _some_photos(task: Task, settings: FinetuneSettings, *, count: int) -> Tensor:
@@ -63,15 +61,11 @@ def _some_photos(task: Task, settings: FinetuneSettings, *, count: int) -> Tenso
     return next(iter(batches)).photos
 
 
-def make_backbone(encoder: Encoder, layers: Sequence[str], settings: FinetuneSettings) -> Backbone:
-    """The backbone that the settings ask for, of an encoder that is prepared already."""
-    trunk = encoder.trunk
-    alexnet = isinstance(trunk, ColorizationTrunk) and isinstance(trunk.model, AlexNet)
-    return Backbone(
-        encoder,
+def make_trainable(encoder: Encoder, layers: Sequence[str], settings: FinetuneSettings) -> Encoder:
+    """The encoder, prepared already, with what the settings let learn."""
+    return encoder.trainable(
         layers,
-        # The paper's name of what is the head here.
-        train_from=HEAD if alexnet and settings.train_from == "fc8" else settings.train_from,
+        train_from=settings.train_from,
         color=settings.color,
         # Folded, there is none left.
         batchnorm="train" if settings.batchnorm == "train" else "frozen",
@@ -80,9 +74,9 @@ def make_backbone(encoder: Encoder, layers: Sequence[str], settings: FinetuneSet
 
 def architecture(encoder: Encoder) -> dict[str, Any]:
     """What it takes to have an encoder's network again, but not its weights, as values that JSON takes."""
-    if not isinstance(encoder.trunk, ColorizationTrunk):
+    model = encoder.trunk.colorizer
+    if model is None:
         return {"encoder": str(encoder.untrained or encoder.source)}
-    model = encoder.trunk.model
     return {
         "encoder": encoder.name,
         "model": model.name,
@@ -93,7 +87,7 @@ def architecture(encoder: Encoder) -> dict[str, Any]:
 
 
 def untrained(about: dict[str, Any]) -> Encoder:
-    """The opposite of `architecture`."""
+    """The opposite of `architecture`, also of one that was written when untrained networks had other names."""
     if "model" not in about:
         return load_encoder(current_name(about["encoder"]))
     model = create_model(about["model"], width=about["width"], outputs=about["outputs"])

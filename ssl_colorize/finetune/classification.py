@@ -18,7 +18,6 @@ from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.metrics import Answers, average_precisions, common_mean, figures, truth_ranks
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.norm import ChannelNorm
 from ssl_colorize.finetune.overlays import captioned
@@ -32,8 +31,7 @@ from ssl_colorize.finetune.tasks import (
     TrainingBatch,
     to_model,
 )
-from ssl_colorize.models.alexnet import AlexNet
-from ssl_colorize.models.trunks import ColorizationTrunk
+from ssl_colorize.models import ColorizationModel
 
 # The short side of photos and the window that the paper's layout of alexnet is for.
 PAPER_SIZE, PAPER_CROP = 256, 227
@@ -55,7 +53,7 @@ class ClassificationSettings(FinetuneSettings):
 class PooledHead(nn.Module):
     """Maps averaged over the photo, normalized by channel, and a linear classifier."""
 
-    def __init__(self, backbone: Backbone, classes: int, *, normalize: bool, dropout: float) -> None:
+    def __init__(self, backbone: Encoder, classes: int, *, normalize: bool, dropout: float) -> None:
         super().__init__()
         self.backbone = backbone
         channels = sum(info["num_chs"] for info in backbone.feature_info)
@@ -70,21 +68,6 @@ class PooledHead(nn.Module):
         pooled = torch.cat([x.mean((2, 3), keepdim=True) for x in self.backbone(photos).values()], dim=1)
         scores: Tensor = self.classifier(self.dropout(self.norm(pooled).flatten(1)))
         return scores
-
-
-def lay_out(model: AlexNet, *, dropout: float) -> None:
-    """Give alexnet the shape in which the paper fine-tunes it, in place: no padding, and fc6 on all of pool5's map.
-
-    Of 227 pixels conv1 makes 55 cells, the pools 27, 13 and 6, and fc6 one.
-    """
-    conv1, fc6 = model.get_submodule("conv1.0"), model.get_submodule("fc6.0")
-    assert isinstance(conv1, nn.Conv2d) and isinstance(fc6, nn.Conv2d)
-    conv1.padding = fc6.padding = (0, 0)
-    fc6.dilation = (1, 1)
-    for pool in (model.pool1, model.pool2, model.pool5):
-        pool.padding, pool.stride = 0, 2
-    for block in (model.fc6, model.fc7):
-        block.append(nn.Dropout(dropout))
 
 
 class Classification(OnPhotos):
@@ -119,9 +102,9 @@ class Classification(OnPhotos):
 
     # ---- the model ---------------------------------------------------------------------------------------------------
 
-    def build(self, backbone: Backbone) -> nn.Module:
+    def build(self, backbone: Encoder) -> nn.Module:
         settings = self.settings
-        alexnet = _paper_alexnet(backbone) if settings.paper_layout else None
+        alexnet = _with_window(backbone) if settings.paper_layout else None
         self._size = settings.size or (PAPER_SIZE if alexnet else backbone.input_size)
         # Whole multiples of 8, which eccv16 needs no padding for.
         self._crop = settings.crop or (PAPER_CROP if alexnet else max(8, round(self._size * 7 / 64) * 8))
@@ -133,7 +116,7 @@ class Classification(OnPhotos):
             )
         if self._crop < PAPER_CROP:
             raise UserError(f"alexnet's fc6 needs a crop of {PAPER_CROP} px or more; or set paper_layout to false.")
-        lay_out(alexnet, dropout=settings.dropout)
+        alexnet.lay_out_for_window(dropout=settings.dropout)
         # Where fc7 learns, its own dropout is on.
         dropout = 0.0 if "fc7" in backbone.trained else settings.dropout
         return PooledHead(backbone, len(self.classes), normalize=False, dropout=dropout)
@@ -285,9 +268,7 @@ def sureness(probabilities: NDArray[np.float32], truth: NDArray[Any]) -> NDArray
     return np.asarray((each * (truth >= 0)).sum(1))
 
 
-def _paper_alexnet(backbone: Backbone) -> AlexNet | None:
-    """The backbone's alexnet, if the head reads its fully connected layers."""
-    trunk = backbone.trunk
-    if not isinstance(trunk, ColorizationTrunk) or not isinstance(trunk.model, AlexNet):
-        return None
-    return trunk.model if backbone.layers[-1] in ("fc6", "fc7") else None
+def _with_window(backbone: Encoder) -> ColorizationModel | None:
+    """The network, if the head reads a fully connected layer, which sees a window as a whole."""
+    model = backbone.trunk.colorizer
+    return model if model is not None and backbone.layers[-1] in model.fully_connected else None

@@ -24,7 +24,6 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.metrics import common_mean
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.detector import Detector
 from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Say, Sheet, TrainingBatch, to_model
@@ -103,7 +102,7 @@ class Detection(AnnotatedTask):
         self.note_size(encoder)
         return map_layers(encoder, self.settings, pyramid=self.settings.fpn)
 
-    def build(self, backbone: Backbone) -> nn.Module:
+    def build(self, backbone: Encoder) -> nn.Module:
         self.note_size(backbone)
         settings = self.settings
         return Detector(

@@ -13,9 +13,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from ssl_colorize.data.transforms import PADDING
-from ssl_colorize.finetune.backbone import Backbone
+from ssl_colorize.encoder import Encoder
 from ssl_colorize.finetune.pyramid import Pyramid
-from ssl_colorize.models.trunks import ColorizationTrunk
 
 # Anchors from an eighth of the photo's short side to all of it, each in three shapes.
 _SMALLEST, _ANCHOR_SIZES, _ASPECTS = 1 / 8, 4, (0.5, 1.0, 2.0)
@@ -39,7 +38,7 @@ class Detector(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Encoder,
         *,
         classes: int,
         size: int,
@@ -196,10 +195,12 @@ class OwnLayers(nn.Module):
         return torch.flatten(self.dropout(self.fc7(hidden)), 1)
 
 
-def _own_layers(backbone: Backbone, dropout: float) -> OwnLayers | None:
+def _own_layers(backbone: Encoder, dropout: float) -> OwnLayers | None:
     """The network's fully connected layers as a box head, if it has any and the map is the one that they read."""
-    trunk = backbone.trunk
-    if not isinstance(trunk, ColorizationTrunk) or backbone.layers != ("conv5",):
+    model = backbone.trunk.colorizer
+    if model is None or not model.fully_connected:
         return None
-    modules = dict(trunk.model.named_children())
-    return OwnLayers(modules["fc6"], modules["fc7"], dropout=dropout) if "fc6" in modules else None
+    before = model.layers[model.layers.index(model.fully_connected[0]) - 1]
+    if backbone.layers != (before,):
+        return None
+    return OwnLayers(*(model.get_submodule(name) for name in model.fully_connected), dropout=dropout)

@@ -3,7 +3,6 @@
 Both are for colorization networks: chains of convolutions with ReLU (and max pooling) between them.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Self
 
@@ -15,7 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.registry import ColorizationModel
-from ssl_colorize.models.trunks import ColorizationTrunk
 
 # Random gradients that a ratio is averaged over: the first layer has few weights, and so a noisy one.
 DRAWS = 16
@@ -37,15 +35,17 @@ def prepare(encoder: Encoder, *, rescale: bool, lightness: Tensor | None = None,
     Raises:
         UserError: the encoder is another network, or a layer is dead on these photos.
     """
-    if not isinstance(encoder.trunk, ColorizationTrunk) or not encoder.trunk.model.chain:
+    model = encoder.trunk.colorizer
+    if model is None or not model.chain:
         raise UserError(
             f"Settings rescale and batchnorm: fold are for our networks, not for {encoder.name}: leave them away."
         )
-    encoder.trunk.model = fold_batchnorm(encoder.trunk.model).requires_grad_(False)
+    fold_batchnorm(model)
+    model.requires_grad_(False)
     if rescale:
         if lightness is None:
             raise ValueError("rescaling looks at photos")
-        rescale_layers(encoder.trunk.model, lightness, top=top)
+        rescale_layers(model, lightness, top=top)
     return encoder
 
 
@@ -128,15 +128,14 @@ class ShiftedConvTranspose2d(nn.ConvTranspose2d):
 
 
 @torch.no_grad()
-def fold_batchnorm(model: ColorizationModel) -> ColorizationModel:
-    """A copy of a network that computes the same maps, of the same names, without BatchNorm.
+def fold_batchnorm(model: ColorizationModel) -> None:
+    """Let a network compute the same maps, of the same names, without BatchNorm, in place.
 
     A BatchNorm right after a convolution (alexnet) goes into it. One after ReLU (eccv16) goes into the next
     convolution, whose padding changes with it (`BorderedConv2d`). What is folded are the stored statistics, so the maps
     are those of eval mode.
     """
-    folded = copy.deepcopy(model).eval()
-    leaves = [(name, module) for name, module in folded.named_modules() if not list(module.children())]
+    leaves = [(name, module) for name, module in model.eval().named_modules() if not list(module.children())]
     before: nn.Module | None = None
     waiting: nn.BatchNorm2d | None = None
     for name, module in leaves:
@@ -145,14 +144,13 @@ def fold_batchnorm(model: ColorizationModel) -> ColorizationModel:
                 _fold_back(before, module)
             else:
                 waiting = module
-            folded.set_submodule(name, nn.Identity())
+            model.set_submodule(name, nn.Identity())
         elif isinstance(module, Convolution) and waiting is not None:
-            folded.set_submodule(name, _fold_forward(module, waiting))
+            model.set_submodule(name, _fold_forward(module, waiting))
             waiting = None
         elif waiting is not None and not isinstance(module, nn.Identity):
             raise ValueError(f"{name} stands between a BatchNorm and the convolution to fold it into")
         before = module
-    return folded
 
 
 def _factor_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from ssl_colorize.encoder import Encoder
 from ssl_colorize.finetune.annotated_task import strides
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.norm import ChannelNorm
 
 CHANNELS = 256  # of a pyramid's maps (Lin et al. 2017)
@@ -21,7 +21,7 @@ class Pyramid(nn.Module):
         strides: of each map in pixels.
     """
 
-    def __init__(self, backbone: Backbone, *, normalize: bool | None, coarser: bool = False) -> None:
+    def __init__(self, backbone: Encoder, *, normalize: bool | None, coarser: bool = False) -> None:
         """Make what stands between a backbone and a head.
 
         Args:

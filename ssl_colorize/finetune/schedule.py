@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ssl_colorize.encoder import Encoder
 from ssl_colorize.engine.optimizer import muon
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 
 _BETAS = (0.9, 0.999)  # of AdamW
@@ -89,9 +89,9 @@ def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> torch.optim.
     return torch.optim.SGD(options, lr=0.0, momentum=settings.momentum)
 
 
-def backbone_of(model: nn.Module) -> Backbone:
+def backbone_of(model: nn.Module) -> Encoder:
     """The backbone in a task's model."""
-    return next(module for module in model.modules() if isinstance(module, Backbone))
+    return next(module for module in model.modules() if isinstance(module, Encoder))
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

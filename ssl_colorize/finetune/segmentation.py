@@ -22,7 +22,6 @@ from ssl_colorize.encoder import Encoder
 from ssl_colorize.evaluate.metrics import DRAWS, class_mean_interval, common_mean
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.segmenter import fcn_32s, with_context
 from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Sheet, TrainingBatch, to_model
@@ -81,7 +80,7 @@ class Segmentation(AnnotatedTask):
             return encoder.choose(self.settings.layers or ("fc7",))
         return map_layers(encoder, self.settings, pyramid=self.settings.fpn)
 
-    def build(self, backbone: Backbone) -> nn.Module:
+    def build(self, backbone: Encoder) -> nn.Module:
         self.note_size(backbone)
         if self.settings.head == "fcn32s":
             return fcn_32s(backbone, len(self.classes), dropout=self.settings.dropout)

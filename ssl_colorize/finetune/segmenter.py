@@ -4,11 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.pyramid import Pyramid
-from ssl_colorize.models.alexnet import AlexNet
-from ssl_colorize.models.trunks import ColorizationTrunk
 
 # Reach of the head's three views in cells: with the pooled one they see an object, its surroundings and the scene.
 _DILATIONS = (1, 4, 8)
@@ -35,7 +33,7 @@ class Segmenter(nn.Module):
 class FinestMap(nn.Module):
     """A backbone's map, or the finest of its pyramid, to which the coarser ones have been added."""
 
-    def __init__(self, backbone: Backbone, *, normalize: bool | None) -> None:
+    def __init__(self, backbone: Encoder, *, normalize: bool | None) -> None:
         super().__init__()
         self.pyramid = Pyramid(backbone, normalize=normalize)
         self.out_channels = self.pyramid.out_channels
@@ -73,7 +71,7 @@ def _block(conv: nn.Conv2d, channels: int) -> nn.Sequential:
 class TopMap(nn.Module):
     """The deepest of a backbone's maps."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Encoder) -> None:
         super().__init__()
         self.backbone = backbone
 
@@ -82,7 +80,7 @@ class TopMap(nn.Module):
 
 
 def with_context(
-    backbone: Backbone, classes: int, *, hidden: int, dropout: float, normalize: bool | None = None
+    backbone: Encoder, classes: int, *, hidden: int, dropout: float, normalize: bool | None = None
 ) -> Segmenter:
     """A segmenter at the backbone's stride; `normalize` as in `Pyramid`.
 
@@ -95,25 +93,16 @@ def with_context(
     return Segmenter(features, ContextHead(features.out_channels, classes, hidden=hidden, dropout=dropout))
 
 
-def fcn_32s(backbone: Backbone, classes: int, *, dropout: float) -> Segmenter:
+def fcn_32s(backbone: Encoder, classes: int, *, dropout: float) -> Segmenter:
     """The paper's: a linear classifier on fc7 at stride 32, enlarged bilinearly (Long et al. 2015).
 
-    The colorization AlexNet keeps stride 16 by leaving pool5 at stride 1 and spreading fc6; both go back.
-
     Raises:
-        UserError: the network is another one.
+        UserError: the network has no such layer.
     """
-    trunk = backbone.trunk
-    if not isinstance(trunk, ColorizationTrunk) or not isinstance(trunk.model, AlexNet) or "fc7" not in backbone.layers:
+    model = backbone.trunk.colorizer
+    if model is None or not set(backbone.layers) & set(model.fully_connected[-1:]):
         raise UserError(f"Setting head: fcn32s is for fc7 of our alexnet, not for {backbone.name}: use context.")
-    model = trunk.model
-    conv = next(module for module in model.fc6.modules() if isinstance(module, nn.Conv2d))
-    conv.padding, conv.dilation = (0, 0), (1, 1)
-    # The cell that six cells make lies half a cell to the right of the third, which is where the photo has it.
-    model.pool5 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), nn.ZeroPad2d((2, 3, 2, 3)))  # type: ignore[assignment]
-    for info in backbone.feature_info:
-        if info["module"] in ("fc6", "fc7"):
-            info["reduction"] = 32
+    model.lay_out_at_stride_32()
     score = nn.Conv2d(backbone.feature_info[-1]["num_chs"], classes, 1)
     # As in the paper, all classes score alike at first.
     nn.init.zeros_(score.weight)

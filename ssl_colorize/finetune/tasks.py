@@ -15,7 +15,6 @@ from ssl_colorize.data.annotations import Annotation, summary
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.config import FinetuneSettings
 
 Say = Callable[[str], None]
@@ -129,7 +128,7 @@ class Task(Protocol):
         """
         ...
 
-    def build(self, backbone: Backbone) -> nn.Module:
+    def build(self, backbone: Encoder) -> nn.Module:
         """The model: the backbone, as a submodule anywhere in it, and a new head around it, on the CPU.
 
         The head is every parameter that is not the backbone's. May reshape the backbone's trunk (alexnet's paddings).

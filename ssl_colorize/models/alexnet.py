@@ -1,6 +1,7 @@
 """The transfer network of the paper's feature evaluation (section 3.2): AlexNet on lightness, fully convolutional."""
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,6 +23,8 @@ class AlexNet(ColorizationModel):
 
     target_stride = 8
     multiple = 1
+    fully_connected: ClassVar[tuple[str, ...]] = ("fc6", "fc7")
+    head_name: ClassVar[str] = "fc8"
 
     def __init__(self, *, width: float = 1.0, outputs: int = 313) -> None:
         super().__init__(width=width, outputs=outputs)
@@ -56,6 +59,32 @@ class AlexNet(ColorizationModel):
                 x = functional.interpolate(x, size, mode="bilinear", align_corners=False)
             if not name.startswith("pool"):
                 yield name, x
+
+    def lay_out_for_window(self, *, dropout: float) -> None:
+        """No padding, and fc6 on all of pool5's map, as the paper fine-tunes it.
+
+        Of 227 pixels conv1 makes 55 cells, the pools 27, 13 and 6, and fc6 one.
+        """
+        for conv in (*_convolutions(self.conv1), *_convolutions(self.fc6)):
+            conv.padding, conv.dilation = (0, 0), (1, 1)
+        for pool in (self.pool1, self.pool2, self.pool5):
+            pool.padding, pool.stride = 0, 2
+        for block in (self.fc6, self.fc7):
+            block.append(nn.Dropout(dropout))
+
+    def lay_out_at_stride_32(self) -> None:
+        """The network keeps stride 16 by leaving pool5 at stride 1 and spreading fc6; both go back."""
+        for conv in _convolutions(self.fc6):
+            conv.padding, conv.dilation = (0, 0), (1, 1)
+        # The cell that six cells make lies half a cell to the right of the third, which is where the photo has it.
+        self.pool5 = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), nn.ZeroPad2d((2, 3, 2, 3)))  # type: ignore[assignment]
+        for info in self.feature_info:
+            if info["module"] in self.fully_connected:
+                info["reduction"] = 32
+
+
+def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in block.modules() if isinstance(module, nn.Conv2d)]
 
 
 def _conv(

@@ -33,6 +33,8 @@ class ColorizationModel(nn.Module, ABC):
         objectives: what it can be trained for, by name; the first unless told otherwise.
         scalable: whether it comes in other widths than 1.
         has_imagenet: whether `load_imagenet` knows weights for it, at width 1.
+        fully_connected: names of layers that its paper has fully connected; others are convolutions.
+        head_name: what its paper calls the layer that fine-tuning adds.
         own_init: names of modules whose weights `initialize` leaves as they are.
     """
 
@@ -43,6 +45,8 @@ class ColorizationModel(nn.Module, ABC):
     objectives: ClassVar[Mapping[str, type[Objective]]] = {"class": Classification, "l2": Regression}
     scalable: ClassVar[bool] = True
     has_imagenet: ClassVar[bool] = False
+    fully_connected: ClassVar[tuple[str, ...]] = ()
+    head_name: ClassVar[str] = "head"
     own_init: tuple[str, ...] = ()
 
     def __init__(self, *, width: float, outputs: int) -> None:
@@ -88,6 +92,25 @@ class ColorizationModel(nn.Module, ABC):
 
     def freeze_trunk(self) -> None:
         """Keep what `load_imagenet` fills as it is from here on, where the network's authors did so."""
+
+    def lay_out_for_window(self, *, dropout: float) -> None:
+        """Take the shape in which the fully connected layers see one window as a whole, in place.
+
+        Args:
+            dropout: after each of them.
+
+        Raises:
+            UserError: there are no fully connected layers.
+        """
+        raise UserError(f"{self.name} has no fully connected layers.")
+
+    def lay_out_at_stride_32(self) -> None:
+        """Take the shape in which the fully connected layers have a cell for 32 pixels, in place.
+
+        Raises:
+            UserError: there are no fully connected layers.
+        """
+        raise UserError(f"{self.name} has no fully connected layers.")
 
     @abstractmethod
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -1,7 +1,9 @@
-"""What an encoder runs: colorization networks, timm's, and a supervised classifier, all behind one face."""
+"""What an encoder runs: colorization networks, timm's, and a supervised classifier, which answer the same questions."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -12,9 +14,13 @@ from torch.nn import functional
 
 from ssl_colorize.color import lightness_to_gray, rgb_to_lab, rgb_to_lightness
 from ssl_colorize.errors import UserError
+from ssl_colorize.models.backbone import parameters_behind
 from ssl_colorize.models.registry import ColorizationModel, FeatureInfo
 from ssl_colorize.models.source import LITE0, Source
 from ssl_colorize.models.timm_factory import make_timm
+
+# Pixels a side of the photo that shows which layer of a colorization network depends on which parameters.
+_GRAPH_SIDE = 64
 
 
 class Trunk(nn.Module, ABC):
@@ -26,6 +32,9 @@ class Trunk(nn.Module, ABC):
         input_size: short side in pixels of photos as it saw them in training.
         about: the network and what `prepare` does, in words; part of the encoder's fingerprint.
         untrained: the same network before any training; None if it cannot be had without its weights.
+        lightness_only: whether it sees no color.
+        head_name: what its paper calls the layer that fine-tuning adds.
+        colorizer: the colorization network; None if it is another one.
     """
 
     feature_info: list[FeatureInfo]
@@ -33,6 +42,12 @@ class Trunk(nn.Module, ABC):
     input_size: int
     about: str
     untrained: Source | None = None
+    lightness_only: bool
+    head_name: str = "head"
+
+    @property
+    def colorizer(self) -> ColorizationModel | None:
+        return None
 
     @abstractmethod
     def prepare(self, images: Tensor) -> Tensor:
@@ -59,23 +74,80 @@ class Trunk(nn.Module, ABC):
             maps = {name: x[..., : -(-height // cells[name]), : -(-width // cells[name])] for name, x in maps.items()}
         return {name: maps[name].float() for name in layers}
 
+    # ---- to learn on -------------------------------------------------------------------------------------------------
+
+    @property
+    def graph_side(self) -> int:
+        """Pixels a side of a photo that it can be run on."""
+        return self.input_size
+
+    def set_color(self, color: bool, *, source: Source) -> None:
+        """See color, or lightness alone, from here on, computing the same as before.
+
+        Raises:
+            UserError: it cannot; `source` is named.
+        """
+        if color == self.lightness_only:
+            sees, wanted = ("lightness alone", "color") if color else ("color", "none")
+            other = replace(source, lightness_only=not color)
+            raise UserError(f"Setting color: {source} sees {sees}; --encoder {other} sees {wanted}.")
+
+    def parameters_by_layer(self, layers: Sequence[str]) -> dict[str, str]:
+        """The layer that each parameter belongs to: the first one, of `layers` in order, that depends on it.
+
+        Autograd tells, on an empty photo. Parameters that no layer depends on are left out.
+        """
+        names = {id(parameter): name for name, parameter in self.named_parameters()}
+        before = {parameter: parameter.requires_grad for parameter in self.parameters()}
+        owners: dict[str, str] = {}
+        seen: set[Any] = set()
+        try:
+            self.requires_grad_(True)
+            photo = torch.zeros(1, 3, self.graph_side, self.graph_side, device=next(self.parameters()).device)
+            with torch.enable_grad():
+                maps = self.features(photo, list(layers))
+            for layer in layers:
+                for parameter in parameters_behind(maps[layer], seen):
+                    owners[names[id(parameter)]] = layer
+        finally:
+            for parameter, learns in before.items():
+                parameter.requires_grad_(learns)
+        return owners
+
+    def modules_of(self, layers: Collection[str], owners: Mapping[str, str]) -> tuple[str, ...]:
+        """What the names begin with of the modules that belong to some layers, with a dot at the end.
+
+        All in a place of which all parameters are theirs: dropout and BatchNorm without scale have no parameters of
+        their own, and follow what is around them.
+
+        Args:
+            owners: as `parameters_by_layer` says.
+        """
+        theirs = {name.rpartition(".")[0] for name, owner in owners.items() if owner in layers}
+        others = {name.rpartition(".")[0] for name, _ in self.named_parameters()} - theirs
+        around = {name[:end] for name in theirs for end, sign in enumerate(name) if sign == "."}
+        whole = {name for name in around if not any(each.startswith(f"{name}.") for each in others)}
+        return tuple(f"{name}." for name in theirs | whole)
+
 
 class ColorizationTrunk(Trunk):
-    """A colorization network: it sees lightness only, unless `color` is set and its first layer takes Lab."""
+    """A colorization network: it sees lightness only, unless it was told to see color."""
 
-    color = False
+    lightness_only = True
+    graph_side = _GRAPH_SIDE
 
     def __init__(self, model: ColorizationModel, *, input_size: int) -> None:
         super().__init__()
         self.model = model
         self.about = f"{model.name} on lightness"
         self.untrained = Source("random", model.name, width=model.width)
+        self.head_name = model.head_name
         self.feature_info = model.feature_info
         self.multiple = model.multiple
         self.input_size = input_size
 
     def prepare(self, images: Tensor) -> Tensor:
-        if not self.color:
+        if self.lightness_only:
             return self.model.light_of(images.float()) if images.shape[1] == 1 else self.model.light(images)
         lightness = images.float() if images.shape[1] == 1 else rgb_to_lightness(images)
         ab = rgb_to_lab(images)[:, 1:] if images.shape[1] == 3 else torch.zeros_like(lightness).repeat(1, 2, 1, 1)
@@ -83,6 +155,52 @@ class ColorizationTrunk(Trunk):
 
     def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         return self.model.forward_features(prepared, layers)
+
+    @property
+    def colorizer(self) -> ColorizationModel:
+        return self.model
+
+    def set_color(self, color: bool, *, source: Source) -> None:
+        """Color comes by weights that start at zero, in the first convolution."""
+        if not (color and self.lightness_only):
+            return
+        name, conv = next((name, each) for name, each in self.named_modules() if isinstance(each, nn.Conv2d))
+        if conv.in_channels != 1:
+            raise UserError(f"Setting color: {source} sees light by more than one convolution: leave color away.")
+        self.lightness_only = False
+        stem = ColorStem(conv).to(conv.weight.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.set_submodule(name, stem)
+
+    def parameters_by_layer(self, layers: Sequence[str]) -> dict[str, str]:
+        """Of a chain, whose layers are modules: the module's name; else as of any network."""
+        owners = super().parameters_by_layer(layers)
+        return {name: name.split(".")[1] for name in owners} if self.model.chain else owners
+
+    def modules_of(self, layers: Collection[str], owners: Mapping[str, str]) -> tuple[str, ...]:
+        if not self.model.chain:
+            return super().modules_of(layers, owners)
+        return tuple(f"model.{layer}." for layer in layers)
+
+
+class ColorStem(nn.Module):
+    """A first convolution that sees ab beside L: its weights for ab start at zero.
+
+    Two convolutions and their sum, rather than one with three input channels, so that the output of a zero ab stem is
+    the gray one's to the bit.
+    """
+
+    def __init__(self, gray: nn.Conv2d) -> None:
+        super().__init__()
+        self.gray = gray
+        # A copy, since timm has convolutions of its own kinds.
+        self.ab = copy.deepcopy(gray)
+        self.ab.in_channels, self.ab.bias = 2, None
+        self.ab.weight = nn.Parameter(gray.weight.new_zeros(gray.out_channels, 2, *gray.kernel_size))
+
+    def forward(self, lab: Tensor) -> Tensor:
+        """Lab (B, 3, H, W), normalized -> (B, C, h, w)."""
+        total: Tensor = self.gray(lab[:, :1]) + self.ab(lab[:, 1:])
+        return total
 
 
 class ColorTrunk(Trunk):

@@ -15,7 +15,7 @@ from ssl_colorize.data import LabeledDataset
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.building import make_backbone
+from ssl_colorize.finetune.building import make_trainable
 from ssl_colorize.finetune.classification import (
     Classification,
     ClassificationSettings,
@@ -32,7 +32,7 @@ def settings(**values: Any) -> ClassificationSettings:
 
 def built(task: Classification) -> nn.Module:
     encoder = load_encoder(task.settings.encoder)
-    return task.build(make_backbone(encoder, task.layers(encoder), task.settings))
+    return task.build(make_trainable(encoder, task.layers(encoder), task.settings))
 
 
 def test_the_loss_of_one_label() -> None:
@@ -62,7 +62,7 @@ def test_how_sure_a_model_is_of_what_is_true() -> None:
 def test_alexnet_laid_out_as_in_the_paper() -> None:
     task = Classification(settings(encoder="random:alexnet@0.03", layers=(), size=None, crop=None), ("a", "b", "c"))
     encoder = load_encoder(task.settings.encoder)
-    backbone = make_backbone(encoder, task.layers(encoder), task.settings)
+    backbone = make_trainable(encoder, task.layers(encoder), task.settings)
     model = task.build(backbone).eval()
     sides: dict[str, int] = {}
     for name, x in backbone.trunk.model.stages(torch.rand(1, 1, 227, 227) * 100):

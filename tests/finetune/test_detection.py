@@ -16,7 +16,6 @@ from ssl_colorize.data.annotations import Boxes
 from ssl_colorize.data.transforms import PADDING
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.detection import Detection, DetectionSettings, coco_figures
 from ssl_colorize.finetune.detector import Detector, OwnLayers
 from ssl_colorize.finetune.voc_ap import Detections
@@ -32,7 +31,7 @@ def opened(folder: Path, **options: Any) -> Detection:
 def built(task: Detection, **options: Any) -> Detector:
     torch.manual_seed(0)
     encoder = load_encoder(task.settings.encoder)
-    model = task.build(Backbone(encoder, task.layers(encoder), **options))
+    model = task.build(encoder.trainable(task.layers(encoder), **options))
     assert isinstance(model, Detector)
     return model
 

@@ -14,7 +14,6 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.segmentation import Segmentation, SegmentationSettings, confusion, interval, ious
 from ssl_colorize.finetune.segmenter import Segmenter
 from ssl_colorize.finetune.tasks import TrainingBatch
@@ -31,7 +30,7 @@ def opened(folder: Path, **options: Any) -> Segmentation:
 def built(task: Segmentation, **options: Any) -> Segmenter:
     torch.manual_seed(0)
     encoder = load_encoder(task.settings.encoder)
-    model = task.build(Backbone(encoder, task.layers(encoder), **options))
+    model = task.build(encoder.trainable(task.layers(encoder), **options))
     assert isinstance(model, Segmenter)
     return model
 

@@ -8,7 +8,6 @@ from annotated_sets import scenes
 from torch import nn
 
 from ssl_colorize.encoder import load_encoder
-from ssl_colorize.finetune.backbone import Backbone
 from ssl_colorize.finetune.building import architecture, untrained
 from ssl_colorize.finetune.classification import ClassificationSettings
 from ssl_colorize.finetune.saved import load_finetuned
@@ -59,7 +58,7 @@ def test_a_segmenter_reads_a_pyramid_of_its_stages(run: Path, tmp_path: Path) ->
     task = Segmentation.open(settings, say=lambda line: None)
     encoder = load_encoder(run)
     assert task.layers(encoder) == ("layer2", "layer3", "layer4")
-    model = task.build(Backbone(encoder, task.layers(encoder)))
+    model = task.build(encoder.trainable(task.layers(encoder)))
     assert isinstance(model, nn.Module)
     with torch.inference_mode():
         assert model.eval()(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape[:2] == (1, 21)
