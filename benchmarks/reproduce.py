@@ -8,7 +8,7 @@ PHOTOS holds tiny-imagenet, imagenette128, VOCdevkit/VOC2012 and imagenet-like-2
 --data NAME=FOLDER says where one of them is by itself (imagenet-like-240: any folder of photos with a labels.csv of
 photo and class). Everything goes into the folder of --out: `data/`, `runs/` (one a network and seed), `results/` (a
 record each, and the table). What is there is kept: a finished run is not trained again, a stopped one goes on, a figure
-that is recorded is not measured again; tables share networks.
+that is recorded is not measured again; tables share networks. Several tables may be made at once in one --out.
 
     python benchmarks/reproduce.py --check      # whether RESULTS.md and results/*.md follow from the records
     python benchmarks/reproduce.py --write      # makes them follow

@@ -1,11 +1,13 @@
 """What a table takes, as steps: each a command, the file that says it is done, and how a stopped one goes on."""
 
+import fcntl
 import json
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -192,18 +194,32 @@ def unfinished(steps: Iterable[Step]) -> Iterator[Step]:
 
 
 def perform(steps: Iterable[Step]) -> None:
-    """Do what is left to do; a signal goes to the command that runs, which saves before it stops."""
+    """Do what is left to do; a signal goes to the command that runs, which saves before it stops.
+
+    Several processes may work in one folder: each step is done by one of them.
+    """
     for step in unfinished(steps):
-        command = step.pending()
-        if command:
-            click.echo(f"$ {shown(command)}", err=True)
-            step.made.parent.mkdir(parents=True, exist_ok=True)
-            code = _call(command)
-            if code:
-                click.echo("Stopped. The same command goes on.", err=True)
-                sys.exit(code if code > 0 else 128 - code)
-        if step.finish is not None:
-            step.finish()
+        with alone(step.made):
+            if step.made.is_file():
+                continue
+            command = step.pending()
+            if command:
+                click.echo(f"$ {shown(command)}", err=True)
+                code = _call(command)
+                if code:
+                    click.echo("Stopped. The same command goes on.", err=True)
+                    sys.exit(code if code > 0 else 128 - code)
+            if step.finish is not None:
+                step.finish()
+
+
+@contextmanager
+def alone(made: Path) -> Iterator[None]:
+    """Hold a step; another process that comes to it waits, and then finds it done."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with (made.parent / f".{made.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def shown(command: Command) -> str:

@@ -1,6 +1,7 @@
 """Tables from nothing but photos: what is left to do, how a stopped one goes on, and that the committed follow."""
 
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -156,6 +157,23 @@ def test_a_stopped_run_goes_on_and_a_finished_one_is_only_recorded(tmp_path: Pat
     made.unlink()
     perform([step])
     assert made.read_text() == "done" and len((run / "calls").read_text().splitlines()) == 2
+
+
+def test_two_that_work_in_one_folder_do_each_step_once(tmp_path: Path) -> None:
+    script, made = tmp_path / "script.py", tmp_path / "made"
+    script.write_text(f"""
+import pathlib, time
+pathlib.Path({str(tmp_path / "calls")!r}).open("a").write("called\\n")
+time.sleep(0.3)
+pathlib.Path({str(made)!r}).touch()
+""")
+    step = Step(made, ("python", str(script)))
+    others = [multiprocessing.get_context("fork").Process(target=perform, args=([step],)) for _ in range(2)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert (tmp_path / "calls").read_text() == "called\n" and [other.exitcode for other in others] == [0, 0]
 
 
 @pytest.mark.slow
