@@ -14,12 +14,13 @@ import pytest
 import reproduce
 import steps
 from click.testing import CliRunner
+from frozen import changes
 from measures import Training
 from networks import NETWORKS
 from PIL import Image
 from rendering import held_out
 from steps import Step, Workspace, begin, perform, unfinished
-from tables import PARTS, TABLES, Table
+from tables import PARTS, RECIPES, TABLES, Table
 
 from ssl_colorize.errors import UserError
 from ssl_colorize.pretrain.config import Recipe
@@ -86,17 +87,44 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_recipe_is_one(photos: Path, tmp_path: Path) -> None:
+def recipe_of(workspace: Workspace, name: str, seed: int = 0) -> Recipe:
+    """What `ssl-colorize pretrain` is told for a network."""
+    *_, step = workspace.training(NETWORKS[name], seed)
+    assert step.command[:2] == ("ssl-colorize", "pretrain")
+    values: dict[str, list[str]] = {}
+    for flag, value in zip(step.command[2::2], step.command[3::2], strict=True):
+        values.setdefault(flag, []).append(value)
+    flags = {"data": values["--data"], "seed": int(values["--seed"][0])}
+    return Recipe.resolve(file=values["--config"][0], assignments=values.get("--set", ()), flags=flags)
+
+
+def test_networks_are_trained_as_the_records_say(photos: Path, tmp_path: Path) -> None:
+    workspace = Workspace(reproduce.folders((str(photos),)), tmp_path / "out")
+    base = recipe_of(workspace, "pilot-base").model_dump(mode="json")
+    compared = 0
+    for name, (network, seed) in RECIPES.rows.items():
+        found = json.loads((reproduce.RESULTS / "recipes" / f"{name}-0.json").read_text("utf-8"))
+        if not network.pretext:
+            recipe = recipe_of(workspace, network.name, seed)
+            changed = changes(recipe.model_dump(mode="json"), base)
+            assert changed.keys() == found["changed"].keys()
+            assert all(changed[key] == value for key, value in found["changed"].items() if key != "start")
+            first = 0 if not network.start else recipe_of(workspace, network.start).steps * recipe_of(
+                workspace, network.start).batch_size  # fmt: skip
+            assert first + recipe.steps * recipe.batch_size == found["photos_seen"]
+            compared += 1
+    assert compared == len(RECIPES.rows) - 1
+
+
+def test_every_network_of_a_table_has_a_recipe_that_sees_what_was_recorded(photos: Path, tmp_path: Path) -> None:
     workspace = Workspace(reproduce.folders((str(photos),)), tmp_path / "out")
     for network in NETWORKS.values():
-        *_, step = workspace.training(network, 0) if not network.source else (Step(tmp_path, ()),)
-        if step.command[:2] == ("ssl-colorize", "pretrain"):
-            flags = list(zip(step.command[2::2], step.command[3::2], strict=True))
-            values = {key: [value for flag, value in flags if flag == key] for key, _ in flags}
-            recipe = Recipe.resolve(file=values["--config"][0], assignments=values.get("--set", ()))
-            assert recipe.steps and recipe.start == (
-                str(workspace.run(f"{network.start}-0")) if network.start else None
-            )
+        path = reproduce.RESULTS / "frozen" / "imagenette" / f"{network.key(0)}.json"
+        if path.is_file() and not (network.source or network.pretext or network.start):
+            recipe = recipe_of(workspace, network.name)
+            assert recipe.steps * recipe.batch_size == json.loads(path.read_text())["photos_seen"]
+        elif not (network.source or network.pretext):
+            assert recipe_of(workspace, network.name).steps
 
 
 def test_a_plan_has_each_step_once_and_what_it_needs_before_it(photos: Path, tmp_path: Path) -> None:
