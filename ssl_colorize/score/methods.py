@@ -295,7 +295,7 @@ def _load(name: str, source: str, temperatures: Sequence[float], device: str) ->
             f"No method {source!r}: --method takes truth, gray, random, or NAME=SOURCE with a run folder, a weights "
             "file, or a folder of colored pictures."
         )
-    if path.is_dir() and not any(file.suffix in _WEIGHTS for file in path.iterdir()):
+    if path.is_dir() and not any(file.suffix in _WEIGHTS for file in path.glob("*")):
         return [Folder(name, path)]
     colorizer = Colorizer.load(source, device=device)
     if colorizer.pretrained.objective != "class" or not temperatures:
