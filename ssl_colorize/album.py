@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from pydantic import Field
 
-from ssl_colorize.config import Settings
+from ssl_colorize.config import DeviceName, Limit, Settings
 from ssl_colorize.errors import UserError
 from ssl_colorize.pictures import PictureFormat, encode, made_here
 from ssl_colorize.runs import write_atomically
@@ -52,8 +52,8 @@ class ColorizeSettings(Settings):
     format: PictureFormat = Field(
         "png", description="PNG keeps every pixel's lightness exactly; JPEG is smaller and nearly does"
     )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    limit: int | None = Field(None, ge=1, description="color only the first so many photos")
+    device: DeviceName = "auto"
+    limit: Limit = Field(None, description="color only the first so many photos")
 
 
 @dataclass(frozen=True)

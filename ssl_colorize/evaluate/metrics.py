@@ -84,7 +84,7 @@ def bootstrap(
     >>> import numpy as np
     >>> errors = np.array([0.0, 1.0, 0.0, 2.0, 1.0, 0.0, 3.0, 1.0])
     >>> low, high = bootstrap(lambda rows: np.median(errors[rows]), len(errors), seed=0)
-    >>> low <= np.median(errors) <= high
+    >>> bool(low <= np.median(errors) <= high)
     True
     """
     if not count:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ssl_colorize.config import Settings
+from ssl_colorize.config import DeviceName, Limit, Seed, Settings
 
 # Side of every photo that is shown, in pixels.
 SIDE = 256
@@ -45,8 +45,8 @@ class ServeSettings(Protocol):
         "random; also as NAME=RUN or NAME=FOLDER; a session has one of them",
     )
     temperature: float | None = Field(None, ge=0, description="of the runs; their own if none is given")
-    limit: int | None = Field(None, ge=1, description="prepare at most so many photos")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    limit: Limit = None
+    device: DeviceName = "auto"
     host: str = Field("127.0.0.1", description="where to listen; 0.0.0.0 lets phones in")
     port: int = Field(8000, ge=0, le=65535, description="0 takes a free one")
     contact: str = Field("", description="whom participants may ask, for the first page")
@@ -61,7 +61,7 @@ class ReportSettings(Settings):
     )
     unfinished: bool = Field(False, description="count unfinished sessions as well")
     resamples: int = Field(10_000, ge=100, le=1_000_000, description="of the bootstrap")
-    seed: int = Field(0, description="of the bootstrap")
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)
