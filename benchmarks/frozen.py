@@ -37,12 +37,12 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
 from ssl_colorize.evaluate.features import extract, frozen
 from ssl_colorize.evaluate.knn import classify
-from ssl_colorize.evaluate.metrics import Answers, figures
+from ssl_colorize.evaluate.metrics import Predictions, summarize
 from ssl_colorize.evaluate.nearest import Features
 from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.one_pass import map_sides
-from ssl_colorize.evaluate.probe_config import ProbeSettings
-from ssl_colorize.evaluate.svm import SvmSettings, normalized, train_layer
+from ssl_colorize.evaluate.settings import ProbeSettings, SvmSettings
+from ssl_colorize.evaluate.svm import normalized, train_layer
 from ssl_colorize.models import load_pretrained
 from ssl_colorize.runs import git_revision
 
@@ -164,7 +164,7 @@ def nearest(features: Features, train: LabeledDataset, queries: Features, test: 
     """kNN, with the figure on the choosing part beside."""
     classes = len(train.classes)
     fit, held = choosing_split(train.labels, seed=seed)
-    choosing = neighbors(features[fit], train.labels[fit], features[held], train.labels[held], classes).figure
+    choosing = neighbors(features[fit], train.labels[fit], features[held], train.labels[held], classes).value
     return kept([neighbors(features, train.labels, queries, test.labels, classes)], train, choosing)
 
 
@@ -176,13 +176,13 @@ def machines(
     features, queries = normalized(features), normalized(queries)
     fit, held = choosing_split(train.labels, seed=seed)
     parts = features[fit], train.take(fit), features[held], train.take(held)
-    choosing = train_layer(*parts, settings).answers.figure
+    choosing = train_layer(*parts, settings).answers.value
     return kept([train_layer(features, train, queries, test, settings).answers], train, choosing)
 
 
-def kept(runs: list[Answers], train: LabeledDataset, choosing: float) -> Record:
+def kept(runs: list[Predictions], train: LabeledDataset, choosing: float) -> Record:
     """Of the figures of one layer those that tables take."""
-    found = figures(runs, train.classes, seed=0)
+    found = summarize(runs, train.classes, seed=0)
     return {key: value for key, value in found.items() if key not in ("per_class", "runs")} | {"choosing": choosing}
 
 

@@ -49,7 +49,8 @@ def knn(out: Path | None, config: Path | None, assignments: tuple[str, ...], as_
     import json
     from time import perf_counter
 
-    from ssl_colorize.evaluate.knn import KnnSettings, run_knn
+    from ssl_colorize.evaluate.knn import run_knn
+    from ssl_colorize.evaluate.settings import KnnSettings
     from ssl_colorize.report.sheets import neighbors_sheet
     from ssl_colorize.runs import write_atomically
 

@@ -13,7 +13,7 @@ from ssl_colorize.cli.resuming import first_process, refuse_unknown_folder, resu
 
 if TYPE_CHECKING:
     from ssl_colorize.cli.measuring import Run
-    from ssl_colorize.evaluate.probe_config import ProbeSettings
+    from ssl_colorize.evaluate.settings import ProbeSettings
 
 # What a resumed run may do otherwise without becoming another run.
 FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "cache", "no_cache"})
@@ -90,7 +90,7 @@ def _settings(
     config: Path | None, assignments: tuple[str, ...], flags: dict[str, Any], resume: Path | None
 ) -> ProbeSettings:
     from ssl_colorize.cli.measuring import resolve
-    from ssl_colorize.evaluate.probe_config import ProbeSettings
+    from ssl_colorize.evaluate.settings import ProbeSettings
 
     # --steps and --epochs replace each other, also what a file says.
     if (flags["epochs"] is None) != (flags["steps"] is None):

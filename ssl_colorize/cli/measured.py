@@ -13,7 +13,7 @@ from ssl_colorize.cli.measuring import interval, percent
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ssl_colorize.evaluate.features import ExtractionSettings
+    from ssl_colorize.evaluate.settings import EvaluationSettings
 
 
 def layers_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -68,7 +68,7 @@ def take_classes(metrics: dict[str, Any], *, figures: int) -> dict[str, Any]:
 
 
 def write_measured(
-    folder: Path, settings: ExtractionSettings, metrics: dict[str, Any], *, seconds: float
+    folder: Path, settings: EvaluationSettings, metrics: dict[str, Any], *, seconds: float
 ) -> dict[str, Any]:
     """Write metrics.json, and return what it holds."""
     from ssl_colorize.cli.output import command_line
@@ -80,7 +80,7 @@ def write_measured(
     )  # fmt: skip
 
 
-def title_of(settings: ExtractionSettings, folder: Path, seconds: float) -> str:
+def title_of(settings: EvaluationSettings, folder: Path, seconds: float) -> str:
     """Line over a verb's table."""
     from ssl_colorize.report.tables import duration
 
@@ -101,6 +101,6 @@ def end(content: Mapping[str, Any], tables: Sequence[Table], *, next_step: str, 
     click.echo(f"Next: {next_step}", err=as_json)
 
 
-def on_same(verb: str, settings: ExtractionSettings) -> str:
+def on_same(verb: str, settings: EvaluationSettings) -> str:
     """The command that measures the same encoder on the same photos with another verb."""
     return f"ssl-colorize {verb} --encoder {settings.encoder}" + "".join(f" --data {item}" for item in settings.data)

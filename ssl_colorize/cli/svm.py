@@ -47,7 +47,8 @@ def svm(out: Path | None, config: Path | None, assignments: tuple[str, ...], as_
     """
     from time import perf_counter
 
-    from ssl_colorize.evaluate.svm import SvmSettings, run_svm
+    from ssl_colorize.evaluate.settings import SvmSettings
+    from ssl_colorize.evaluate.svm import run_svm
 
     settings = resolve(SvmSettings, file=config, assignments=assignments, flags=flags)
     began = perf_counter()

@@ -10,7 +10,7 @@ from torch import Tensor
 from ssl_colorize.config import Settings
 from ssl_colorize.device import DeviceName, choose_device
 from ssl_colorize.evaluate.knn import Choice, classify
-from ssl_colorize.evaluate.metrics import Answers
+from ssl_colorize.evaluate.metrics import Predictions
 from ssl_colorize.evaluate.nearest import Neighbors
 from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.voting import single_label_votes
@@ -60,7 +60,7 @@ def measure_knn(
     def usual(k: int, count: int | None = None) -> None:
         said[k] = _one_hot_answers(bank, labels, queries[:count], k=k, settings=settings)
 
-    def ours(ks: Sequence[int], against: int) -> dict[Choice, Answers]:
+    def ours(ks: Sequence[int], against: int) -> dict[Choice, Predictions]:
         """All that `classify` does, for as many queries as the usual way last answered with k `against`."""
         truth, memory = said[against].cpu().numpy(), int(settings.memory * MIB)
         search = make_search("torch", bank.cpu().numpy(), device=device, memory=memory)
@@ -76,11 +76,11 @@ def measure_knn(
     same = []
     for k in ks:
         usual(k, FEW)
-        same.append(ours([k], k)[k, settings.temperature].figure)
+        same.append(ours([k], k)[k, settings.temperature].value)
     ways: dict[str, Callable[[], object]] = {str(k): partial(usual, k) for k in ks}
     ways |= {"one": partial(ours, [largest], largest), "all": partial(ours, ks, largest)}
     seconds = interleaved(ways, repeats=settings.repeats, device=device, warm_up=False)
-    same.append(ours([largest], largest)[largest, settings.temperature].figure)
+    same.append(ours([largest], largest)[largest, settings.temperature].value)
     votes = interleaved(_votes(bank, labels, queries, settings=settings), repeats=5, device=device)
     usual_seconds = sum(seconds[str(k)] for k in ks)
     return {

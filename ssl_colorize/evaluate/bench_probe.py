@@ -13,7 +13,7 @@ from ssl_colorize.data import open_photos, training_batches
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.evaluate.features import extract
 from ssl_colorize.evaluate.one_pass import Probe
-from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.settings import ProbeSettings
 from ssl_colorize.timing import interleaved
 
 

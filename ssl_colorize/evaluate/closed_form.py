@@ -12,9 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ssl_colorize.data import choosing_split
-from ssl_colorize.evaluate.metrics import Answers, truth_ranks
+from ssl_colorize.evaluate.metrics import Predictions, truth_ranks
 from ssl_colorize.evaluate.outcome import Outcome
-from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.settings import ProbeSettings
 
 Array = NDArray[np.floating[Any]]
 # Gives the scores (N, C) of features (N, D).
@@ -159,7 +159,7 @@ def solve(
     held_out = train[choose]
     best: tuple[float, float, Classifier] | None = None
     for strength, classifier in engine(train[fit], labels[fit], classes, strengths):
-        figure = _answered(classifier, held_out, labels[choose]).figure
+        figure = _answered(classifier, held_out, labels[choose]).value
         if best is None or figure > best[0]:
             best = figure, strength, classifier
     assert best is not None
@@ -169,9 +169,9 @@ def solve(
     return Outcome({"strength": strength}, figure, _answered(classifier, np.asarray(test), test_labels))
 
 
-def _answered(classifier: Classifier, features: Any, labels: Any) -> Answers:
+def _answered(classifier: Classifier, features: Any, labels: Any) -> Predictions:
     scores = classifier(features)
     if labels.ndim == 2:
-        return Answers(labels, scores=scores.astype(np.float32))
+        return Predictions(labels, scores=scores.astype(np.float32))
     ranks = truth_ranks(torch.from_numpy(scores)[:, None], torch.from_numpy(np.asarray(labels)).long())
-    return Answers(labels, ranks=ranks[:, 0].numpy())
+    return Predictions(labels, ranks=ranks[:, 0].numpy())

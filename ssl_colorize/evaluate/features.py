@@ -1,6 +1,5 @@
 """Features of many photos: one pass for all layers, kept on disk for the next time."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,52 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 
-from ssl_colorize.config import Settings
 from ssl_colorize.data import Batch, Photos, holdout_batches
-from ssl_colorize.device import DeviceName
 from ssl_colorize.encoder import Encoder, Pooling, pool_map
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.cache import Entry, Writer, key_of, photos_key, read
 
 # Part of every key: raise it when the same input gives other features.
 _VERSION = 1
-
-
-class ExtractionSettings(Settings):
-    """What the verbs that measure an encoder share."""
-
-    encoder: str
-    data: tuple[str, ...] = Field(min_length=1)
-    layers: tuple[str, ...] = ()  # all
-    batch_size: int = Field(64, ge=1)
-    workers: int = Field(2, ge=0)
-    device: DeviceName = "auto"
-    limit: int | None = Field(None, ge=2)
-    seed: int = 0
-    seeds: int = Field(1, ge=1)  # whole runs with seeds that follow each other; their mean and spread
-    random: bool = True  # the same with the untrained network of the same architecture
-    resize: int | None = Field(None, ge=8)  # short side in pixels; by default the encoder's input size
-    crop: int | None = Field(None, ge=8)  # side of the center crop; by default `resize`
-    cache: str | None = None  # folder; by default $SSL_COLORIZE_CACHE, else ~/.cache/ssl-colorize/features
-    no_cache: bool = False
-
-    @property
-    def cache_folder(self) -> Path | None:
-        """Where features are kept; None where they are not."""
-        if self.no_cache:
-            return None
-        default = os.environ.get("SSL_COLORIZE_CACHE") or "~/.cache/ssl-colorize/features"
-        return Path(self.cache or default).expanduser()
-
-    def sides(self, encoder: Encoder) -> tuple[int, int]:
-        """(resize, crop) in pixels for an encoder."""
-        resize = self.resize or encoder.input_size
-        crop = self.crop or resize
-        if crop > resize:
-            raise UserError(f"A crop of {crop} px does not fit in photos resized to {resize} px.")
-        return resize, crop
 
 
 class Extracted(NamedTuple):

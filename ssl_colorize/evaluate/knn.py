@@ -3,19 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_low
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
 
 from ssl_colorize.data import LabeledDataset, choosing_split
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.evaluate.features import ExtractionSettings
-from ssl_colorize.evaluate.metrics import Answers, figures, truth_ranks
+from ssl_colorize.evaluate.metrics import Predictions, summarize, truth_ranks
 from ssl_colorize.evaluate.nearest import Features
-from ssl_colorize.evaluate.neighbors import Engine, Search, make_search
+from ssl_colorize.evaluate.neighbors import Search, make_search
+from ssl_colorize.evaluate.settings import KnnSettings
 from ssl_colorize.evaluate.subjects import Say, Task, Watch, measure_subjects
 from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
 
@@ -27,27 +26,11 @@ SHOWN = 6
 Choice = tuple[int, float]
 
 
-class KnnSettings(ExtractionSettings):
-    """Everything that decides a kNN evaluation."""
-
-    k: Annotated[tuple[PositiveInt, ...], Field(min_length=1, description="neighbors that vote")] = (20,)
-    temperature: Annotated[
-        tuple[PositiveFloat, ...], Field(min_length=1, description="a vote weighs exp(similarity / temperature)")
-    ] = (0.07,)
-    choose: bool = Field(False, description="choose one k and temperature on a split of the training photos")
-    leave_one_out: bool = Field(False, description="classify the training photos by each other; no test part is read")
-    size: PositiveInt = Field(1, description="cells a side that a map is averaged to; 1 is one vector of its channels")
-    engine: Engine = "torch"
-    memory: PositiveFloat | None = Field(
-        None, description="GiB for the search; by default 0.25 on a CPU, a quarter of what is free on a GPU"
-    )
-    examples: int = Field(8, ge=0, description="queries on the picture")
-
-    def memory_bytes(self, device: torch.device) -> int:
-        """Bytes that a search may take beyond the features."""
-        if self.memory is not None:
-            return int(self.memory * GIB)
-        return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else GIB // 4
+def memory_bytes(settings: KnnSettings, device: torch.device) -> int:
+    """Bytes that a search may take beyond the features."""
+    if settings.memory is not None:
+        return int(settings.memory * GIB)
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else GIB // 4
 
 
 @dataclass(frozen=True)
@@ -82,7 +65,7 @@ class Sides:
 class Said:
     """What the neighbors in one layer said, with one seed; how well the chosen k and temperature did in choosing."""
 
-    answers: dict[Choice, Answers]
+    answers: dict[Choice, Predictions]
     choosing: float | None = None
 
 
@@ -124,7 +107,7 @@ def _sides(task: Task[KnnSettings], encoder: Encoder) -> Sides:
 
 
 def _ask(sides: Sides, layer: str, task: Task[KnnSettings], seed: int) -> Said:
-    settings, bank, memory = task.settings, sides.bank_features[layer], task.settings.memory_bytes(task.device)
+    settings, bank, memory = task.settings, sides.bank_features[layer], memory_bytes(task.settings, task.device)
     choices, choosing = all_choices(settings), None
     if settings.choose:
         best, choosing = choose(
@@ -146,11 +129,11 @@ def _summary(task: Task[KnnSettings], runs: Sequence[Said]) -> dict[str, Any]:
     classes, seed = task.train.classes, task.settings.seed
     if not task.settings.choose:
         return {
-            name_of(choice): figures([run.answers[choice] for run in runs], classes, seed=seed)
+            name_of(choice): summarize([run.answers[choice] for run in runs], classes, seed=seed)
             for choice in runs[0].answers
         }
     chosen = [next(iter(run.answers)) for run in runs]
-    found = figures([next(iter(run.answers.values())) for run in runs], classes, seed=seed)
+    found = summarize([next(iter(run.answers.values())) for run in runs], classes, seed=seed)
     found["choosing"] = float(np.mean([run.choosing for run in runs if run.choosing is not None]))
     found["chosen_from"] = len(all_choices(task.settings))
     if len(runs) > 1:
@@ -178,14 +161,14 @@ def choose(
 ) -> tuple[Choice, float]:
     """The k and temperature that do best on a split of the training photos, and how well; ties go to the first."""
     fit, held = choosing_split(labels, seed=settings.seed)
-    memory = settings.memory_bytes(device)
+    memory = memory_bytes(settings, device)
     search = make_search(settings.engine, features[fit], device=device, memory=memory)
     answers = classify(
         search, features[held], bank_labels=labels[fit], truth=labels[held], classes=classes, choices=choices,
         memory=memory,
     )  # fmt: skip
-    best = max(answers, key=lambda choice: answers[choice].figure)
-    return best, answers[best].figure
+    best = max(answers, key=lambda choice: answers[choice].value)
+    return best, answers[best].value
 
 
 def classify(
@@ -198,7 +181,7 @@ def classify(
     choices: Sequence[Choice],
     memory: int,
     own: bool = False,
-) -> dict[Choice, Answers]:
+) -> dict[Choice, Predictions]:
     """What the neighbors say for every k and temperature, from one search at the largest k.
 
     Args:
@@ -227,8 +210,8 @@ def classify(
                 parts[k, temperature].append(ranks[:, 0].numpy())
     joined = {choice: np.concatenate(found) for choice, found in parts.items()}
     if labels.ndim == 2:
-        return {choice: Answers(truth, scores=scores) for choice, scores in joined.items()}
-    return {choice: Answers(truth, ranks=ranks) for choice, ranks in joined.items()}
+        return {choice: Predictions(truth, scores=scores) for choice, scores in joined.items()}
+    return {choice: Predictions(truth, ranks=ranks) for choice, ranks in joined.items()}
 
 
 def _examples(sides: Sides, layer: str, settings: KnnSettings, device: torch.device) -> Examples:
@@ -236,7 +219,7 @@ def _examples(sides: Sides, layer: str, settings: KnnSettings, device: torch.dev
     count = min(settings.examples, len(sides.queries))
     shown = min(SHOWN, len(sides.bank) - settings.leave_one_out)
     places = [(2 * number + 1) * len(sides.queries) // (2 * count) for number in range(count)]
-    search = make_search("torch", sides.bank_features[layer], device=device, memory=settings.memory_bytes(device))
+    search = make_search("torch", sides.bank_features[layer], device=device, memory=memory_bytes(settings, device))
     found = [
         search(sides.query_features[layer][place : place + 1], shown, own=place if settings.leave_one_out else None)
         for place in places

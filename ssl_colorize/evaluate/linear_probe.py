@@ -26,10 +26,10 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import solve
 from ssl_colorize.evaluate.features import Extracted, extract, frozen
 from ssl_colorize.evaluate.heads import HeadSettings
-from ssl_colorize.evaluate.metrics import best_answer
+from ssl_colorize.evaluate.metrics import best_of
 from ssl_colorize.evaluate.one_pass import Probe, choose_view, judge, map_sides, step_count, train_probes
 from ssl_colorize.evaluate.outcome import Outcome, Outcomes, packed, summarize, unpacked
-from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.settings import ProbeSettings
 from ssl_colorize.runs import write_atomically
 
 STATE_NAME = "probe.pt"
@@ -160,7 +160,7 @@ class _Run:
             unreadable=self._unreadable,
         )  # fmt: skip
         judged = judge(probes, choose, settings, view=self.view, unreadable=self._unreadable)
-        best = [{layer: best_answer(answers) for layer, answers in one.items()} for one in judged]
+        best = [{layer: best_of(answers) for layer, answers in one.items()} for one in judged]
         kept = [{layer: probe.heads[layer].settings[one[layer]] for layer in self.layers}
                 for probe, one in zip(probes, best, strict=True)]  # fmt: skip
         self._tell_edges(kept[0])
@@ -175,7 +175,7 @@ class _Run:
             {
                 layer: Outcome(
                     {"learning_rate": kept[n][layer].learning_rate, "weight_decay": kept[n][layer].weight_decay},
-                    judged[n][layer][best[n][layer]].figure, answers[n][layer][0],
+                    judged[n][layer][best[n][layer]].value, answers[n][layer][0],
                 )
                 for layer in self.layers
             }

@@ -1,4 +1,4 @@
-"""From a classifier's scores to figures: accuracy, average precision, per class, with intervals."""
+"""From scores to figures: accuracy, average precision, per class, and their intervals by one bootstrap."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,35 +18,90 @@ DRAWS = 1000
 COMMON = 20
 
 
+# ---- metrics of scores -----------------------------------------------------------------------------------------------
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """Numbers as a NumPy array: from an array, which may be memory-mapped, a tensor on any device, or lists."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    return np.asarray(values)
+
+
 @torch.no_grad()
 def truth_ranks(scores: Tensor, targets: Tensor) -> Tensor:
-    """How many classes score at least as high as the true one: 0 is a right answer, below 5 a top-5 one.
+    """How many other classes score at least as high as the true one: 0 is a right answer, below 5 a top-5 one.
 
     A tie counts against the classifier, and so does a score that is not finite: one that gives all classes the same
     score, or that has blown up, must not look perfect.
 
     Args:
-        scores: (B, R, C) of R classifiers.
+        scores: (B, C), or (B, R, C) of R classifiers.
         targets: (B,) classes.
 
     Returns:
-        (B, R) int64, C where a score is not finite.
+        (B,) or (B, R) int64, C where a score is not finite.
+
+    >>> import torch
+    >>> truth_ranks(torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [1.0, 5.0, 5.0]]), torch.tensor([0, 2, 1]))
+    tensor([0, 2, 1])
     """
-    truth = scores.gather(-1, targets.view(-1, 1, 1).expand(-1, scores.shape[1], 1))
-    ranks = (scores >= truth).sum(-1) - 1
+    places = targets.view(-1, *[1] * (scores.ndim - 1)).expand(*scores.shape[:-1], 1)
+    ranks = (scores >= scores.gather(-1, places)).sum(-1) - 1
     return ranks.masked_fill(~scores.isfinite().all(-1), scores.shape[-1])
 
 
-def average_precisions(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
-    """AP of each class (C,) from scores (N, C) and labels 1, 0 or -1 (not judged); NaN for a class without a 1."""
+def top_k_accuracy(scores: Any, labels: Any, k: int = 1) -> float:
+    """The share of rows whose class is among the k with the highest scores; ties count as in `truth_ranks`.
+
+    Args:
+        scores: (N, C), array or tensor.
+        labels: (N,) classes.
+
+    >>> top_k_accuracy([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], [0, 1])
+    0.5
+    >>> top_k_accuracy([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], [0, 1], k=2)
+    1.0
+    """
+    predictions = Predictions.of(scores, labels)
+    assert predictions.ranks is not None
+    return float((predictions.ranks < k).mean())
+
+
+def average_precisions(scores: Any, labels: Any) -> NDArray[np.float64]:
+    """Average precision of each class, the area under the steps of its precision-recall curve (as in scikit-learn).
+
+    Args:
+        scores: (N, C), array or tensor.
+        labels: (N, C) of 1 (there), 0 (not there) and -1 (not counted).
+
+    Returns:
+        (C,) in 0..1; NaN for a class without a 1, and 0 where scores are not finite.
+
+    >>> average_precisions([[0.9], [0.8], [0.7], [0.6]], [[-1], [1], [0], [1]])  # 1 and 2 / 3 at the positives
+    array([0.83333333])
+    """
+    scores, labels = as_array(scores), as_array(labels)
     values = np.full(labels.shape[1], np.nan)
     if not np.isfinite(scores).all():
         return np.where((labels == 1).any(0), 0.0, np.nan)
     for number in range(labels.shape[1]):
-        judged = labels[:, number] >= 0
-        if (labels[judged, number] == 1).any():
-            values[number] = average_precision_score(labels[judged, number], scores[judged, number])
+        counted = labels[:, number] >= 0
+        if (labels[counted, number] == 1).any():
+            values[number] = average_precision_score(labels[counted, number], scores[counted, number])
     return values
+
+
+def mean_average_precision(scores: Any, labels: Any) -> float:
+    """The mean of `average_precisions` over the classes that have a positive row.
+
+    >>> mean_average_precision([[0.9, 0.1], [0.8, 0.4], [0.7, 0.2]], [[1, 0], [0, 1], [1, 0]])
+    0.9166666666666666
+    """
+    return float(np.nanmean(average_precisions(scores, labels)))
+
+
+# ---- intervals -------------------------------------------------------------------------------------------------------
 
 
 def bootstrap_draws(
@@ -153,10 +208,10 @@ def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws
     # Sorted once: a draw changes how often a photo counts, not where it stands.
     order = np.argsort(-scores.T, axis=1, kind="stable")
     sorted_labels = np.take_along_axis(labels.T, order, 1)
-    judged, positive = sorted_labels >= 0, sorted_labels == 1
+    counted, positive = sorted_labels >= 0, sorted_labels == 1
 
     def drawn(rows: Rows) -> NDArray[np.float64]:
-        times = np.bincount(rows, minlength=len(scores))[order] * judged
+        times = np.bincount(rows, minlength=len(scores))[order] * counted
         positives = times * positive
         precision = positives.cumsum(1) / np.maximum(times.cumsum(1), 1)
         total = positives.sum(1)
@@ -167,9 +222,12 @@ def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws
     return class_mean_interval(drawn, average_precisions(scores, labels), len(scores), seed=seed, draws=draws)
 
 
+# ---- what a classifier predicted -------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
-class Answers:
-    """What one classifier said to the test photos.
+class Predictions:
+    """What one classifier predicted for the test photos.
 
     Attributes:
         truth: (N,) classes, or (N, C) of 1, 0, -1.
@@ -181,43 +239,73 @@ class Answers:
     ranks: NDArray[np.int64] | None = None
     scores: NDArray[np.float32] | None = None
 
+    @classmethod
+    def of(cls, scores: Any, labels: Any) -> "Predictions":
+        """From scores (N, C) and labels (N,), or (N, C) of several labels; arrays or tensors."""
+        truth, values = as_array(labels), as_array(scores)
+        if truth.ndim == 2:
+            return cls(truth, scores=values.astype(np.float32))
+        ranks = truth_ranks(torch.from_numpy(values), torch.from_numpy(truth).long())
+        return cls(truth, ranks=ranks.numpy())
+
     @property
-    def figure(self) -> float:
+    def value(self) -> float:
         """What is chosen by: top-1 accuracy, or mean average precision."""
         if self.ranks is not None:
             return float((self.ranks < 1).mean())
         assert self.scores is not None
-        return float(np.nanmean(average_precisions(self.scores, self.truth)))
+        return mean_average_precision(self.scores, self.truth)
 
 
-def figures(runs: Sequence[Answers], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
+def best_of(predictions: Sequence[Predictions]) -> int:
+    """The index of those with the best value; of equal ones the first, which has the lowest learning rate."""
+    return int(np.argmax([one.value for one in predictions]))
+
+
+def summarize(runs: Sequence[Predictions], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
     """The figures of one layer over the runs of several seeds, all on the same test photos.
+
+    Args:
+        runs: what each predicted.
+        classes: names (C,).
+        seed: of the bootstrap.
 
     Returns:
         "top1", "top5" or "map" as means over the runs; "map_common", that over the classes with at least 20 positive
         test photos, where those are some of the classes and not all; "low" and "high", the 95 % interval over photos;
         "per_class"; and, of several runs, "spread" (standard deviation of the first figure) and "runs" (each one's).
+
+    >>> found = summarize([Predictions.of([[2.0, 1.0], [2.0, 1.0]], [0, 1])], ("cat", "dog"), seed=0)
+    >>> found["top1"], found["per_class"]
+    (0.5, {'cat': 1.0, 'dog': 0.0})
     """
-    values = [run.figure for run in runs]
-    if runs[0].ranks is not None:
-        ranks = np.stack([run.ranks for run in runs if run.ranks is not None])
-        correct = (ranks < 1).mean(0)
-        low, high = mean_interval(correct, seed=seed)
-        found: dict[str, Any] = {"top1": float(correct.mean()), "top5": float((ranks < 5).mean())}
-        each = [correct[runs[0].truth == number] for number in range(len(classes))]
-        per_class = {name: float(part.mean()) for name, part in zip(classes, each, strict=True) if len(part)}
-    else:
-        scores = [run.scores for run in runs if run.scores is not None]
-        bounds = [map_interval(one, runs[0].truth, seed=seed) for one in scores]
-        low, high = np.mean(bounds, axis=0).tolist()
-        average = np.mean([average_precisions(one, runs[0].truth) for one in scores], axis=0)
-        found = {"map": float(np.mean(values))}
-        found |= common_mean("map_common", average, runs[0].truth)
-        per_class = {name: float(value) for name, value in zip(classes, average, strict=True) if not np.isnan(value)}
-    found |= {"low": low, "high": high}
+    values = [run.value for run in runs]
+    found = _of_ranks(runs, classes, seed) if runs[0].ranks is not None else _of_scores(runs, classes, seed)
     if len(runs) > 1:
         found |= {"spread": float(np.std(values, ddof=1)), "runs": values}
-    return found | {"per_class": per_class}
+    return found
+
+
+def _of_ranks(runs: Sequence[Predictions], classes: Sequence[str], seed: int) -> dict[str, Any]:
+    ranks = np.stack([run.ranks for run in runs if run.ranks is not None])
+    correct = (ranks < 1).mean(0)
+    low, high = mean_interval(correct, seed=seed)
+    each = [correct[runs[0].truth == number] for number in range(len(classes))]
+    return {
+        "top1": float(correct.mean()), "top5": float((ranks < 5).mean()), "low": low, "high": high,
+        "per_class": {name: float(part.mean()) for name, part in zip(classes, each, strict=True) if len(part)},
+    }  # fmt: skip
+
+
+def _of_scores(runs: Sequence[Predictions], classes: Sequence[str], seed: int) -> dict[str, Any]:
+    scores, truth = [run.scores for run in runs if run.scores is not None], runs[0].truth
+    low, high = np.mean([map_interval(one, truth, seed=seed) for one in scores], axis=0).tolist()
+    average = np.mean([average_precisions(one, truth) for one in scores], axis=0)
+    return {
+        "map": float(np.mean([run.value for run in runs])), **common_mean("map_common", average, truth),
+        "low": low, "high": high,
+        "per_class": {name: float(value) for name, value in zip(classes, average, strict=True) if not np.isnan(value)},
+    }  # fmt: skip
 
 
 def common_mean(name: str, values: NDArray[np.float64], presence: NDArray[Any]) -> dict[str, float]:
@@ -230,8 +318,3 @@ def common_mean(name: str, values: NDArray[np.float64], presence: NDArray[Any]) 
     known = ~np.isnan(values)
     common = ((presence == 1).sum(0) >= COMMON) & known
     return {name: float(values[common].mean())} if 0 < common.sum() < known.sum() else {}
-
-
-def best_answer(answers: Sequence[Answers]) -> int:
-    """The index of the answers with the best figure; of equal ones the first, which has the lowest learning rate."""
-    return int(np.argmax([one.figure for one in answers]))

@@ -16,8 +16,8 @@ from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder, pool_map
 from ssl_colorize.engine.distributed import Processes
 from ssl_colorize.evaluate.heads import FeatureNorm, HeadSettings, LinearHeads, grid
-from ssl_colorize.evaluate.metrics import Answers, truth_ranks
-from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.metrics import Predictions, truth_ranks
+from ssl_colorize.evaluate.settings import ProbeSettings
 
 # Told after each step: how many are done, and the lowest loss of the heads of the deepest layer.
 Step = Callable[[int, Tensor], None]
@@ -200,7 +200,7 @@ def judge(
     view: View,
     chosen: Sequence[Mapping[str, int]] | None = None,
     unreadable: ReportUnreadable = lambda lines, read: None,
-) -> list[dict[str, list[Answers]]]:
+) -> list[dict[str, list[Predictions]]]:
     """What the heads say to all photos: for each probe and layer the answers of every head, or of the chosen one."""
     labels = np.asarray(data.labels)
     kept: list[Tensor] = []
@@ -223,9 +223,9 @@ def _center_crops(photos: Photos, settings: ProbeSettings, view: View) -> Any:
     )
 
 
-def _answers(said: Tensor, truth: NDArray[Any]) -> list[Answers]:
+def _answers(said: Tensor, truth: NDArray[Any]) -> list[Predictions]:
     """One for each head: of ranks (N, R), or of scores (N, R, C)."""
     values = said.numpy()
     if values.ndim == 2:
-        return [Answers(truth, ranks=values[:, head]) for head in range(values.shape[1])]
-    return [Answers(truth, scores=values[:, head].astype(np.float32)) for head in range(values.shape[1])]
+        return [Predictions(truth, ranks=values[:, head]) for head in range(values.shape[1])]
+    return [Predictions(truth, scores=values[:, head].astype(np.float32)) for head in range(values.shape[1])]

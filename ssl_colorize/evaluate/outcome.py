@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_colorize.evaluate.metrics import Answers, figures
+from ssl_colorize.evaluate.metrics import Predictions
+from ssl_colorize.evaluate.metrics import summarize as summarize_runs
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Outcome:
 
     chosen: dict[str, float]
     choosing: float
-    answers: Answers
+    answers: Predictions
 
 
 # By layer, for the encoder and, where there is one, for its untrained twin.
@@ -36,7 +37,7 @@ def summarize(runs: Sequence[Outcomes], layers: Sequence[str], classes: Sequence
 
     def of(number: int, layer: str) -> dict[str, Any]:
         each = [run[number][layer] for run in runs]
-        found = figures([one.answers for one in each], classes, seed=seed)
+        found = summarize_runs([one.answers for one in each], classes, seed=seed)
         # Of several seeds' choices, the one in the middle.
         chosen = {name: median_low(one.chosen[name] for one in each) for name in each[0].chosen}
         choosing = {"choosing": float(np.mean([one.choosing for one in each]))}
@@ -76,7 +77,7 @@ def unpacked(outcomes: list[dict[str, Any]]) -> Outcomes:
         {
             layer: Outcome(
                 one["chosen"], one["choosing"],
-                Answers(array(one["truth"]), ranks=array(one["ranks"]), scores=array(one["scores"])),
+                Predictions(array(one["truth"]), ranks=array(one["ranks"]), scores=array(one["scores"])),
             )
             for layer, one in each.items()
         }

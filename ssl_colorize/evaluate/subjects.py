@@ -9,14 +9,15 @@ import torch
 from ssl_colorize.data import LabeledDataset, open_dataset
 from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder, Pooling, load_encoder
-from ssl_colorize.evaluate.features import ExtractionSettings, extract, frozen
+from ssl_colorize.evaluate.features import extract, frozen
 from ssl_colorize.evaluate.nearest import Features
+from ssl_colorize.evaluate.settings import EvaluationSettings
 
 Say = Callable[[str], None]
 # Told on the way: what is being done, how much of it is done, and how much there is.
 Watch = Callable[[str, int, int], None]
 
-S = TypeVar("S", bound=ExtractionSettings)
+S = TypeVar("S", bound=EvaluationSettings)
 R = TypeVar("R")
 
 

@@ -4,11 +4,10 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median_low
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
@@ -16,10 +15,10 @@ from sklearn.svm import LinearSVC
 from sklearn.utils.parallel import Parallel, delayed
 
 from ssl_colorize.data import LabeledDataset
-from ssl_colorize.encoder import Encoder, Pooling
-from ssl_colorize.evaluate.features import ExtractionSettings
-from ssl_colorize.evaluate.metrics import Answers, average_precisions, figures
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.evaluate.metrics import Predictions, average_precisions, summarize
 from ssl_colorize.evaluate.one_pass import map_sides
+from ssl_colorize.evaluate.settings import SvmSettings
 from ssl_colorize.evaluate.subjects import Say, Task, Watch, measure_subjects
 
 Array = NDArray[np.float64]
@@ -29,31 +28,11 @@ Labels = NDArray[np.int8]
 PLAIN_COST = 1.0
 
 
-class SvmSettings(ExtractionSettings):
-    """Everything that decides an SVM evaluation."""
-
-    costs: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, description="C; one is chosen for each class")] = (
-        0.01, 0.1, 1.0, 10.0, 100.0, 1000.0,
-    )  # fmt: skip
-    folds: Annotated[int, Field(ge=2, description="of the cross-validation")] = 3
-    positive_weight: PositiveFloat = Field(2.0, description="how many negatives a positive counts for")
-    iterations: PositiveInt = Field(2000, description="at most, for one SVM")
-    pool: Pooling = "adaptive"
-    numbers: PositiveInt = Field(9216, description="most features a layer is pooled to")
-    sizes: dict[str, PositiveInt] = Field({}, description="side of a layer's pooled map, where not left to `numbers`")
-    low_shot: bool = Field(False, description="also train on few positives")
-    shots: Annotated[tuple[PositiveInt, ...], Field(min_length=1, description="positives a class")] = (
-        1, 2, 4, 8, 16, 32, 64, 96,
-    )  # fmt: skip
-    draws: PositiveInt = Field(5, description="of each number of positives")
-    low_shot_cost: PositiveFloat = Field(PLAIN_COST, description="C there: a few photos leave none to choose it on")
-
-
 @dataclass(frozen=True)
 class Trained:
     """SVMs on one layer, with one seed: their answers to the test photos."""
 
-    answers: Answers
+    answers: Predictions
     costs: list[float]
     top1: float | None  # of photos with one label each
     low_shot: dict[str, Any] | None
@@ -91,7 +70,7 @@ def _measure(task: Task[SvmSettings], encoder: Encoder, seeds: Sequence[int]) ->
         for seed, run in zip(seeds, runs, strict=True):
             one = settings.model_copy(update={"seed": seed})
             run[layer] = train_layer(features, train, test_features, test, one)
-        task.say(f"{layer}: mAP {np.mean([run[layer].answers.figure for run in runs]):.1%}")
+        task.say(f"{layer}: mAP {np.mean([run[layer].answers.value for run in runs]):.1%}")
     task.watch("Training SVMs, layers", len(task.layers), len(task.layers))
     return runs
 
@@ -134,7 +113,7 @@ def train_layer(
     )
     together = np.stack(scores, axis=1)
     return Trained(
-        Answers(truth, scores=together),
+        Predictions(truth, scores=together),
         costs,
         None if test.multilabel else float((together.argmax(1) == test.labels).mean()),
         low_shot(features, labels, test_features, truth, settings) if settings.low_shot else None,
@@ -143,7 +122,7 @@ def train_layer(
 
 def summarize_layer(runs: Sequence[Trained], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
     """The figures of one layer over the runs of several seeds: see `run_svm`."""
-    found = figures([run.answers for run in runs], classes, seed=seed)
+    found = summarize([run.answers for run in runs], classes, seed=seed)
     found["ap"] = found.pop("per_class")
     # Of several seeds' choices, the one in the middle.
     found["cost"] = {name: median_low(run.costs[number] for run in runs) for number, name in enumerate(classes)}

@@ -17,7 +17,7 @@ from ssl_colorize.data.transforms import resized_window
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.metrics import Answers, average_precisions, common_mean, figures, truth_ranks
+from ssl_colorize.evaluate.metrics import Predictions, average_precisions, common_mean, summarize
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.norm import ChannelNorm
 from ssl_colorize.finetune.overlays import captioned
@@ -163,10 +163,10 @@ class Classification(OnPhotos):
                 found.append(self._scores(model, to_model(model, batch.photos)).cpu())
             kept.append(batch.indices)
         scores, rows = torch.cat(found), torch.cat(kept).numpy()
-        answers = self._answers(scores, np.asarray(part.labels)[rows])
+        predictions = Predictions.of(scores, np.asarray(part.labels)[rows])
         if indices is not None:
-            return Judged({self.main: answers.figure, **self._common(answers)})
-        return Judged(self._figures(answers), details=(rows, self._probabilities(scores).numpy()))
+            return Judged({self.main: predictions.value, **self._common(predictions)})
+        return Judged(self._figures(predictions), details=(rows, self._probabilities(scores).numpy()))
 
     @torch.no_grad()
     def _scores(self, model: nn.Module, photos: Tensor) -> Tensor:
@@ -176,22 +176,16 @@ class Classification(OnPhotos):
         windows = ten_crop(photos, [self._crop, self._crop])
         return torch.stack([model(window).float() for window in windows]).mean(0)
 
-    def _answers(self, scores: Tensor, truth: NDArray[Any]) -> Answers:
-        if self.settings.multilabel:
-            return Answers(truth, scores=scores.numpy())
-        ranks = truth_ranks(scores[:, None], torch.from_numpy(truth).long())
-        return Answers(truth, ranks=ranks[:, 0].numpy())
-
     @staticmethod
-    def _common(answers: Answers) -> dict[str, float]:
+    def _common(predictions: Predictions) -> dict[str, float]:
         """Of several labels, the figure of common classes."""
-        if answers.scores is None:
+        if predictions.scores is None:
             return {}
-        return common_mean("map_common", average_precisions(answers.scores, answers.truth), answers.truth)
+        return common_mean("map_common", average_precisions(predictions.scores, predictions.truth), predictions.truth)
 
-    def _figures(self, answers: Answers) -> dict[str, Any]:
+    def _figures(self, predictions: Predictions) -> dict[str, Any]:
         """The test photos': with their intervals, and by class."""
-        found = figures([answers], self.classes, seed=self.settings.seed)
+        found = summarize([predictions], self.classes, seed=self.settings.seed)
         per_class = found.pop("per_class")
         return found | {"ap" if self.settings.multilabel else "per_class": per_class}
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ssl_colorize.color import ab_bins, lab_to_rgb
 from ssl_colorize.data import LabeledDataset, open_photos
-from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.settings import ProbeSettings
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
 

@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from ssl_colorize.evaluate.closed_form import indicators, logistic, ridge, solve
-from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.settings import ProbeSettings
 
 STRENGTHS = (1e-3, 0.1, 10.0)
 
@@ -73,4 +73,4 @@ def test_choosing_does_not_see_test_labels(engine: str) -> None:
     sound = solve(x, labels, test, truth, classes=3, settings=settings, seed=0)
     poisoned = solve(x, labels, test, (truth + 1) % 3, classes=3, settings=settings, seed=0)
     assert poisoned.chosen == sound.chosen and poisoned.choosing == sound.choosing
-    assert sound.answers.figure > 0.5 > poisoned.answers.figure
+    assert sound.answers.value > 0.5 > poisoned.answers.value

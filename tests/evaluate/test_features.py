@@ -20,10 +20,10 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import cache as cache_module
 from ssl_colorize.evaluate.features import (
     Extracted,
-    ExtractionSettings,
     extract,
     frozen,
 )
+from ssl_colorize.evaluate.settings import EvaluationSettings
 
 LAYERS = ("conv2", "conv5")
 SIZES = {"conv2": 3}
@@ -302,17 +302,17 @@ def test_settings(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     base: dict[str, Any] = {"encoder": "random:eccv16", "data": ["x"]}
     encoder.input_size = 96
     monkeypatch.setenv("SSL_COLORIZE_CACHE", "/from/environment")
-    settings = ExtractionSettings.checked(base)
+    settings = EvaluationSettings.checked(base)
     assert settings.sides(encoder) == (96, 96)
     assert settings.cache_folder == Path("/from/environment")
-    settings = ExtractionSettings.checked({**base, "resize": 128, "crop": 112, "cache": "/given"})
+    settings = EvaluationSettings.checked({**base, "resize": 128, "crop": 112, "cache": "/given"})
     assert settings.sides(encoder) == (128, 112)
     assert settings.cache_folder == Path("/given")
     monkeypatch.delenv("SSL_COLORIZE_CACHE")
-    assert ExtractionSettings.checked(base).cache_folder == Path.home() / ".cache/ssl-colorize/features"
-    assert ExtractionSettings.checked({**base, "no_cache": True, "cache": "/given"}).cache_folder is None
+    assert EvaluationSettings.checked(base).cache_folder == Path.home() / ".cache/ssl-colorize/features"
+    assert EvaluationSettings.checked({**base, "no_cache": True, "cache": "/given"}).cache_folder is None
     with pytest.raises(UserError, match="crop of 128 px does not fit"):
-        ExtractionSettings.checked({**base, "crop": 128}).sides(encoder)
+        EvaluationSettings.checked({**base, "crop": 128}).sides(encoder)
     for wrong in ({"data": []}, {"limit": 1}, {"batch_size": 0}):
         with pytest.raises(UserError):
-            ExtractionSettings.checked({**base, **wrong})
+            EvaluationSettings.checked({**base, **wrong})

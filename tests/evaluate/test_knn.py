@@ -14,9 +14,10 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import neighbors, subjects
-from ssl_colorize.evaluate.knn import KnnSettings, choose, classify, run_knn
-from ssl_colorize.evaluate.metrics import Answers
+from ssl_colorize.evaluate.knn import choose, classify, run_knn
+from ssl_colorize.evaluate.metrics import Predictions
 from ssl_colorize.evaluate.neighbors import make_search
+from ssl_colorize.evaluate.settings import KnnSettings
 from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 
@@ -182,8 +183,8 @@ def test_a_very_low_temperature_is_the_nearest_neighbor() -> None:
     answers = classify(
         search_of(bank), queries, bank_labels=labels, truth=truth, classes=4, choices=choices, memory=MEMORY
     )
-    assert 0.05 < answers[1, 0.07].figure < 0.95
-    assert answers[20, 1e-5].figure == answers[1, 0.07].figure
+    assert 0.05 < answers[1, 0.07].value < 0.95
+    assert answers[20, 1e-5].value == answers[1, 0.07].value
 
 
 def multi_label_case() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -211,7 +212,7 @@ def test_multi_label_agrees_with_loops() -> None:
         assert scores is not None
         np.testing.assert_allclose(scores, expected, atol=1e-5)
         each = [average_precision_score(truth[t >= 0, c], expected[t >= 0, c]) for c, t in enumerate(truth.T)]
-        assert answers[k, 0.1].figure == pytest.approx(np.mean(each), abs=1e-5)
+        assert answers[k, 0.1].value == pytest.approx(np.mean(each), abs=1e-5)
 
 
 def test_labels_that_are_not_sure_neither_vote_nor_count() -> None:
@@ -225,7 +226,7 @@ def test_labels_that_are_not_sure_neither_vote_nor_count() -> None:
     scores = shares.numpy()
     wrong = truth.copy()
     wrong[truth == -1] = 1
-    assert Answers(truth, scores=scores).figure != pytest.approx(Answers(wrong, scores=scores).figure)
+    assert Predictions(truth, scores=scores).value != pytest.approx(Predictions(wrong, scores=scores).value)
 
 
 def test_slabs_of_queries_change_nothing() -> None:

@@ -22,7 +22,7 @@ from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.linear_probe import linear_probe
 from ssl_colorize.evaluate.one_pass import Probe, choose_view, map_sides, schedule, train_probes
-from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.settings import ProbeSettings
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 
 SKIMAGE_PHOTOS = Path(skimage.__file__).parent / "data"
@@ -240,7 +240,7 @@ WORKER = """
 import json, sys, torch
 from pathlib import Path
 from ssl_colorize.evaluate.linear_probe import linear_probe
-from ssl_colorize.evaluate.probe_config import ProbeSettings
+from ssl_colorize.evaluate.settings import ProbeSettings
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 metrics = linear_probe(ProbeSettings.resolve(file=folder / "settings.yaml"), folder)

@@ -7,14 +7,14 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import average_precision_score
 
 from ssl_colorize.evaluate.metrics import (
-    Answers,
+    Predictions,
     average_precisions,
-    best_answer,
+    best_of,
     bootstrap,
     common_mean,
-    figures,
     map_interval,
     mean_interval,
+    summarize,
     truth_ranks,
 )
 
@@ -41,8 +41,8 @@ def test_average_precision_leaves_out_what_is_not_judged() -> None:
 
 def test_figures_of_one_run() -> None:
     truth = np.array([0, 0, 1, 1, 2, 2, 2, 2])
-    answers = Answers(truth, ranks=np.array([0, 1, 0, 0, 5, 4, 0, 7]))
-    found = figures([answers], ("a", "b", "c", "never seen"), seed=0)
+    answers = Predictions(truth, ranks=np.array([0, 1, 0, 0, 5, 4, 0, 7]))
+    found = summarize([answers], ("a", "b", "c", "never seen"), seed=0)
     assert found["top1"] == 0.5 and found["top5"] == 0.75
     assert found["per_class"] == {"a": 0.5, "b": 1.0, "c": 0.25}
     assert found["low"] < 0.5 < found["high"] and "spread" not in found
@@ -50,8 +50,8 @@ def test_figures_of_one_run() -> None:
 
 def test_several_runs_give_mean_and_spread() -> None:
     truth = np.zeros(4, np.int64)
-    runs = [Answers(truth, ranks=np.array(ranks)) for ranks in ([0, 0, 0, 0], [0, 0, 1, 1])]
-    found = figures(runs, ("a", "b"), seed=0)
+    runs = [Predictions(truth, ranks=np.array(ranks)) for ranks in ([0, 0, 0, 0], [0, 0, 1, 1])]
+    found = summarize(runs, ("a", "b"), seed=0)
     assert found["top1"] == 0.75 and found["runs"] == [1.0, 0.5]
     assert found["spread"] == pytest.approx(np.std([1, 0.5], ddof=1))
 
@@ -71,14 +71,14 @@ def test_the_interval_of_map_is_that_of_a_plain_bootstrap() -> None:
         draws.append(np.mean(each))
     wanted = np.percentile(draws, [2.5, 97.5])
     assert map_interval(scores, labels, seed=1) == pytest.approx(tuple(wanted), abs=0.03)
-    found = figures([Answers(labels, scores=scores)], ("a", "b", "c"), seed=0)
+    found = summarize([Predictions(labels, scores=scores)], ("a", "b", "c"), seed=0)
     assert found["low"] < found["map"] < found["high"]
     assert found["map"] == pytest.approx(np.mean(list(found["per_class"].values())))
 
 
 def test_of_equal_answers_the_first_is_best() -> None:
     truth = np.zeros(2, np.int64)
-    assert best_answer([Answers(truth, ranks=np.array(r)) for r in ([1, 0], [0, 0], [0, 0])]) == 1
+    assert best_of([Predictions(truth, ranks=np.array(r)) for r in ([1, 0], [0, 0], [0, 0])]) == 1
 
 
 def test_rare_classes_are_left_out_of_the_mean_beside() -> None:
@@ -86,14 +86,16 @@ def test_rare_classes_are_left_out_of_the_mean_beside() -> None:
     labels = np.zeros((60, 4), np.int64)
     for number, positives in enumerate((20, 19, 30, 0)):
         labels[chance.permutation(60)[:positives], number] = 1
-    runs = [Answers(labels, scores=chance.normal(labels, 1).astype(np.float32)) for _ in range(2)]
-    found = figures(runs, ("a", "b", "c", "absent"), seed=0)
+    runs = [Predictions(labels, scores=chance.normal(labels, 1).astype(np.float32)) for _ in range(2)]
+    found = summarize(runs, ("a", "b", "c", "absent"), seed=0)
     each = found["per_class"]
     assert set(each) == {"a", "b", "c"} and found["map"] == pytest.approx(np.mean(list(each.values())))
     assert found["map_common"] == pytest.approx((each["a"] + each["c"]) / 2)
     # Where all classes are common, or none, it would say nothing new.
-    assert "map_common" not in figures([Answers(labels[:, ::2], scores=runs[0].scores[:, ::2])], ("a", "c"), seed=0)
-    assert "map_common" not in figures([Answers(labels[:, 1:2], scores=runs[0].scores[:, 1:2])], ("b",), seed=0)
+    assert "map_common" not in summarize(
+        [Predictions(labels[:, ::2], scores=runs[0].scores[:, ::2])], ("a", "c"), seed=0
+    )
+    assert "map_common" not in summarize([Predictions(labels[:, 1:2], scores=runs[0].scores[:, 1:2])], ("b",), seed=0)
 
 
 def test_common_classes() -> None:
@@ -110,8 +112,8 @@ def test_the_interval_holds_the_figure_also_of_rare_classes() -> None:
     labels = np.zeros((100, 20), np.int64)
     for number in range(20):
         labels[chance.permutation(100)[: 1 + number // 4], number] = 1
-    answers = Answers(labels, scores=chance.normal(0, 1, labels.shape).astype(np.float32))
-    found = figures([answers], [str(number) for number in range(20)], seed=0)
+    answers = Predictions(labels, scores=chance.normal(0, 1, labels.shape).astype(np.float32))
+    found = summarize([answers], [str(number) for number in range(20)], seed=0)
     assert 0 < found["low"] < found["map"] < found["high"] < 0.5
 
 

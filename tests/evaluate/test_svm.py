@@ -16,8 +16,8 @@ from ssl_colorize.data import LabeledDataset
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import subjects, svm
+from ssl_colorize.evaluate.settings import SvmSettings
 from ssl_colorize.evaluate.svm import (
-    SvmSettings,
     choose_costs,
     class_labels,
     compact,

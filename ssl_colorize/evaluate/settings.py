@@ -1,0 +1,177 @@
+"""Settings of the verbs that measure an encoder: linear-probe, knn and svm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from ssl_colorize.config import (
+    BatchSize,
+    DeviceName,
+    OneOrMany,
+    Precision,
+    Seed,
+    Settings,
+    Share,
+    StepsOrEpochs,
+    Workers,
+)  # fmt: skip
+from ssl_colorize.errors import UserError
+
+if TYPE_CHECKING:
+    from ssl_colorize.encoder import Encoder
+
+# How maps are pooled: see `encoder.pool_map`.
+Pooling = Literal["adaptive", "average", "bilinear"]
+
+# What a protocol changes in the defaults below, which are those of "small".
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "small": {},
+    # Zhang, Isola, Efros, as in the code they released for split-brain: maps after ReLU resized bilinearly to 9,216 to
+    # 9,600 numbers (of AlexNet; layers beyond conv5 were not part of it and get conv5's size).
+    "zhang16": {
+        "resize": 256,
+        "crop": 227,
+        "scales": False,
+        "batch_size": 256,
+        "steps": 140_000,
+        "epochs": None,
+        "learning_rates": (0.01,),
+        "weight_decays": (5e-4,),
+        "drop_every": 40_000,
+        "pool": "bilinear",
+        "sizes": {"conv1": 10, "conv2": 6, "conv3": 5, "conv4": 5, "conv5": 6, "conv6": 6, "conv7": 6,
+                  "fc6": 6, "fc7": 6},
+    },
+}  # fmt: skip
+# One is chosen: ridge regression's penalty for each training photo, and logistic regression's C.
+RIDGE_STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000)
+LOGISTIC_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1)
+# A decomposition costs the third power of this, and large maps say little more to it.
+CLOSED_FORM: dict[str, Any] = {"numbers": 2304}
+# Costs C of an SVM; one is chosen for each class.
+COSTS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+
+
+class EvaluationSettings(Settings):
+    """What the verbs that measure an encoder share. Lengths are in pixels."""
+
+    encoder: str = Field(description="what load_encoder takes")
+    data: OneOrMany[str] = Field(min_length=1, description="photos with labels; may be given again")
+    layers: OneOrMany[str] = Field((), description="may be given again; all if not given")
+    batch_size: BatchSize = 64
+    workers: Workers = 2
+    device: DeviceName = "auto"
+    limit: Annotated[int, Field(ge=2)] | None = Field(None, description="use only so many photos, for a quick look")
+    seed: Seed = 0
+    seeds: PositiveInt = Field(1, description="runs with seeds that follow each other; their mean and spread")
+    random: bool = Field(True, description="the same on the untrained network of the same architecture")
+    resize: Annotated[int, Field(ge=8)] | None = Field(None, description="short side; the encoder's input size if null")
+    crop: Annotated[int, Field(ge=8)] | None = Field(None, description="side of the center crop; resize if null")
+    cache: str | None = Field(
+        None, description="folder that keeps features; $SSL_COLORIZE_CACHE or ~/.cache/ssl-colorize/features if null"
+    )
+    no_cache: bool = Field(False, description="keep no features")
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where features are kept; None where they are not."""
+        if self.no_cache:
+            return None
+        default = os.environ.get("SSL_COLORIZE_CACHE") or "~/.cache/ssl-colorize/features"
+        return Path(self.cache or default).expanduser()
+
+    def sides(self, encoder: Encoder) -> tuple[int, int]:
+        """(resize, crop) in pixels for an encoder.
+
+        Raises:
+            UserError: the crop is larger than the resized photo.
+        """
+        resize = self.resize or encoder.input_size
+        crop = self.crop or resize
+        if crop > resize:
+            raise UserError(f"A crop of {crop} px does not fit in photos resized to {resize} px.")
+        return resize, crop
+
+
+class ProbeSettings(StepsOrEpochs, EvaluationSettings):
+    """Everything that decides a linear probe. Lengths are in pixels.
+
+    The protocol and the engine fill in what is not given, so that the settings a run writes are complete.
+    """
+
+    engine: Literal["sgd", "ridge", "logistic"] = Field("sgd", description="ridge is quick")
+    protocol: Literal["small", "zhang16"] = Field("small", description="crops, maps, schedule")
+    choosing: Share = Field(0.2, description="share of the training photos that the settings are chosen on")
+    refit: bool = Field(False, description="train once more on all training photos with the chosen settings")
+
+    # What a head sees
+    pool: Pooling = "adaptive"
+    numbers: PositiveInt = Field(9216, description="most features a layer is pooled to")
+    sizes: dict[str, PositiveInt] = Field({}, description="side of a layer's pooled map, where not left to `numbers`")
+    scales: bool = Field(True, description="vary the short side around `resize`, as well as the crop's place")
+
+    # SGD
+    epochs: PositiveFloat | None = Field(20, description="passes over the photos")
+    learning_rates: OneOrMany[PositiveFloat] = Field(
+        (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3), min_length=1, description="one is chosen for each layer"
+    )
+    weight_decays: OneOrMany[NonNegativeFloat] = Field((5e-4,), min_length=1, description="one is chosen likewise")
+    drop_every: PositiveInt | None = Field(None, description="steps between divisions by ten; a cosine if not given")
+    precision: Precision = Field("fp32", description="of the frozen network")
+    checkpoint_every: PositiveInt = Field(1000, description="steps")
+
+    # Closed form; strengths are per training photo (the penalty is strength x photos x |w|^2)
+    ridge_strengths: OneOrMany[PositiveFloat] = Field(RIDGE_STRENGTHS, min_length=1, description="one is chosen")
+    logistic_strengths: OneOrMany[PositiveFloat] = Field(
+        LOGISTIC_STRENGTHS, min_length=1, description="scikit-learn's C; one is chosen"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        preset = PROTOCOLS.get(str(values.get("protocol", "small")), {})
+        if values.get("engine", "sgd") != "sgd":
+            preset = CLOSED_FORM | preset
+        return preset | cls.implied(values)
+
+
+class KnnSettings(EvaluationSettings):
+    """Everything that decides a kNN evaluation."""
+
+    k: OneOrMany[PositiveInt] = Field((20,), min_length=1, description="neighbors that vote")
+    temperature: OneOrMany[PositiveFloat] = Field(
+        (0.07,), min_length=1, description="a vote weighs exp(similarity / temperature)"
+    )
+    choose: bool = Field(False, description="choose one k and temperature on a split of the training photos")
+    leave_one_out: bool = Field(False, description="classify the training photos by each other; no test part is read")
+    size: PositiveInt = Field(1, description="cells a side that a map is averaged to; 1 is one vector of its channels")
+    engine: Literal["torch", "faiss"] = Field("torch", description="both are exact")
+    memory: PositiveFloat | None = Field(
+        None, description="GiB for the search; by default 0.25 on a CPU, a quarter of what is free on a GPU"
+    )
+    examples: int = Field(8, ge=0, description="queries on the picture")
+
+
+class SvmSettings(EvaluationSettings):
+    """Everything that decides an SVM evaluation."""
+
+    costs: OneOrMany[PositiveFloat] = Field(
+        COSTS, min_length=1, description="C; one is chosen for each class by cross-validation on the training photos"
+    )
+    folds: Annotated[int, Field(ge=2, description="of the cross-validation")] = 3
+    positive_weight: PositiveFloat = Field(2.0, description="how many negatives a positive counts for")
+    iterations: PositiveInt = Field(2000, description="at most, for one SVM")
+    pool: Pooling = "adaptive"
+    numbers: PositiveInt = Field(9216, description="most features a layer is pooled to")
+    sizes: dict[str, PositiveInt] = Field({}, description="side of a layer's pooled map, where not left to `numbers`")
+    low_shot: bool = Field(False, description="also train on few positives")
+    shots: OneOrMany[PositiveInt] = Field((1, 2, 4, 8, 16, 32, 64, 96), min_length=1, description="positives a class")
+    draws: PositiveInt = Field(5, description="of each number of positives")
+    low_shot_cost: PositiveFloat = Field(1.0, description="C there: a few photos leave none to choose it on")
