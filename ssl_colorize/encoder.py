@@ -1,7 +1,7 @@
 """Frozen features of photos: named layers of a colorization network, or of another one to compare it with."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -98,6 +98,10 @@ class Encoder(nn.Module):
     ) -> Self:
         """Let layers learn, in place.
 
+        >>> backbone = load_encoder("random:eccv16@0.125").trainable(("conv5",), train_from="conv4")
+        >>> backbone.layers, backbone.trained
+        (('conv5',), ('conv4', 'conv5'))
+
         Args:
             layers: those that `forward` gives from here on.
             train_from: the first layer that learns, "all", or "head" for none.
@@ -119,7 +123,7 @@ class Encoder(nn.Module):
         for name, parameter in self.trunk.named_parameters():
             parameter.requires_grad_(owners.get(name) in self.trained)
         self.layers, self._batchnorm = chosen, batchnorm
-        self._learning = self.trunk.modules_of(self.trained, owners)
+        self._learning = self._modules_that_learn(owners)
         return self.eval()
 
     def _layers_from(self, first: str, reachable: Sequence[str]) -> tuple[str, ...]:
@@ -131,6 +135,17 @@ class Encoder(nn.Module):
             known = ", ".join((ALL, *reachable, HEAD))
             raise UserError(f"Setting train_from: no layer {first!r} that the head depends on: choose from {known}.")
         return tuple(reachable[reachable.index(first) :])
+
+    def _modules_that_learn(self, owners: Mapping[str, str]) -> tuple[str, ...]:
+        """The beginnings of the names of all modules in places of which all parameters learn.
+
+        Dropout and BatchNorm without scale have no parameters of their own, and follow what is around them.
+        """
+        learning = {name.rpartition(".")[0] for name, owner in owners.items() if owner in self.trained}
+        still = {name.rpartition(".")[0] for name, _ in self.trunk.named_parameters()} - learning
+        around = {name[:end] for name in learning for end, sign in enumerate(name) if sign == "."}
+        whole = {name for name in around if not any(each.startswith(f"{name}.") for each in still)}
+        return tuple(f"{name}." for name in learning | whole)
 
     def train(self, mode: bool = True) -> Self:
         """Train mode for the layers that learn, and for their BatchNorm only if its statistics are to move."""
@@ -179,6 +194,9 @@ class Encoder(nn.Module):
 def pool_map(x: Tensor, size: int, method: Pooling = "adaptive") -> Tensor:
     """Bring maps (B, C, h, w) to (B, C, size, size).
 
+    >>> pool_map(torch.arange(16.0).view(1, 1, 4, 4), 2).tolist()
+    [[[[2.5, 4.5], [10.5, 12.5]]]]
+
     - "adaptive": means over windows that cover the map evenly, some a cell larger than others.
     - "average": means over equal windows, side h - (size - 1) * (h // size), at a stride of h // size. A map smaller
       than size is pooled adaptively, which repeats its cells.
@@ -197,6 +215,10 @@ def pool_map(x: Tensor, size: int, method: Pooling = "adaptive") -> Tensor:
 
 def load_encoder(source: str | Path | Source, *, device: torch.device | str = "cpu", seed: int = 0) -> Encoder:
     """An encoder from what `--encoder` says.
+
+    >>> encoder = load_encoder("random:eccv16@0.125")
+    >>> encoder(torch.zeros(1, 3, 64, 48, dtype=torch.uint8), layers=("conv5",))["conv5"].shape
+    torch.Size([1, 64, 8, 6])
 
     Args:
         source: a run folder, a .safetensors file, the authors' released .pth, "eccv16-release" (that file, fetched if

@@ -1,13 +1,9 @@
 """What detection and segmentation share: their photos, their splits, and the sizes that photos are brought to."""
 
-from collections.abc import Sequence
-
 from ssl_colorize.data.transforms import Augmentation, resized
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.tasks import OnPhotos
-from ssl_colorize.models.registry import FeatureInfo
 
 LONGEST = 1000 / 600  # long side against short side at most, as in Fast R-CNN
 
@@ -60,23 +56,10 @@ def map_layers(encoder: Encoder, settings: FinetuneSettings, *, pyramid: bool | 
     """
     if settings.layers:
         return encoder.choose(settings.layers)
-    known = [info for info in encoder.feature_info if not info["module"].startswith("fc")]
+    known = [info for info in encoder.feature_info if info["module"] not in encoder.trunk.fully_connected]
     deepest = known[-1]
     if pyramid is False or (pyramid is None and deepest["reduction"] <= _COARSEST):
         return (deepest["module"],)
     finest = _FINEST if pyramid is None else _FINEST // 2
     by_stride = {info["reduction"]: info["module"] for info in known if info["reduction"] >= finest}
     return tuple(by_stride[stride] for stride in sorted(by_stride))
-
-
-def strides(info: Sequence[FeatureInfo]) -> list[int]:
-    """The strides of the layers that a head reads.
-
-    Raises:
-        UserError: two of them are the same, so that there is nothing to fuse them by.
-    """
-    found = [each["reduction"] for each in info]
-    if sorted(set(found)) != found:
-        named = ", ".join(f"{each['module']} (stride {each['reduction']})" for each in info)
-        raise UserError(f"Setting layers: a pyramid takes one layer of each stride, finest first, not {named}.")
-    return found

@@ -19,7 +19,7 @@ from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.metrics import Predictions, average_precisions, common_mean, summarize
 from ssl_colorize.finetune.config import FinetuneSettings
-from ssl_colorize.finetune.norm import ChannelNorm
+from ssl_colorize.finetune.neck import ChannelNorm
 from ssl_colorize.finetune.overlays import captioned
 from ssl_colorize.finetune.tasks import (
     Judged,

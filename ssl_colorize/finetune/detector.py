@@ -14,7 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from ssl_colorize.data.transforms import PADDING
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.finetune.pyramid import Pyramid
+from ssl_colorize.finetune.neck import Pyramid
 
 # Anchors from an eighth of the photo's short side to all of it, each in three shapes.
 _SMALLEST, _ANCHOR_SIZES, _ASPECTS = 1 / 8, 4, (0.5, 1.0, 2.0)
@@ -200,7 +200,6 @@ def _own_layers(backbone: Encoder, dropout: float) -> OwnLayers | None:
     model = backbone.trunk.colorizer
     if model is None or not model.fully_connected:
         return None
-    before = model.layers[model.layers.index(model.fully_connected[0]) - 1]
-    if backbone.layers != (before,):
+    if backbone.layers != (model.layers[model.layers.index(model.fully_connected[0]) - 1],):
         return None
     return OwnLayers(*(model.get_submodule(name) for name in model.fully_connected), dropout=dropout)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.pyramid import Pyramid
+from ssl_colorize.finetune.neck import Pyramid
 
 # Reach of the head's three views in cells: with the pooled one they see an object, its surroundings and the scene.
 _DILATIONS = (1, 4, 8)
@@ -100,7 +100,7 @@ def fcn_32s(backbone: Encoder, classes: int, *, dropout: float) -> Segmenter:
         UserError: the network has no such layer.
     """
     model = backbone.trunk.colorizer
-    if model is None or not set(backbone.layers) & set(model.fully_connected[-1:]):
+    if model is None or backbone.layers[-1:] != model.fully_connected[-1:]:
         raise UserError(f"Setting head: fcn32s is for fc7 of our alexnet, not for {backbone.name}: use context.")
     model.lay_out_at_stride_32()
     score = nn.Conv2d(backbone.feature_info[-1]["num_chs"], classes, 1)

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,6 +33,7 @@ class Trunk(nn.Module, ABC):
         about: the network and what `prepare` does, in words; part of the encoder's fingerprint.
         untrained: the same network before any training; None if it cannot be had without its weights.
         lightness_only: whether it sees no color.
+        fully_connected: names of layers that its paper has fully connected.
         head_name: what its paper calls the layer that fine-tuning adds.
         colorizer: the colorization network; None if it is another one.
     """
@@ -43,6 +44,7 @@ class Trunk(nn.Module, ABC):
     about: str
     untrained: Source | None = None
     lightness_only: bool
+    fully_connected: tuple[str, ...] = ()
     head_name: str = "head"
 
     @property
@@ -114,21 +116,6 @@ class Trunk(nn.Module, ABC):
                 parameter.requires_grad_(learns)
         return owners
 
-    def modules_of(self, layers: Collection[str], owners: Mapping[str, str]) -> tuple[str, ...]:
-        """What the names begin with of the modules that belong to some layers, with a dot at the end.
-
-        All in a place of which all parameters are theirs: dropout and BatchNorm without scale have no parameters of
-        their own, and follow what is around them.
-
-        Args:
-            owners: as `parameters_by_layer` says.
-        """
-        theirs = {name.rpartition(".")[0] for name, owner in owners.items() if owner in layers}
-        others = {name.rpartition(".")[0] for name, _ in self.named_parameters()} - theirs
-        around = {name[:end] for name in theirs for end, sign in enumerate(name) if sign == "."}
-        whole = {name for name in around if not any(each.startswith(f"{name}.") for each in others)}
-        return tuple(f"{name}." for name in theirs | whole)
-
 
 class ColorizationTrunk(Trunk):
     """A colorization network: it sees lightness only, unless it was told to see color."""
@@ -141,7 +128,7 @@ class ColorizationTrunk(Trunk):
         self.model = model
         self.about = f"{model.name} on lightness"
         self.untrained = Source("random", model.name, width=model.width)
-        self.head_name = model.head_name
+        self.fully_connected, self.head_name = model.fully_connected, model.head_name
         self.feature_info = model.feature_info
         self.multiple = model.multiple
         self.input_size = input_size
@@ -175,11 +162,6 @@ class ColorizationTrunk(Trunk):
         """Of a chain, whose layers are modules: the module's name; else as of any network."""
         owners = super().parameters_by_layer(layers)
         return {name: name.split(".")[1] for name in owners} if self.model.chain else owners
-
-    def modules_of(self, layers: Collection[str], owners: Mapping[str, str]) -> tuple[str, ...]:
-        if not self.model.chain:
-            return super().modules_of(layers, owners)
-        return tuple(f"model.{layer}." for layer in layers)
 
 
 class ColorStem(nn.Module):

@@ -74,6 +74,16 @@ def test_alexnet_laid_out_as_in_the_paper() -> None:
         built(Classification(settings(encoder="random:alexnet@0.03", layers=(), size=128, crop=100), ("a", "b")))
 
 
+def test_alexnet_in_color_is_laid_out_as_well() -> None:
+    chosen = {"encoder": "random:alexnet@0.03", "layers": (), "size": None, "crop": None}
+    gray, color = (
+        built(Classification(settings(**chosen, color=color), ("a", "b"))).eval().backbone for color in (None, True)
+    )
+    photos = torch.zeros(1, 3, 227, 227, dtype=torch.uint8)
+    assert color(photos)["fc7"].shape[2:] == (1, 1)
+    assert torch.equal(color(photos)["fc7"], gray(photos)["fc7"])
+
+
 def test_dropout_of_alexnet_is_on_where_its_layer_learns() -> None:
     def active(train_from: str) -> list[str]:
         chosen = settings(

@@ -2,7 +2,7 @@
 
 import torch
 
-from ssl_colorize.finetune.norm import ChannelNorm
+from ssl_colorize.finetune.neck import ChannelNorm
 
 
 def batches(count: int) -> list[torch.Tensor]:
