@@ -15,8 +15,6 @@ from networks import NETWORKS, Network
 from records import Record, origin, record
 from steps import FINISHED, Command, Step, Workspace, flags
 
-from ssl_colorize.engine.checkpoint import read_log
-
 Draw = tuple[Network, int]
 
 
@@ -137,7 +135,8 @@ class Training:
     @staticmethod
     def _keep(path: Path, run: Path) -> None:
         content = json.loads((run / FINISHED).read_text("utf-8"))
-        curve = [entry for entry in read_log(run) if "holdout_loss" in entry]
+        logged = map(json.loads, (run / "metrics.jsonl").read_text("utf-8").splitlines())
+        curve = [row for row in logged if "holdout_loss" in row]
         found = {key: content[key] for key in ("seed", "git", "seconds", "metrics")}
         record(path, found | {"curve": curve})
 
@@ -269,7 +268,7 @@ class Score:
         ]
         verb = ("ssl-colorize", "score")
         command = (
-            *verb, "--data", str(photos), *labels, *workspace.limited(self.limit), *self.flags.split(),
+            *verb, "--data", str(photos), *labels, *workspace.limited(self.limit), *self.flags.split(), "--lpips", "none",
             "--fid-features", "efficientnet_lite0", "--prior", str(prior / "prior.npy"), *flags("--method", methods),
             "-o", str(run),
         )  # fmt: skip

@@ -123,7 +123,7 @@ _ALL = (
     # Initializations, on few photos.
     *(
         Network(
-            f"init-{init}", config="quickstart", draws=3, samples=True,
+            f"init-{init}", config="quickstart", draws=3, leave_out=False, samples=True,
             settings={"init": init, "steps": 400, "resize": [64, 112], "evaluate_every": 25},
         )
         for init in ("plain", "lsuv", "kmeans")

@@ -156,7 +156,7 @@ class Workspace:
             command = (*verb, "--like", str(self.run(f"{network.like}-{seed}")), "-o", str(run))
         else:
             verb = ("ssl-colorize", "pretrain")
-            if network.leave_out and not network.samples:
+            if network.leave_out:
                 yield from self.duplicates()
             command = (*verb, *self._recipe(network, seed), "-o", str(run))
         yield Step(run / FINISHED, command, run=run, resume=verb)
@@ -165,10 +165,9 @@ class Workspace:
         settings = dict(network.settings)
         if network.start:
             settings["start"] = str(self.run(f"{network.start}-{seed}"))
-        if not network.samples:
-            settings |= {"exclude": str(self.out / "data" / "duplicates.txt")} if network.leave_out else {}
-        changed = [f"{key}={json.dumps(value) if not isinstance(value, str) else value}"
-                   for key, value in settings.items()]  # fmt: skip
+        if network.leave_out:
+            settings["exclude"] = str(self.out / "data" / "duplicates.txt")
+        changed = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
         photos = ("samples",) if network.samples else self.training_photos
         return (
             "--config", network.config, *flags("--data", photos), *flags("--set", (*changed, *self.settings)),
