@@ -268,9 +268,9 @@ class Score:
         ]
         verb = ("ssl-colorize", "score")
         command = (
-            *verb, "--data", str(photos), *labels, *workspace.limited(self.limit), *self.flags.split(), "--lpips", "none",
-            "--fid-features", "efficientnet_lite0", "--prior", str(prior / "prior.npy"), *flags("--method", methods),
-            "-o", str(run),
+            *verb, "--data", str(photos), *labels, *workspace.limited(self.limit), *self.flags.split(),
+            "--lpips", "none", "--fid-features", "efficientnet_lite0", "--prior", str(prior / "prior.npy"),
+            *flags("--method", methods), "-o", str(run),
         )  # fmt: skip
         path = workspace.results / "colors" / f"{self.name}-0.json"
         finish = partial(colors.record_scores, run, path, against=self.against)
