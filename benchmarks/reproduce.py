@@ -43,9 +43,7 @@ _BLOCK = re.compile(r"(<!-- (?!end)([^\n]+?) -->\n).*?(<!-- end -->)", re.DOTALL
 @click.option("--write", is_flag=True, help="Write the committed tables from the records.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Of every pretraining, for a quick look.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Photos at most, for a quick look.")
-@click.option(
-    "--draws", type=click.IntRange(min=1), metavar="N", help="Seeds of each network. [default: as in RESULTS]"
-)
+@click.option("--draws", type=click.IntRange(min=1), metavar="N", help="Seeds of each. [default: as in RESULTS]")
 @click.option("--workers", default=1, show_default=True, help="Processes that decode photos.")
 def main(
     name: str | None, data: tuple[str, ...], out: Path, plan: bool, listed: bool, check: bool, write: bool,
@@ -106,7 +104,7 @@ def folders(data: tuple[str, ...]) -> dict[str, Path]:
 
 def listing(results: Path) -> str:
     """Every table with its core-hours, by what the records say, and figures to expect."""
-    rows: list[tuple[str, ...]] = [("table", "question", "core-hours", "expected")]
+    rows: list[tuple[str, ...]] = [("table", "question", "core-hours of training", "expected")]
     for name, table in TABLES.items():
         try:
             expected = table.figure(results)

@@ -1,8 +1,9 @@
 """Differences between colorizers, paired by photo, against figures worked out by hand."""
 
+import click
 import numpy as np
 import pytest
-from colors import auc, auc_rebalanced, difference, top1, without_heaviest
+from colors import apart, auc, auc_rebalanced, by_hue, difference, named, top1, without_heaviest
 
 
 def line(first: float, second: float, *, weight: float, truth: int | None = 3) -> dict:
@@ -60,3 +61,25 @@ def test_without_the_heaviest_photos_the_others_decide() -> None:
     assert found["left_out"] == 1 and found["weight"] == pytest.approx(3 / 4.5)
     assert found["auc_rebalanced"]["ours"] == pytest.approx((0.9 + 0.5 * 0.7) / 1.5)
     assert without_heaviest(LINES, 0, ["ours"])["weight"] == 0
+
+
+def test_angles_between_hues_go_the_short_way() -> None:
+    assert apart(np.array([350.0, 10.0, 90.0]), np.array([10.0, 350.0, 270.0])).tolist() == [20, 20, 180]
+
+
+def test_hues_count_the_colorful_pixels_of_each() -> None:
+    # True: red, yellow, gray (chroma under 15), blue; predicted: orange-red, blue, red, blue.
+    true = np.array([[[30.0, 0.0, 5.0, 0.0]], [[10.0, 40.0, 0.0, -30.0]]], np.float32)
+    predicted = np.array([[[20.0, 0.0, 9.0, 0.0]], [[20.0, -6.0, 0.0, -8.0]]], np.float32)
+    found = by_hue(true, predicted)
+    assert found["red"][:2].tolist() == [1, 1] and found["red"][2] == pytest.approx(np.hypot(20, 20))
+    assert found["yellow"].tolist() == [1, 0, 6] and found["blue, sky"].tolist() == [1, 1, 8]
+    assert sum(each[0] for each in found.values()) == 3
+
+
+def test_each_network_of_a_sheet_has_one_name() -> None:
+    assert named(("full=a", "l2=b=c")) == {"full": "a", "l2": "b=c"}
+    with pytest.raises(click.UsageError, match="full is a already"):
+        named(("full=a", "full=b"))
+    with pytest.raises(click.UsageError, match="give NAME=RUN"):
+        named(("runs/full",))
