@@ -40,13 +40,13 @@ class ColorizeSettings(Settings):
     checkpoint: str = Field(
         default_factory=usual_checkpoint,
         description="a run folder, a .safetensors file, the released .pth file, eccv16-release, which is fetched, or "
-        "eccv16_starter, which is here; the newest run under runs/, or eccv16_starter",
+        "eccv16_starter, which is here; the newest run under runs/, or eccv16_starter, if not given",
     )
     temperature: float | None = Field(
-        None, ge=0, description="1 gives pale colors, toward 0 vivid and blotchy ones; the checkpoint's, usually 0.38"
+        None, ge=0, description="1 gives pale colors, toward 0 vivid ones; the checkpoint's, usually 0.38, if not given"
     )
     size: int | None = Field(
-        None, ge=8, description="short side in pixels of what the network sees; what it was trained at"
+        None, ge=8, description="short side in pixels of what the network sees; what it was trained at if not given"
     )
     compare: bool = Field(False, description="also write NAME-compare.png: gray | color | original")
     format: PictureFormat = Field(

@@ -58,6 +58,13 @@ Precision = Annotated[
 Seed = Annotated[int, Field(ge=0, description="seed of everything random")]
 Workers = Annotated[int, Field(ge=0, description="processes that decode photos")]
 BatchSize = Annotated[int, Field(ge=1, description="photos at a time")]
+EncoderSource = Annotated[
+    str,
+    Field(
+        description="a run folder, a weights file, eccv16_starter, eccv16-release, random:eccv16, kmeans:eccv16, "
+        "random:timm-lightness:NAME, random:timm-rgb:NAME, timm:NAME, timm:NAME@L or efficientnet_lite0"
+    ),
+]
 Limit = Annotated[int | None, Field(ge=1, description="use only so many photos, for a quick look")]
 
 
@@ -68,7 +75,8 @@ class Settings(BaseModel):
         renamed: old name -> new name of keys that files of earlier versions hold.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Built on first use: help validates nothing.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
     renamed: ClassVar[Mapping[str, str]] = {}
 
     @classmethod

@@ -1,37 +1,47 @@
-"""The prior: how common each color is in a set of photos, measured one batch at a time, and read from a file."""
+"""The prior: how common each color is in a set of photos, measured one batch at a time, and read from a file.
+
+The settings are here, so torch is imported only where photos are read: `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
-from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Tensor
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ssl_colorize.color import ColorStatistics, ab_bins, rebalance_weights
-from ssl_colorize.config import OneOrMany, Settings
-from ssl_colorize.data import Photos, UnreadableLog, holdout_batches
+from ssl_colorize.config import BatchSize, Limit, OneOrMany, Settings, Workers
 from ssl_colorize.errors import UserError
-from ssl_colorize.models.objectives import subsampled_ab
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_colorize.data import Photos
 
 
 class PriorSettings(Settings):
     """Settings of `ssl-colorize prior`; those that pretraining has too mean the same there."""
 
-    data: OneOrMany[str] = Field(("samples",), min_length=1, description="folders, torchvision names, or samples")
-    limit: PositiveInt | None = Field(None, description="use only so many photos")
+    data: OneOrMany[str] = Field(
+        ("samples",),
+        min_length=1,
+        description="a folder of photos, a torchvision data set (cifar10, stl10, imagenette, ...) or samples",
+    )
+    limit: Limit = None
     size: PositiveInt = Field(256, description="photos are resized to this short side, and their center square counted")
     stride: PositiveInt = Field(4, description="every so manieth pixel, as in the training targets")
-    neighbors: Annotated[int, Field(ge=1, le=313)] = 5
+    neighbors: Annotated[int, Field(ge=1, le=313)] = Field(
+        5, description="bins that share a pixel's color: 5 in the paper, 10 in its released code"
+    )
     sigma: PositiveFloat = Field(5.0, description="of the soft code, in ab units")
-    smoothing: Annotated[float, Field(ge=0)] = Field(5.0, description="sigma of the prior's smoothing, in ab units")
-    mix: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="share of the uniform distribution, lambda")
-    batch_size: PositiveInt = 32
-    workers: Annotated[int, Field(ge=0)] = 2
+    smoothing: NonNegativeFloat = Field(5.0, description="sigma of the prior's smoothing, in ab units")
+    mix: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="share of the uniform distribution in the weights: 1 weighs all colors alike"
+    )
+    batch_size: BatchSize = 32
+    workers: Workers = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ class MeasuredPrior:
 
     def figures(self) -> dict[str, float | int]:
         """The figures of metrics.json."""
+        import torch
+
         return {
             "entropy": -float(torch.xlogy(self.prior, self.prior).sum()),
             "max": float(self.prior.max()),
@@ -83,6 +95,10 @@ def measure_prior(
     Raises:
         UserError: most photos are unreadable, or mix is 0 and some color does not occur at all.
     """
+    from ssl_colorize.color import ColorStatistics, rebalance_weights
+    from ssl_colorize.data import UnreadableLog, holdout_batches
+    from ssl_colorize.models.objectives import subsampled_ab
+
     counted = ColorStatistics(neighbors=settings.neighbors, sigma=settings.sigma)
     log = UnreadableLog(folder, len(photos))
     pixels = 0
@@ -109,6 +125,11 @@ def read_prior(path: Path) -> Tensor:
     Raises:
         UserError: the file is missing, or is not 313 finite non-negative numbers.
     """
+    import numpy as np
+    import torch
+
+    from ssl_colorize.color import ab_bins
+
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -3,86 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ssl_colorize.cli import options
-
-if TYPE_CHECKING:
-    from ssl_colorize.export.config import ExportSettings
+from ssl_colorize.cli.flags import settings_options
+from ssl_colorize.cli.run import Asked, finish, note
+from ssl_colorize.export.config import ExportSettings
+from ssl_colorize.runs import write_config
 
 
 @click.command()
 @click.argument("source", metavar="RUN")
-@click.option(
-    "--to",
-    required=True,
-    type=click.Choice(["safetensors", "timm", "hub-folder", "onnx", "torch-export"]),
-    help="safetensors: one self-contained file. timm: the encoder's weights as timm names them. hub-folder: for a "
-    "model hub, with a model card. onnx, torch-export: a graph.",
-)
-@click.option(
-    "--what", type=click.Choice(["encoder", "colorizer"]), help="Of graphs: feature maps, or photos. [default: encoder]"
-)
-@click.option(
-    "--rgb/--light",
-    default=None,
-    help="Takes RGB in [0, 1], or the lightness L in 0..100. [default: --rgb]",
-)
-@click.option("--layer", "layers", multiple=True, metavar="NAME", help="Of an encoder's graph. [default: all]")
-@click.option(
-    "--size",
-    type=click.IntRange(min=8),
-    metavar="N",
-    help="Of a colorizer: side in pixels of what the network sees. Of an encoder: the only size of photos. [default: "
-    "what it was trained at; any]",
-)
-@click.option(
-    "--temperature", type=click.FloatRange(min=0), metavar="T", help="Of a colorizer. [default: the checkpoint's]"
-)
-@click.option("--half", is_flag=True, default=None, help="Of safetensors: weights of 16 bits, a file half as large.")
-@options.out
-@options.config
-@options.assignments
-@options.as_json
-def export(
-    source: str, out: Path | None, config: Path | None, assignments: tuple[str, ...], as_json: bool, **flags: Any
-) -> None:
+@settings_options(ExportSettings, "to", "what", "rgb", "layers", "size", "temperature", "half")
+def export(asked: Asked[ExportSettings]) -> None:
     """Export the network of RUN: a run folder, a weights file, eccv16_starter or eccv16-release.
 
     Graphs take photos of any number, height and width, and are compared with the network before they are kept. Nothing
     is overwritten.
     """
-    from time import perf_counter
-
-    from ssl_colorize.cli.measuring import resolve
-    from ssl_colorize.cli.output import command_line, finish, note
-    from ssl_colorize.export.config import ExportSettings
     from ssl_colorize.export.files import export as write
-    from ssl_colorize.runs import run_folder, write_config, write_metrics
+    from ssl_colorize.report.tables import figures_table
 
-    settings = resolve(ExportSettings, file=config, assignments=assignments, flags={"source": source, **flags})
+    settings = asked.settings()
     settings.check()
-    fresh = out is None or not out.exists()
-    folder = run_folder(out, "export")
-    began = perf_counter()
-    note(f"Exporting {source} to {folder}.")
-    try:
-        figures = write(settings, folder)
-    except BaseException:
-        if fresh and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    content = {"metrics": figures}
-    # A folder for a hub holds nothing else.
+    # A folder for a hub holds nothing else, and what was there before keeps its settings where this fails.
+    with asked.running("export", settings, write_settings=False) as run:
+        note(f"Exporting {settings.source} to {run.folder}.")
+        figures = write(settings, run.folder)
+    content: dict[str, Any] = {"metrics": figures}
     if settings.to != "hub-folder":
-        write_config(folder, settings)
-        content = write_metrics(
-            folder, command=command_line(), metrics=figures, config=settings.model_dump(mode="json"), seed=None,
-            seconds=perf_counter() - began,
-        )  # fmt: skip
-    finish(content, title=f"Exported to {folder}", next_step=_next(settings, folder, figures), as_json=as_json)
+        write_config(run.folder, settings)
+        content = run.write(figures)
+    table = figures_table(figures, title=f"Exported to {run.folder}")
+    finish(content, table, next_step=_next(settings, run.folder, figures), as_json=asked.as_json)
 
 
 def _next(settings: ExportSettings, folder: Path, figures: dict[str, Any]) -> str:

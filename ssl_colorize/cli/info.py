@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_colorize.cli import options
+from ssl_colorize.cli.flags import JSON
+from ssl_colorize.cli.run import finish
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @click.command()
 @click.argument("source")
-@options.as_json
+@JSON
 def info(source: str, as_json: bool) -> None:
     """Say what SOURCE is: a run folder, a .safetensors file or the released .pth file.
 
@@ -21,33 +25,27 @@ def info(source: str, as_json: bool) -> None:
     from ssl_colorize.report.checkpoint import describe
 
     about = describe(load_pretrained(source))
-    if as_json:
-        import json
-
-        click.echo(json.dumps(about, indent=2))
-    else:
-        _show(about)
     colors = about["objective"] != "features"
     use = f"colorize PHOTO.jpg -o out/ --checkpoint {source}" if colors else f"knn --encoder {source} --data FOLDER"
-    click.echo(f"Next: ssl-colorize {use}", err=as_json)
+    finish(about, *_tables(about), next_step=f"ssl-colorize {use}", as_json=as_json)
 
 
-def _show(about: dict[str, Any]) -> None:
-    from ssl_colorize.cli.output import results
+def _tables(about: dict[str, Any]) -> list[Table]:
+    """The network, its layers, and the figures of its training, where it has any."""
     from ssl_colorize.report.tables import figures_table, rows_table
 
-    console = results()
     head = {name: value for name, value in about.items() if name not in ("source", "layers", "training")}
     units = {"megabytes": "MB", "prior_entropy": "prior entropy, nats", "input_size": "input size, px"}
-    console.print(figures_table({units.get(name, name): value for name, value in head.items()}, title=about["source"]))
     rows = [
         (layer["layer"], layer["channels"], layer["stride"], f"{layer['height']} x {layer['width']}")
         for layer in about["layers"]
     ]
     side = about["input_size"]
-    console.print(rows_table(("layer", "channels", "stride", "map"), rows, title=f"Layers for {side} x {side} pixels"))
-    if about["training"]:
-        console.print(figures_table(_training(about["training"]), title="Training"))
+    tables = [
+        figures_table({units.get(name, name): value for name, value in head.items()}, title=about["source"]),
+        rows_table(("layer", "channels", "stride", "map"), rows, title=f"Layers for {side} x {side} pixels"),
+    ]
+    return tables + ([figures_table(_training(about["training"]), title="Training")] if about["training"] else [])
 
 
 def _training(training: dict[str, Any]) -> dict[str, Any]:

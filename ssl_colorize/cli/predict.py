@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_colorize.cli import options
+from ssl_colorize.cli.flags import settings_options
+from ssl_colorize.cli.run import Asked, Watch, finish, list_unreadable
+from ssl_colorize.finetune.config import PredictSettings
+from ssl_colorize.runs import write_atomically
 
 if TYPE_CHECKING:
     from ssl_colorize.album import Job
@@ -15,71 +18,53 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
-@click.argument("photos", nargs=-1, type=click.Path(path_type=Path))
-@options.out
-@options.device
-@options.limit
-@options.as_json
-def predict(
-    run: str, photos: tuple[Path, ...], out: Path | None, device: str | None, limit: int | None, as_json: bool
-) -> None:
+@click.argument("run")
+@click.argument("photos", nargs=-1)
+@settings_options(PredictSettings, "device", "limit")
+def predict(asked: Asked[PredictSettings]) -> None:
     """Say what is on PHOTOS (files, and folders to any depth) with the fine-tuned model of RUN.
 
     Writes a picture for every photo and predictions.json. Nothing is overwritten but pictures made here before. Photos
     that cannot be read are skipped and listed in unreadable.txt.
     """
-    import json
-    from time import perf_counter
-
     from ssl_colorize.album import find_inputs, plan
-    from ssl_colorize.cli.colorize import list_unreadable
-    from ssl_colorize.cli.output import command_line, finish
     from ssl_colorize.device import choose_device
     from ssl_colorize.finetune.saved import load_finetuned
-    from ssl_colorize.runs import run_folder, write_atomically, write_metrics
+    from ssl_colorize.report.tables import figures_table
 
-    inputs = find_inputs(photos, out=out, limit=limit, verb=f"predict {run}")
-    model = load_finetuned(run, device=choose_device(device or "auto"))
-    folder = run_folder(out, "predict")
-    jobs = plan(inputs, folder, mark="predicted")
-    began = perf_counter()
-    results, problems = _run(model, jobs)
-    write_atomically(folder / "predictions.json", json.dumps(results, indent=2) + "\n")
-    list_unreadable(folder, problems, of=len(jobs))
-    content = write_metrics(
-        folder, command=command_line(), metrics={"photos": len(results), "unreadable": len(problems)},
-        config={"run": run, "photos": [str(photo) for photo in photos]}, seed=None, seconds=perf_counter() - began,
-    )  # fmt: skip
-    shown = jobs[0].target if len(jobs) == 1 else folder
+    settings = asked.settings()
+    inputs = find_inputs(settings.photos, out=asked.out, limit=settings.limit, verb=f"predict {settings.run}")
+    model = load_finetuned(settings.run, device=choose_device(settings.device))
+    with asked.running("predict", settings) as run:
+        jobs = plan(inputs, run.folder, mark="predicted")
+        results, problems = _predict(model, jobs, watch=run.watch)
+    listed = run.folder / "predictions.json"
+    write_atomically(listed, json.dumps(results, indent=2) + "\n")
+    list_unreadable(run.folder, problems, of=len(jobs))
+    content = run.write({"photos": len(results), "unreadable": len(problems)})
+    shown = jobs[0].target if len(jobs) == 1 else run.folder
+    table = figures_table(content["metrics"], title=f"{model.task.name} of photos, {run.folder}")
     finish(
-        content | {"predictions": results},
-        title=f"{model.task.name} of photos, {folder}",
-        next_step=f"look at {shown}, and at {folder / 'predictions.json'}",
-        as_json=as_json,
+        content | {"predictions": results}, table, next_step=f"look at {shown}, and at {listed}", as_json=asked.as_json
     )
 
 
-def _run(model: Finetuned, jobs: list[Job]) -> tuple[dict[str, Any], list[str]]:
+def _predict(model: Finetuned, jobs: list[Job], *, watch: Watch) -> tuple[dict[str, Any], list[str]]:
     """Predict and draw every photo: the results by file, and what was wrong with the others."""
-    from ssl_colorize.cli.output import progress_bar
     from ssl_colorize.data import UnreadablePhoto, read_photo
     from ssl_colorize.pictures import encode
-    from ssl_colorize.runs import write_atomically
 
     results: dict[str, Any] = {}
     problems: list[str] = []
-    with progress_bar() as bar:
-        task = bar.add_task("Predicting", total=len(jobs))
-        for job in jobs:
-            try:
-                photo = read_photo(job.source)
-            except UnreadablePhoto as problem:
-                problems.append(str(problem))
-            else:
-                said = model.task.predict(model.model, photo)
-                job.target.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(job.target, encode(said.picture, "png"))
-                results[str(job.source)] = said.result | {"picture": str(job.target)}
-            bar.advance(task)
+    for number, job in enumerate(jobs, start=1):
+        try:
+            photo = read_photo(job.source)
+        except UnreadablePhoto as problem:
+            problems.append(str(problem))
+        else:
+            said = model.task.predict(model.model, photo)
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(job.target, encode(said.picture, "png"))
+            results[str(job.source)] = said.result | {"picture": str(job.target)}
+        watch("Predicting", number, len(jobs))
     return results, problems

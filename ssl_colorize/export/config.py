@@ -14,28 +14,26 @@ GRAPHS = ("onnx", "torch-export")
 
 
 class ExportSettings(Settings):
-    """What to export, and as what.
+    """What to export, and as what."""
 
-    Attributes:
-        source: a run folder, a weights file, or a release; for a graph of an encoder, all that `load_encoder` takes.
-        to: the kind of file or folder.
-        what: which half of the network.
-        rgb: whether photos come as RGB in [0, 1], or as L in 0..100.
-        size: of a colorizer, the side in pixels of what the network sees, by default what it was trained at; of an
-            encoder, the only height and width of its photos, by default any.
-        temperature: of the annealed mean of a colorizer; by default the checkpoint's own.
-        layers: of an encoder's graph, its outputs; all by default.
-        half: of a safetensors file, whether its weights are 16-bit floats.
-    """
-
-    source: str
-    to: Kind
-    what: What = "encoder"
-    rgb: bool = True
-    size: int | None = Field(default=None, ge=8)
-    temperature: float | None = Field(default=None, ge=0)
-    layers: tuple[str, ...] = ()
-    half: bool = False
+    source: str = Field(
+        description="a run folder, a weights file, or a release; for a graph of an encoder, all that load_encoder takes"
+    )
+    to: Kind = Field(
+        description="safetensors: one self-contained file; timm: the encoder's weights as timm names them; hub-folder: "
+        "for a model hub, with a model card; onnx, torch-export: a graph"
+    )
+    what: What = Field("encoder", description="of graphs: feature maps, or photos")
+    rgb: bool = Field(True, description="takes RGB in [0, 1], or the lightness L in 0..100")
+    size: int | None = Field(
+        None,
+        ge=8,
+        description="of a colorizer: side in pixels of what the network sees, what it was trained at if not given; of "
+        "an encoder: the only size of photos, any if not given",
+    )
+    temperature: float | None = Field(None, ge=0, description="of a colorizer; the checkpoint's own if not given")
+    layers: tuple[str, ...] = Field((), description="outputs of an encoder's graph; all if none is given")
+    half: bool = Field(False, description="of safetensors: weights of 16 bits, a file half as large")
 
     @property
     def channels(self) -> int:

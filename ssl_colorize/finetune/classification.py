@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.functional import ten_crop
@@ -18,7 +17,7 @@ from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.metrics import Predictions, average_precisions, common_mean, summarize
-from ssl_colorize.finetune.config import FinetuneSettings
+from ssl_colorize.finetune.config import ClassificationSettings, FinetuneSettings
 from ssl_colorize.finetune.neck import ChannelNorm
 from ssl_colorize.finetune.overlays import captioned
 from ssl_colorize.finetune.tasks import (
@@ -39,15 +38,6 @@ PAPER_SIZE, PAPER_CROP = 256, 227
 _SHOWN, _COLUMNS, _CELL = 12, 4, 240
 # Of a photo to predict: the side of its picture, classes that its caption names, classes that are listed with scores.
 _PREDICTED, _NAMED, _LISTED = 480, 3, 20
-
-
-class ClassificationSettings(FinetuneSettings):
-    """Settings of `ssl-colorize finetune classification`."""
-
-    crop: PositiveInt | None = Field(None, description="side of the window; 7/8 of size if not given")
-    paper_layout: bool = Field(True, description="alexnet without padding, so that fc6 and fc7 see the whole window")
-    ten_crops: bool = Field(False, description="judge by ten windows of a photo, not one")
-    multilabel: bool | None = Field(None, description="several labels a photo; as the photos are if not given")
 
 
 class PooledHead(nn.Module):

@@ -1,19 +1,17 @@
 """Detection: Faster R-CNN or Fast R-CNN, scored by VOC's 11-point mAP and COCO's AP."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from ssl_colorize.config import OneOrMany, Share
 from ssl_colorize.data import Boxes, LabeledDataset
 from ssl_colorize.data.annotations import read_proposals
 from ssl_colorize.data.loading import Batch, annotated_holdout_batches, annotated_training_batches
@@ -24,7 +22,7 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.metrics import common_mean
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
-from ssl_colorize.finetune.config import FinetuneSettings
+from ssl_colorize.finetune.config import DetectionSettings, FinetuneSettings
 from ssl_colorize.finetune.detector import Detector
 from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Say, Sheet, TrainingBatch, to_model
 from ssl_colorize.finetune.voc_ap import (
@@ -49,25 +47,6 @@ _LOSSES = {
     "loss_objectness": "objectness",
     "loss_rpn_box_reg": "anchors",
 }
-
-
-class DetectionSettings(FinetuneSettings):
-    """Settings of fine-tuning on detection."""
-
-    with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (3e-3, 1e-2)}
-
-    learning_rates: OneOrMany[PositiveFloat] = Field((3e-4, 1e-3), min_length=1, description="one is chosen")
-    batch_size: PositiveInt = 8
-    warmup: Annotated[int, Field(ge=0)] = 100
-    clip: Annotated[float, Field(gt=0)] | None = 10.0
-    proposals: str | None = Field(None, description="file of regions (.npz, .json): Fast R-CNN; else Faster R-CNN")
-    fpn: bool | None = Field(None, description="a feature pyramid; by itself where the deepest stride is above 16")
-    reuse_fc: bool = Field(True, description="alexnet: the box head starts as its fc6 and fc7")
-    crop: Annotated[int, Field(ge=8)] | None = Field(None, description="train on squares of so many pixels")
-    regions: PositiveInt = Field(64, description="of a photo, learned from in a step")
-    hidden: PositiveInt = Field(512, description="units of a new box head")
-    nms: Share = Field(0.3, description="of two detections whose IoU is above this the surer one is kept")
-    detections: PositiveInt = Field(100, description="kept a photo")
 
 
 @dataclass(frozen=True)

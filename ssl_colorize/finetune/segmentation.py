@@ -1,15 +1,14 @@
 """Segmentation: every pixel's class, scored by the mean IoU over classes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,28 +21,11 @@ from ssl_colorize.encoder import Encoder
 from ssl_colorize.evaluate.metrics import DRAWS, class_mean_interval, common_mean
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
-from ssl_colorize.finetune.config import FinetuneSettings
+from ssl_colorize.finetune.config import FinetuneSettings, SegmentationSettings
 from ssl_colorize.finetune.segmenter import fcn_32s, with_context
 from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Sheet, TrainingBatch, to_model
 
 _PICTURES = 8
-
-
-class SegmentationSettings(FinetuneSettings):
-    """Settings of fine-tuning on segmentation."""
-
-    with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (1e-2, 3e-2)}
-
-    learning_rates: tuple[PositiveFloat, ...] = Field((3e-4, 1e-3), min_length=1, description="one is chosen")
-    # Little of a photo is anything but background, and a head that learns slowly never says so.
-    head_factor: PositiveFloat = Field(10.0, description="on the learning rate of the head")
-    batch_size: PositiveInt = 8
-    clip: Annotated[float, Field(gt=0)] | None = 10.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    head: Literal["context", "fcn32s"] = Field("context", description="fcn32s: the paper's, for alexnet")
-    hidden: PositiveInt = Field(128, description="channels of the context head")
-    fpn: bool | None = Field(None, description="a feature pyramid; by itself where the deepest stride is above 16")
-    crop: Annotated[int, Field(ge=8)] | None = Field(None, description="side of a training square; size by itself")
 
 
 @dataclass(frozen=True)

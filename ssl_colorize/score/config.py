@@ -21,21 +21,37 @@ def _usual_methods() -> tuple[str, ...]:
 class ScoreSettings(Settings):
     """Settings of `ssl-colorize score`."""
 
-    data: OneOrMany[str] = Field(min_length=1)
+    data: OneOrMany[str] = Field(
+        min_length=1,
+        description="a folder of photos, a VOC folder, a torchvision data set (cifar10, imagenette, ...) or samples",
+    )
     method: OneOrMany[str] = Field(
         default_factory=_usual_methods,
         description="truth, gray, random, a run folder, a weights file, or a folder of pictures that any program "
-        "colored, found by the photos' names; also as NAME=SOURCE",
+        "colored, found by the photos' names; also as NAME=SOURCE; truth, gray, random and the newest run or "
+        "eccv16_starter if none is given",
     )
-    temperature: OneOrMany[NonNegativeFloat] = Field((), description="each network at each; its own if none is given")
-    size: Annotated[int, Field(ge=32)] = Field(256, description="side of the crops, in pixels")
-    classifier: str | None = Field(None, description="efficientnet_lite0 where it is installed; none for none")
-    labels: str | None = Field(None, description="a CSV of photo and class; folder names if not given")
-    prior: str | None = Field(None, description="a prior.npy; of the first network's training if not given")
-    prior_data: OneOrMany[str] = Field((), description="photos to count the prior of")
-    random_data: OneOrMany[str] = Field((), description="photos that random takes from; the scored ones if none")
-    lpips: LpipsNet | Literal["none"] | None = Field(None, description="alex where it can be had; none for none")
-    fid_features: str | None = Field(None, description="inception or an encoder; inception where it can be had")
+    temperature: OneOrMany[NonNegativeFloat] = Field(
+        (), description="of the networks; several make a sweep from mode (0) to mean (1); each network's own if none"
+    )
+    size: Annotated[int, Field(ge=32)] = Field(256, description="short side and center crop, in pixels")
+    classifier: str | None = Field(
+        None,
+        description="looks at the recolored photos: efficientnet_lite0, timm:NAME, torchvision:NAME, the run of a "
+        "finetune classification, or none; efficientnet_lite0, if installed, if not given",
+    )
+    labels: str | None = Field(None, description="photo and class in two columns; folder names if not given")
+    prior: str | None = Field(None, description="rebalances AuC; that of the first network's training if not given")
+    prior_data: OneOrMany[str] = Field((), description="photos to count that prior on instead")
+    random_data: OneOrMany[str] = Field((), description="photos that random takes colors from; the scored ones if none")
+    lpips: LpipsNet | Literal["none"] | None = Field(
+        None, description="network of LPIPS, or none; alex, if to be had, if not given"
+    )
+    fid_features: str | None = Field(
+        None,
+        description="features of FID: inception, an encoder such as efficientnet_lite0, or none; inception, if to be "
+        "had, if not given",
+    )
     limit: Limit = None
     batch_size: BatchSize = 8
     workers: Workers = 2

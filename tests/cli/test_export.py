@@ -46,7 +46,7 @@ def test_a_hub_folder_holds_what_a_hub_asks_for(workplace: Path) -> None:
     [
         (("nothing", "--to", "safetensors"), "No checkpoint at nothing"),
         (("runs/tiny", "--to", "timm", "--what", "colorizer"), "timm's models are encoders"),
-        (("runs/tiny",), "Missing option '--to'"),
+        (("runs/tiny",), "Give the kind with --to"),
         (("runs/tiny", "--to", "onnx", "--layer", "conv9"), "has no layer 'conv9'"),
     ],
 )

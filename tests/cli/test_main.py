@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import click
 import pytest
@@ -13,13 +12,14 @@ from click.testing import CliRunner
 from ssl_colorize.cli import VERBS, main
 from ssl_colorize.errors import UserError
 
-HEAVY = ("torch", "numpy", "pydantic", "timm", "rich", "matplotlib", "PIL")
+HEAVY = ("torch", "numpy", "timm", "rich", "matplotlib")
+HELP = [(), *[(verb,) for verb in VERBS], ("finetune", "classification"), ("study", "serve")]
 
 
-@pytest.mark.parametrize("arguments", [(), *[(verb,) for verb in VERBS]])
-def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", HELP, ids=" ".join)
+def test_help_is_instant(arguments: tuple[str, ...]) -> None:
     code = f"""
-import sys
+import sys, time
 from ssl_colorize.cli import main
 try:
     main([*{arguments!r}, "--help"], prog_name="ssl-colorize")
@@ -28,21 +28,13 @@ except SystemExit as done:
 loaded = [name for name in {HEAVY!r} if name in sys.modules]
 verbs = [name for name in {list(VERBS)!r} if "ssl_colorize.cli." + name.replace("-", "_") in sys.modules]
 assert not loaded, loaded
-assert verbs == [*{arguments!r}], verbs
+assert verbs == [*{arguments!r}][:1], verbs
+# Of the whole process; what others do on the machine does not count.
+assert time.process_time() < 0.5, time.process_time()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Usage: ssl-colorize" in done.stdout
-
-
-def test_help_takes_less_than_half_a_second() -> None:
-    def once() -> float:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "ssl_colorize", "--help"], check=True, capture_output=True)
-        return time.perf_counter() - began
-
-    # The best of some: a busy machine may stall any one of them.
-    assert min(once() for _ in range(5)) < 0.5
 
 
 @pytest.mark.parametrize("verb", VERBS)

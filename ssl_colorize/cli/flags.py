@@ -1,0 +1,206 @@
+"""Flags made from the fields of a settings class, so that their types, choices, help and defaults are said once, there.
+
+A flag that was not given is None (or an empty tuple), so that `Settings.resolve` can tell it from one that was: flags
+win over ``--set``, which wins over ``--config``, which wins over the defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+
+import annotated_types
+import click
+from pydantic.fields import FieldInfo
+
+from ssl_colorize.cli.run import Asked
+from ssl_colorize.config import Settings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+Command = Callable[..., Any]
+Option = Callable[[Command], Command]
+
+# Flags that are not named after their field.
+NAMES = {
+    "layers": "--layer", "learning_rates": "--learning-rate", "costs": "--cost", "methods": "--method",
+    "color": "--color/--gray", "rgb": "--rgb/--light", "no_cache": "--no-cache",
+}  # fmt: skip
+# What help calls a value; else N for a whole number, X for another, and TEXT.
+METAVARS = {
+    "encoder": "RUN", "checkpoint": "RUN", "cache": "DIR", "data": "PHOTOS", "prior_data": "PHOTOS",
+    "random_data": "PHOTOS", "layers": "NAME", "train_from": "LAYER", "model": "NAME", "classifier": "NAME",
+    "fid_features": "NAME", "labels": "FILE.csv", "prior": "FILE.npy", "method": "[NAME=]METHOD",
+    "methods": "[NAME=]METHOD", "host": "ADDRESS", "k": "K", "temperature": "T", "costs": "C", "memory": "GIB",
+    "learning_rate": "RATE", "learning_rates": "RATE", "width": "FACTOR", "mix": "SHARE", "vigilance": "SHARE",
+}  # fmt: skip
+
+OUT = click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder to write. [default: runs/VERB-TIME]",
+)
+CONFIG = click.option(
+    "--config", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.yaml", help="Read settings from a file."
+)
+SET = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change any setting; may be given again."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print metrics.json on standard output.")
+# The value of a bare --resume: the folder comes from --out.
+FROM_OUT = "from --out"
+RESUME = click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=FROM_OUT,
+    metavar="[RUN]",
+    help="Go on with a stopped run, by its own settings; without RUN, the one that --out names.",
+)
+
+
+def settings_options(
+    kind: type[AnySettings], *fields: str, resume: bool = False
+) -> Callable[[Callable[..., None]], Command]:
+    """Give a verb a flag for each of the fields named, and `--out`, `--config`, `--set` and `--json`.
+
+    The verb is called with what was `Asked` for; parameters of its own that are no fields come behind, by name.
+
+    Args:
+        kind: the verb's settings. Its descriptions are the flags' help.
+        fields: in the order of the help.
+        resume: whether a stopped run can go on; gives the verb `--resume`.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Command:
+        @wraps(verb)
+        def command(
+            *, out: Path | None, config: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any
+        ) -> None:
+            going_on = given.pop("resume", None)
+            flags = {name: value for name, value in given.items() if name in kind.model_fields}
+            own = {name: value for name, value in given.items() if name not in flags}
+            asked = Asked(kind, flags, out=out, config=config, assignments=assignments, as_json=as_json,
+                          resume=_folder_to_resume(going_on, out))  # fmt: skip
+            verb(asked, **own)
+
+        made = [_option(name, kind.model_fields[name]) for name in fields]
+        decorated: Command = command
+        for option in reversed([*made, OUT, *([RESUME] if resume else []), CONFIG, SET, JSON]):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _folder_to_resume(resume: str | None, out: Path | None) -> Path | None:
+    if resume == FROM_OUT:
+        if out is None:
+            raise click.UsageError("--resume needs to know which run: --resume RUN.")
+        return out
+    if resume is not None and out is not None and out.resolve() != Path(resume).resolve():
+        raise click.UsageError(f"--resume {resume} goes on in that folder; leave --out {out} away.")
+    return None if resume is None else Path(resume)
+
+
+def flag_names(field: str) -> str:
+    """The flag of a field, without the one that switches it off: `--layer` of "layers"."""
+    return NAMES.get(field, f"--{field.replace('_', '-')}").partition("/")[0]
+
+
+def _option(name: str, field: FieldInfo) -> Option:
+    """The flag of a field."""
+    shape = _shape(field)
+    flag = NAMES.get(name, f"--{name.replace('_', '-')}")
+    if shape.base is bool:
+        names = flag if "/" in flag or flag.startswith("--no-") else f"{flag}/--no-{flag.removeprefix('--')}"
+        return click.option(names, name, is_flag=True, default=None, help=_help(field, names))
+    return click.option(
+        flag, name, type=_type(shape), multiple=shape.several, metavar=_metavar(name, shape), help=_help(field, flag)
+    )
+
+
+class _Shape(NamedTuple):
+    """What a field holds: one value or several, of which type, within which bounds."""
+
+    base: Any
+    several: bool
+    low: float | None
+    high: float | None
+    low_open: bool
+    high_open: bool
+
+
+def _shape(field: FieldInfo) -> _Shape:
+    bounds: dict[str, Any] = {}
+    several = False
+    base: Any = field.annotation
+    metadata = list(field.metadata)
+    while (origin := get_origin(base)) in (Annotated, Union, UnionType, tuple):
+        arguments = [each for each in get_args(base) if each is not NoneType]
+        if origin is tuple:
+            several, base = True, arguments[0]
+        elif origin is Annotated:
+            base, more = arguments[0], arguments[1:]
+            metadata += more
+        elif len(arguments) == 1:
+            base = arguments[0]
+        else:  # choices, in several lists
+            base = Literal[tuple(choice for each in arguments for choice in get_args(each))]
+    for each in _bounds(metadata):
+        bounds |= {key: getattr(each, key) for key in ("ge", "gt", "le", "lt") if hasattr(each, key)}
+    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+    return _Shape(base, several, low, high, "gt" in bounds, "lt" in bounds)
+
+
+def _bounds(metadata: list[Any]) -> Iterator[annotated_types.BaseMetadata]:
+    for each in metadata:
+        if isinstance(each, FieldInfo):
+            yield from _bounds(each.metadata)
+        elif isinstance(each, annotated_types.Ge | annotated_types.Gt | annotated_types.Le | annotated_types.Lt):
+            yield each
+
+
+def _type(shape: _Shape) -> Any:
+    if get_origin(shape.base) is Literal:
+        return click.Choice(get_args(shape.base))
+    if shape.base is int and (shape.low, shape.high) != (None, None):
+        low = None if shape.low is None else int(shape.low) + shape.low_open
+        high = None if shape.high is None else int(shape.high) - shape.high_open
+        return click.IntRange(low, high)
+    if shape.base is float and (shape.low, shape.high) != (None, None):
+        return click.FloatRange(shape.low, shape.high, min_open=shape.low_open, max_open=shape.high_open)
+    if shape.base not in (int, float, str):
+        raise TypeError(f"no flag can be made for values of {shape.base}")
+    return shape.base
+
+
+def _metavar(name: str, shape: _Shape) -> str | None:
+    if get_origin(shape.base) is Literal:
+        return None
+    return METAVARS.get(name) or {int: "N", float: "X"}.get(shape.base, "TEXT")
+
+
+def _help(field: FieldInfo, flag: str) -> str:
+    """The field's description as a sentence, and its default."""
+    words = field.description or ""
+    # Names, as in "eccv16, alexnet or timm:NAME", stay as they are.
+    sentence = words[:1].upper() + words[1:] if words.partition(" ")[0].isalpha() else words
+    again = "; may be given again" if _shape(field).several else ""
+    default = _default(field.default, flag)
+    return f"{sentence}{again}." + (f" [default: {default}]" if default else "")
+
+
+def _default(value: Any, flag: str) -> str:
+    """A default as help shows it; nothing where it depends, which the description then says."""
+    if isinstance(value, bool):
+        on, _, off = flag.partition("/")
+        return on if value else off
+    if isinstance(value, int | float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return ", ".join(_default(each, flag) for each in value)
+    return value if isinstance(value, str) else ""
