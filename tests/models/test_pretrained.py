@@ -60,7 +60,8 @@ def graph() -> ReleasedGraph:
     for module in graph.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight)
-            nn.init.normal_(module.bias, std=0.1) if module.bias is not None else None
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.1)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 2)

@@ -1,4 +1,4 @@
-"""The network that comes with the package: every door leads to it, offline, and it has learned."""
+"""The network that comes with the package: found offline under every interface, and it has learned."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_the_file_is_small_and_says_whence_it_comes_but_not_where_that_lay(name:
     assert not any(Path(each).is_absolute() for each in training["recipe"]["data"])
 
 
-def test_every_door_leads_to_the_same_features() -> None:
+def test_load_encoder_and_timm_give_the_same_features() -> None:
     photos = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     maps = sc.load_encoder(STARTER)(photos)
     by_timm = timm.create_model("colorize_eccv16_starter", pretrained=True, features_only=True).eval()
