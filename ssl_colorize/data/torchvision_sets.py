@@ -16,72 +16,39 @@ from ssl_colorize.data.photos import PhotoFiles, Photos, together
 from ssl_colorize.errors import UserError
 
 
-class _Set(NamedTuple):
+class TorchvisionSet(NamedTuple):
     class_name: str
-    train: dict[str, Any]  # what torchvision's class takes for the training photos
-    rest: tuple[dict[str, Any], ...]  # and for each part that is left
+    parts: tuple[str | bool, ...]  # what trains, then each part that is left; results are reported on the last one
     home: str
     files: str = ""  # attribute that lists the photo files; "" where the photos are inside larger files
+    argument: str = "split"  # of torchvision's class: the part
+    more: dict[str, str] = {}  # noqa: RUF012  (never changed) its other arguments
+
+    def options(self, part: str | bool) -> dict[str, Any]:
+        """What torchvision's class takes for a part."""
+        return {self.argument: part, **self.more}
 
 
+_KRIZ = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _VOC = "http://host.robots.ox.ac.uk/pascal/VOC/"
-_PET = {"split": "trainval"}
+_OXFORD = "https://www.robots.ox.ac.uk/~vgg/data/"
+_FOOD = "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/"
+_COUNTRY = "https://github.com/openai/CLIP/blob/main/data/country211.md"
+_NETTE = "https://github.com/fastai/imagenette"
 
 TORCHVISION_SETS = {
-    "cifar10": _Set("CIFAR10", {"train": True}, ({"train": False},), "https://www.cs.toronto.edu/~kriz/cifar.html"),
-    "cifar100": _Set("CIFAR100", {"train": True}, ({"train": False},), "https://www.cs.toronto.edu/~kriz/cifar.html"),
-    "stl10": _Set(
-        "STL10", {"split": "train+unlabeled"}, ({"split": "test"},), "https://cs.stanford.edu/~acoates/stl10/"
-    ),
-    "imagenette": _Set(
-        "Imagenette",
-        {"split": "train", "size": "320px"},
-        ({"split": "val", "size": "320px"},),
-        "https://github.com/fastai/imagenette",
-        "_samples",
-    ),
+    "cifar10": TorchvisionSet("CIFAR10", (True, False), _KRIZ, argument="train"),
+    "cifar100": TorchvisionSet("CIFAR100", (True, False), _KRIZ, argument="train"),
+    "stl10": TorchvisionSet("STL10", ("train+unlabeled", "test"), "https://cs.stanford.edu/~acoates/stl10/"),
+    "imagenette": TorchvisionSet("Imagenette", ("train", "val"), _NETTE, "_samples", more={"size": "320px"}),
     # VOC 2007 has its own test photos; of 2012 none are public, so that val is what results are reported on.
-    "voc2007": _Set(
-        "VOCDetection",
-        {"year": "2007", "image_set": "trainval"},
-        ({"year": "2007", "image_set": "test"},),
-        _VOC,
-        "images",
-    ),
-    "voc2012": _Set(
-        "VOCDetection", {"year": "2012", "image_set": "train"}, ({"year": "2012", "image_set": "val"},), _VOC, "images"
-    ),
-    "food101": _Set(
-        "Food101",
-        {"split": "train"},
-        ({"split": "test"},),
-        "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
-        "_image_files",
-    ),
-    "flowers102": _Set(
-        "Flowers102",
-        {"split": "train"},
-        ({"split": "val"}, {"split": "test"}),
-        "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
-        "_image_files",
-    ),
-    "oxford_pet": _Set(
-        "OxfordIIITPet", _PET, ({"split": "test"},), "https://www.robots.ox.ac.uk/~vgg/data/pets/", "_images"
-    ),
-    "dtd": _Set(
-        "DTD",
-        {"split": "train"},
-        ({"split": "val"}, {"split": "test"}),
-        "https://www.robots.ox.ac.uk/~vgg/data/dtd/",
-        "_image_files",
-    ),
-    "country211": _Set(
-        "Country211",
-        {"split": "train"},
-        ({"split": "valid"}, {"split": "test"}),
-        "https://github.com/openai/CLIP/blob/main/data/country211.md",
-        "samples",
-    ),
+    "voc2007": TorchvisionSet("VOCDetection", ("trainval", "test"), _VOC, "images", "image_set", {"year": "2007"}),
+    "voc2012": TorchvisionSet("VOCDetection", ("train", "val"), _VOC, "images", "image_set", {"year": "2012"}),
+    "food101": TorchvisionSet("Food101", ("train", "test"), _FOOD, "_image_files"),
+    "flowers102": TorchvisionSet("Flowers102", ("train", "val", "test"), f"{_OXFORD}flowers/102/", "_image_files"),
+    "oxford_pet": TorchvisionSet("OxfordIIITPet", ("trainval", "test"), f"{_OXFORD}pets/", "_images"),
+    "dtd": TorchvisionSet("DTD", ("train", "val", "test"), f"{_OXFORD}dtd/", "_image_files"),
+    "country211": TorchvisionSet("Country211", ("train", "valid", "test"), _COUNTRY, "samples"),
 }
 
 
@@ -121,8 +88,7 @@ def open_torchvision(name: str, *, split: str, root: Path) -> Photos:
     """
     known = TORCHVISION_SETS[name]
     root = root.expanduser().absolute()
-    parts = [known.train, *(known.rest if split == "all" else ())]
-    datasets = [_load(name, options, root) for options in parts]
+    datasets = [_load(name, part, root) for part in (known.parts if split == "all" else known.parts[:1])]
     if not known.files:
         return together([ItemPhotos(each, f"{name}-{number}") for number, each in enumerate(datasets)])
     entries = [entry for each in datasets for entry in getattr(each, known.files)]
@@ -140,10 +106,9 @@ def open_labeled_torchvision(name: str, *, root: Path) -> tuple[LabeledDataset, 
     known = TORCHVISION_SETS[name]
     root = root.expanduser().absolute()
     # Of STL-10 only a part has labels.
-    train = {"split": "train"} if name == "stl10" else known.train
-    parts = {"train": train, "test": known.rest[-1]}
-    first, second = (_labeled(name, part, _load(name, options, root), root) for part, options in parts.items())
-    return first, second
+    parts = {"train": "train" if name == "stl10" else known.parts[0], "test": known.parts[-1]}
+    train, test = (_labeled(name, label, _load(name, part, root), root) for label, part in parts.items())
+    return train, test
 
 
 def fetch_voc(name: str, *, root: Path) -> Path:
@@ -152,17 +117,16 @@ def fetch_voc(name: str, *, root: Path) -> Path:
     Raises:
         UserError: it is neither there nor to be had from the network.
     """
-    known = TORCHVISION_SETS[name]
     root = root.expanduser().absolute()
-    images = [_load(name, options, root).images for options in (known.train, *known.rest)]
+    images = [_load(name, part, root).images for part in TORCHVISION_SETS[name].parts]
     return Path(images[0][0]).parent.parent
 
 
-def _labeled(name: str, part: str, dataset: Any, root: Path) -> LabeledDataset:
+def _labeled(name: str, label: str, dataset: Any, root: Path) -> LabeledDataset:
     files = TORCHVISION_SETS[name].files
     if not files:
         values = dataset.targets if hasattr(dataset, "targets") else dataset.labels
-        photos: Photos = ItemPhotos(dataset, f"{name}-{part}")
+        photos: Photos = ItemPhotos(dataset, f"{name}-{label}")
     else:
         entries = list(getattr(dataset, files))
         paired = bool(entries) and isinstance(entries[0], tuple)
@@ -174,11 +138,12 @@ def _labeled(name: str, part: str, dataset: Any, root: Path) -> LabeledDataset:
     return LabeledDataset(photos, np.asarray(values, dtype=np.int64), classes)
 
 
-def _load(name: str, options: dict[str, Any], root: Path) -> Any:
+def _load(name: str, part: str | bool, root: Path) -> Any:
     """A data set as torchvision makes it: from the disk if it is there, else downloaded."""
     import torchvision.datasets  # takes a second, which runs on folders need not wait for
 
     make = getattr(torchvision.datasets, TORCHVISION_SETS[name].class_name)
+    options = TORCHVISION_SETS[name].options(part)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(root / f".{name}.lock"):

@@ -339,8 +339,8 @@ def test_voc_by_name_reads_the_training_photos(tmp_path: Path) -> None:
 def test_every_named_set_exists_in_torchvision() -> None:
     for known in torchvision_sets.TORCHVISION_SETS.values():
         accepted = getattr(torchvision.datasets, known.class_name).__init__.__code__.co_varnames
-        for options in (known.train, *known.rest):
-            assert set(options) <= set(accepted)
+        for part in known.parts:
+            assert set(known.options(part)) <= set(accepted)
         assert known.home.startswith("http")
 
 
