@@ -56,11 +56,12 @@ from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model
 from ssl_colorize.models.backbone import FUSED, HypercolumnHead, parameters_behind
-from ssl_colorize.models.objectives import BestConstant, Objective
+from ssl_colorize.models.objectives import BestConstant, Objective, TrainingStatistics
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.models.registry import is_model, model_type
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.loop import Run, train
+from ssl_colorize.pretrain.loop import train
+from ssl_colorize.pretrain.pretext import Pretext
 from ssl_colorize.pretrain.statistics import CONSTANT_FLOOR
 from ssl_colorize.report.plots import loss_curve
 from ssl_colorize.runs import run_folder
@@ -281,11 +282,11 @@ class Hypercolumns(OtherHead):
         return logits
 
 
-# ---- the runs --------------------------------------------------------------------------------------------------------
+# ---- the pretexts ----------------------------------------------------------------------------------------------------
 
 
-class PretextRun(Run):
-    """A run whose network learns something else than colors, and is kept as an encoder."""
+class FeaturePretext(Pretext):
+    """A pretext whose network learns something else than colors, and is kept as an encoder."""
 
     command = shlex.join(["python", *sys.argv])
     objective_type: ClassVar[type[Objective]]
@@ -294,15 +295,15 @@ class PretextRun(Run):
         """The colorization network whose trunk learns, with one output."""
         return create_model(self.recipe.model, width=self.recipe.width, outputs=1)
 
-    def make_objective(self) -> Objective:
-        return self.objective_type(self.statistics, stride=self.model.target_stride)
+    def make_objective(self, statistics: TrainingStatistics, *, stride: int) -> Objective:
+        return self.objective_type(statistics, stride=stride)
 
-    def pretrained(self) -> Pretrained:
-        model = self.judged.network if isinstance(self.judged, OtherHead) else self.judged
-        return replace(super().pretrained(), model=model, prior=None, mix=None, objective="features")
+    def shipped(self, trained: Pretrained) -> Pretrained:
+        model = trained.model.network if isinstance(trained.model, OtherHead) else trained.model
+        return replace(trained, model=model, prior=None, mix=None, objective="features")
 
 
-class AutoencoderRun(PretextRun):
+class AutoencoderPretext(FeaturePretext):
     objective_type = Copy
 
     def make_model(self) -> ColorizationModel:
@@ -312,7 +313,7 @@ class AutoencoderRun(PretextRun):
         return MeanLightness()
 
 
-class RotationRun(PretextRun):
+class RotationPretext(FeaturePretext):
     objective_type = Rotation
 
     def make_model(self) -> ColorizationModel:
@@ -322,16 +323,19 @@ class RotationRun(PretextRun):
         return Known(torch.full((TURNS,), 1 / TURNS))
 
 
-class SupervisedRun(PretextRun):
+class SupervisedPretext(FeaturePretext):
     objective_type = Labels
 
-    def make_model(self) -> ColorizationModel:
-        names = [class_folders(part) for part in (self.photos, self.held_out)]
+    def __init__(self, recipe: Recipe, photos: Photos, held_out: Photos) -> None:
+        super().__init__(recipe, photos, held_out)
+        names = [class_folders(part) for part in (photos, held_out)]
         self.classes = sorted({name for each in names for name in each})
         if len(self.classes) < 2:
             raise UserError(f"All photos are of the class {self.classes[0]}: classifying takes at least 2.")
         numbers = {name: number for number, name in enumerate(self.classes)}
         self.labels, self.held_out_labels = (torch.tensor([numbers[name] for name in each]) for each in names)
+
+    def make_model(self) -> ColorizationModel:
         return PooledTrunk(self.plain_model(), outputs=len(self.classes))
 
     def best_constant(self) -> BestConstant:
@@ -339,20 +343,20 @@ class SupervisedRun(PretextRun):
         # A class that is held out only must not cost the constant infinitely much.
         return Known((1 - CONSTANT_FLOOR) * shares + CONSTANT_FLOOR / len(shares))
 
-    def examples(self, batch: Batch, *, training: bool) -> Question:
-        question: Question = super().examples(batch, training=training)
+    def examples(self, objective: Objective, batch: Batch, *, training: bool) -> Question:
+        question: Question = super().examples(objective, batch, training=training)
         labels = self.labels if training else self.held_out_labels
-        return question._replace(answers=labels[batch.indices].to(self.device))
+        return question._replace(answers=labels[batch.indices].to(question.light.device))
 
 
-class HypercolumnRun(PretextRun):
+class HypercolumnPretext(FeaturePretext):
     """Colors, by another head."""
 
     def make_model(self) -> ColorizationModel:
         return Hypercolumns(self.plain_model(), outputs=self.recipe.outputs)
 
-    def make_objective(self) -> Objective:
-        return Run.make_objective(self)
+    def make_objective(self, statistics: TrainingStatistics, *, stride: int) -> Objective:
+        return Pretext.make_objective(self, statistics, stride=stride)
 
 
 def class_folders(photos: Photos) -> list[str]:
@@ -373,13 +377,16 @@ def _class_folder(name: str, photos: Photos) -> str:
     return folders[0]
 
 
-RUNS: dict[str, type[PretextRun]] = {
-    "rotation": RotationRun, "autoencoder": AutoencoderRun, "supervised": SupervisedRun, "hypercolumn": HypercolumnRun,
-}  # fmt: skip
+PRETEXTS: dict[str, type[FeaturePretext]] = {
+    "rotation": RotationPretext,
+    "autoencoder": AutoencoderPretext,
+    "supervised": SupervisedPretext,
+    "hypercolumn": HypercolumnPretext,
+}
 
 
 @click.command()
-@click.argument("pretext", type=click.Choice(list(RUNS)))
+@click.argument("pretext", type=click.Choice(list(PRETEXTS)))
 @click.option("--like", type=click.Path(path_type=Path, file_okay=False), metavar="RUN", help="The run to be like.")
 @options.out
 @options.resume
@@ -405,7 +412,7 @@ def main(
         refuse_taken(out, files=(CHECKPOINT_NAME, WEIGHTS_NAME))
         folder = run_folder(out, pretext)
     try:
-        content = train(recipe, folder, resume=resume is not None, kind=RUNS[pretext])
+        content = train(recipe, folder, resume=resume is not None, pretext=PRETEXTS[pretext])
     except Interrupted as stopped:
         click.echo(f"Stopped; saved. Go on with: python benchmarks/pretexts.py {pretext} --resume {folder}", err=True)
         sys.exit(128 + stopped.signum)

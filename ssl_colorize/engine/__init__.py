@@ -1,1 +1,1 @@
-"""The machine that trains: loop, schedule, optimizer, checkpoint, several processes, signals, log."""
+"""The trainer of pretraining, fine-tuning and the linear probe: loop, schedule, optimizer, checkpoint, processes, log."""

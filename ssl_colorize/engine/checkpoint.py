@@ -1,36 +1,47 @@
-"""All that a run needs to go on exactly as if it had never stopped."""
+"""All that a run needs to go on exactly as if it had never stopped, in one file with a format number."""
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ssl_colorize.errors import UserError, one_line
-from ssl_colorize.models.objectives import TrainingStatistics
 from ssl_colorize.runs import write_atomically
 
 CHECKPOINT_NAME = "checkpoint.pt"
-METRICS_LOG = "metrics.jsonl"
+# Of what is written. Files before had no number, and a content of each verb's own.
+FORMAT = 2
+
+# The content of a file without a number -> the keywords of `Checkpoint`.
+FromFormat1 = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass
 class Checkpoint:
-    """A run after `step` steps, with the last figures on its held-out photos.
+    """A training after `step` steps, as tensors and plain values: a file that cannot run code may hold them.
 
-    Data order and augmentation are not in it: they follow from the step and the seed alone.
+    What is random is not in it: the order of the photos, their augmentation and dropout follow from the step and the
+    seed alone.
+
+    Attributes:
+        kind: of run ("pretrain", "finetune", ...), which alone goes on with it.
+        step: steps done.
+        model: state dict of the network; empty if it is as it began.
+        optimizer: state dict of the optimizer; empty likewise.
+        ema: state dict of the average of the weights, where there is one.
+        seconds: spent on the run so far.
+        extra: what else the run keeps.
     """
 
+    kind: str
     step: int
-    model: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    ema: dict[str, Tensor] | None
-    statistics: TrainingStatistics
-    random_state: Tensor
-    seconds: float
-    figures: dict[str, Any]
+    model: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    ema: dict[str, Any] | None = None
+    seconds: float = 0.0
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
@@ -39,28 +50,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         UserError: it cannot be written; the one before is untouched.
     """
-    write_state(asdict(checkpoint), folder)
-
-
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read the folder's checkpoint.
-
-    Raises:
-        UserError: there is none, or it is damaged.
-    """
-    content = read_state(folder)
-    try:
-        return Checkpoint(**content | {"statistics": TrainingStatistics(**content["statistics"])})
-    except (KeyError, TypeError) as error:
-        raise UserError(_damaged(folder, error)) from None
-
-
-def write_state(content: dict[str, Any], folder: Path) -> None:
-    """Write tensors and plain values as the folder's checkpoint, atomically.
-
-    Raises:
-        UserError: it cannot be written; the one before is untouched.
-    """
+    content = {"format": FORMAT} | {one.name: getattr(checkpoint, one.name) for one in fields(checkpoint)}
 
     def write(path: Path) -> None:
         try:
@@ -73,40 +63,45 @@ def write_state(content: dict[str, Any], folder: Path) -> None:
     write_atomically(folder / CHECKPOINT_NAME, write)
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """The content of the folder's checkpoint, on the CPU.
+def load_checkpoint(
+    folder: Path, kind: str, *, name: str = CHECKPOINT_NAME, from_format_1: FromFormat1 | None = None
+) -> Checkpoint:
+    """Read the folder's checkpoint, onto the CPU.
+
+    Args:
+        folder: of the run.
+        kind: that it has to be of.
+        name: of the file, where older versions had another.
+        from_format_1: what the content of a file without a format number is today.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is none, it is damaged, of another kind of run, or of a newer version.
     """
-    path = folder / CHECKPOINT_NAME
+    path = folder / name
     if not path.is_file():
-        raise UserError(f"Nothing to resume: {folder} holds no {CHECKPOINT_NAME}.")
+        raise UserError(f"Nothing to resume: {folder} holds no {name}.")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load's errors are of many kinds, and none of them names the file.
-        raise UserError(_damaged(folder, error)) from None
-    return content
+        raise UserError(_damaged(path, error)) from None
+    if not isinstance(content, dict):
+        raise UserError(_damaged(path, TypeError(f"it holds a {type(content).__name__}")))
+    try:
+        number = int(content.pop("format", 1))
+        if number > FORMAT:
+            raise UserError(f"{path} is of format {number}, this version reads up to {FORMAT}: update ssl-colorize.")
+        if number == 1 and from_format_1 is not None:
+            content = {"kind": kind} | from_format_1(content)
+        checkpoint = Checkpoint(**content)
+        # Also of what the run keeps: a value of another type fails here and not in the middle of a run.
+        _ = checkpoint.step + 0, {**checkpoint.model}, {**checkpoint.optimizer}, {**checkpoint.extra}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(_damaged(path, error)) from None
+    if checkpoint.kind != kind:
+        raise UserError(f"{path} is of `ssl-colorize {checkpoint.kind}`, which alone can go on with it.")
+    return checkpoint
 
 
-def _damaged(folder: Path, error: Exception) -> str:
-    return f"{folder / CHECKPOINT_NAME} is damaged and cannot be resumed: {one_line(error)}"
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl`; a last line that a crash cut short is left out."""
-    path = folder / METRICS_LOG
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def rewind_log(folder: Path, step: int) -> None:
-    """Drop the rows after `step`: a run that was killed has logged steps that it will now do again."""
-    rows = [row for row in read_log(folder) if row["step"] <= step]
-    write_atomically(folder / METRICS_LOG, "".join(json.dumps(row) + "\n" for row in rows))
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} is damaged and cannot be resumed: {one_line(error)}"

@@ -137,3 +137,13 @@ def synchronized(model: nn.Module, device_type: str) -> nn.Module:
     for module in model.modules():
         module.__class__ = _GLOBAL.get(type(module), type(module))
     return model
+
+
+def distribute(model: nn.Module, group: Processes, device_type: str) -> nn.Module:
+    """What trains a network in one of several processes, on their gradients' mean; the network itself if alone.
+
+    The network's own BatchNorms are replaced in place, and it keeps its parameters' names.
+    """
+    if group.world_size == 1:
+        return model
+    return nn.parallel.DistributedDataParallel(synchronized(model, device_type))

@@ -1,64 +1,66 @@
-"""What moves the weights: Adam as in the paper, Muon, which uses every direction of a layer alike, or plain SGD."""
+"""What moves the weights: Adam as in the paper, AdamW, Muon, which uses every direction of a layer alike, or SGD."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from timm.optim.muon import Muon
-from torch import nn
 
-from ssl_colorize.pretrain.config import Recipe
+OptimizerName = Literal["adam", "adamw", "muon", "sgd"]
 
 # Muon's matrices take fewer iterations with these coefficients to be as good as orthogonal.
 _COEFFICIENTS, _ITERATIONS = "polar_express", 4
-# Biases, BatchNorm, the first convolution and the logits stay with AdamW, at this share of the learning rate.
-_ADAM_SHARE = 0.3
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all weights that are not frozen.
+def make_optimizer(
+    name: OptimizerName,
+    groups: Sequence[dict[str, Any]],
+    *,
+    learning_rate: float = 0.0,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    momentum: float = 0.9,
+    fallback_share: float = 1.0,
+) -> torch.optim.Optimizer:
+    """An optimizer over groups of weights.
 
     A deep plain network trained with Adam comes to use few directions of its features (benchmarks/frozen.py rank). Muon
-    orthogonalizes the step of each weight matrix (a convolution's is outputs x the rest), so that no direction is
-    forgotten. Its steps are scaled to the size of Adam's, and the learning rate means the same.
-    """
-    trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(
-            trained.values(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
-        )
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            trained.values(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-        )
-    logits = [weights for name, weights in trained.items() if name.startswith("logits")]
-    body = [weights for name, weights in trained.items() if not name.startswith("logits")]
-    groups: list[dict[str, Any]] = [{"params": body}, {"params": logits, "use_fallback": True}]
-    return muon(
-        groups, learning_rate=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay,
-        adam_share=_ADAM_SHARE,
-    )  # fmt: skip
+    (Jordan et al. 2024) orthogonalizes the step of each weight matrix (a convolution's is outputs x the rest), so that
+    no direction is forgotten. Its steps are scaled to the size of Adam's, and the learning rate means the same.
 
-
-def muon(
-    groups: list[dict[str, Any]],
-    *,
-    learning_rate: float,
-    betas: tuple[float, float],
-    weight_decay: float,
-    adam_share: float,
-) -> torch.optim.Optimizer:
-    """Muon over groups of weights; those with "use_fallback", and all that are no matrices, stay with AdamW.
+    >>> weight = torch.nn.Parameter(torch.zeros(2))
+    >>> optimizer = make_optimizer("sgd", [{"params": [weight], "factor": 10.0}])
+    >>> set_learning_rate(optimizer, 0.01)
+    >>> optimizer.param_groups[0]["lr"]
+    0.1
 
     Args:
-        groups: as torch's optimizers take them.
-        learning_rate: of matrices, whose steps are as large as Adam's would be.
-        betas: of AdamW.
-        weight_decay: decoupled, as AdamW's.
-        adam_share: what AdamW's learning rate is times this one.
+        name: of the optimizer.
+        groups: as torch's optimizers take them. "factor" is one on the learning rate (see `set_learning_rate`); with
+            "use_fallback", Muon leaves the group to AdamW, as it does with all that are no matrices.
+        learning_rate: of the first step, where it is not set before every step.
+        weight_decay: of groups that do not say it: coupled L2 with adam and sgd, decoupled with adamw and muon.
+        betas: of Adam, AdamW and Muon's AdamW.
+        momentum: of SGD.
+        fallback_share: what the learning rate of Muon's AdamW is times that of the matrices.
     """
+    # Only Muon knows what to do with it.
+    others = [{key: value for key, value in group.items() if key != "use_fallback"} for group in groups]
+    if name == "adam":
+        return torch.optim.Adam(others, lr=learning_rate, betas=betas, weight_decay=weight_decay)
+    if name == "adamw":
+        return torch.optim.AdamW(others, lr=learning_rate, betas=betas, weight_decay=weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(others, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
     return Muon(
-        groups,
+        list(groups),
         lr=learning_rate, momentum=0.95, nesterov=True, betas=betas, weight_decay=weight_decay,
         ns_steps=_ITERATIONS, ns_coefficients=_COEFFICIENTS, adjust_lr_fn="match_rms_adamw",
-        fallback_lr_scale=adam_share,
+        fallback_lr_scale=fallback_share,
     )  # fmt: skip
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group, times its "factor" where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)

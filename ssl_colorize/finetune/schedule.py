@@ -9,10 +9,8 @@ import torch
 from torch import nn
 
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.engine.optimizer import muon
+from ssl_colorize.engine import optimizer as engine
 from ssl_colorize.finetune.config import FinetuneSettings
-
-_BETAS = (0.9, 0.999)  # of AdamW
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,9 @@ def make_optimizer(model: nn.Module, settings: FinetuneSettings) -> torch.optim.
         }
         for (body, decays), parameters in groups.items()
     ]
-    # The rate is set before every step.
-    if settings.optimizer == "muon":
-        return muon(options, learning_rate=0.0, betas=_BETAS, weight_decay=settings.weight_decay, adam_share=1.0)
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(options, lr=0.0, betas=_BETAS)
-    return torch.optim.SGD(options, lr=0.0, momentum=settings.momentum)
+    return engine.make_optimizer(
+        settings.optimizer, options, weight_decay=settings.weight_decay, momentum=settings.momentum
+    )
 
 
 def backbone_of(model: nn.Module) -> Encoder:

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from ssl_colorize.data import UnreadableLog
 from ssl_colorize.device import choose_autocast, choose_device
-from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, read_state, rewind_log, write_state
+from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from ssl_colorize.engine.distributed import Processes, processes, synchronized
-from ssl_colorize.engine.progress import RunLog, TrainingProgress
+from ssl_colorize.engine.log import RunLog
+from ssl_colorize.engine.progress import TrainingProgress
 from ssl_colorize.engine.signals import Interrupted, StopRequest, stop_signals
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.building import build_model
@@ -30,7 +31,7 @@ from ssl_colorize.finetune.saved import MODEL_NAME, save_finetuned
 from ssl_colorize.finetune.schedule import Length, make_optimizer, rate_factor, seed_step
 from ssl_colorize.finetune.state import Look, State, best_look, restored, stored
 from ssl_colorize.finetune.tasks import Judged, Say, Task, TrainingBatch, choosing_figure, task_type
-from ssl_colorize.pretrain.loop import LOG_ROWS
+from ssl_colorize.engine.trainer import LOG_ROWS
 
 
 @dataclass(frozen=True)
@@ -118,19 +119,17 @@ class Run:
 
     def begin(self, *, resume: bool) -> None:
         """Build the model, and take up where the folder's checkpoint is if the run goes on."""
-        saved = read_state(self.folder) if resume else None
+        saved = load_checkpoint(self.folder, "finetune") if resume else None
         total = self.task.train_count + self.task.test_count
         self.unreadable = UnreadableLog(self.folder, total, rank=self.group.rank, append=resume)
         self._build()
         self.state = State()
         if saved is not None:
-            self.state = restored(saved["state"])
-            if saved["model"] is not None:
-                self.model.load_state_dict(saved["model"])
-                self.optimizer.load_state_dict(saved["optimizer"])
+            self.state = restored(saved.extra)
+            if saved.model:
+                self.model.load_state_dict(saved.model)
+                self.optimizer.load_state_dict(saved.optimizer)
         self.seconds_before = self.state.seconds
-        if self.group.first:
-            rewind_log(self.folder, self.logged)
 
     def _build(self) -> None:
         self.about, model = build_model(self.task, self.settings)
@@ -297,7 +296,8 @@ class Run:
         if not self.group.first:
             return
         self.state.seconds = self._seconds()
-        write_state({"state": stored(self.state), "model": model, "optimizer": optimizer}, self.folder)
+        checkpoint = Checkpoint("finetune", self.state.step, model or {}, optimizer or {}, extra=stored(self.state))
+        save_checkpoint(checkpoint, self.folder)
 
     def _seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.began

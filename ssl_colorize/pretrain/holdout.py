@@ -63,6 +63,23 @@ def _color_sums(predicted: Tensor, true: Tensor) -> dict[str, Tensor]:
     return sums
 
 
+def in_words(figures: dict[str, float | None]) -> str:
+    """Figures on a line, the best constant's beside each, and a warning below it where the colors look sepia."""
+    parts = [
+        f"{name} {value:.4f} (best constant {constant:.4f})"
+        for name, value in figures.items()
+        if value is not None and (constant := figures.get(f"{name}_constant")) is not None
+    ]
+    if figures["kl"] is not None:
+        parts.append(f"KL {figures['kl']:.3f} nats")
+    line = ", ".join(parts)
+    if figures["chroma"] is None:
+        return line
+    line += f", chroma {figures['chroma']:.1f} (true {figures['chroma_true']:.1f})"
+    warning = sepia_warning(figures)
+    return f"{line}\n{warning}" if warning else line
+
+
 def sepia_warning(figures: dict[str, float | None]) -> str | None:
     """Words for a network whose colors have gone pale or all alike; None when they have not."""
     chroma, chroma_true = figures["chroma"] or 0.0, figures["chroma_true"] or 0.0

@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from ssl_colorize.color import lab_to_rgb
-from ssl_colorize.engine.checkpoint import METRICS_LOG, read_log
+from ssl_colorize.engine.log import METRICS_LOG, read_log
 from ssl_colorize.errors import UserError
 from ssl_colorize.report.tables import PAPER_STUDY, VIGILANCE, study_figures
 from ssl_colorize.runs import write_atomically

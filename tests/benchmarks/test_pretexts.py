@@ -17,18 +17,21 @@ from safetensors.torch import load_file
 import ssl_colorize as sc
 from ssl_colorize.cli import main as verbs
 from ssl_colorize.data import Batch, holdout_batches
-from ssl_colorize.engine.checkpoint import load_checkpoint, read_log
+from ssl_colorize.engine.checkpoint import load_checkpoint
 from ssl_colorize.engine.distributed import Processes
-from ssl_colorize.engine.signals import Interrupted
+from ssl_colorize.engine.log import read_log
+from ssl_colorize.engine.signals import Interrupted, StopRequest
+from ssl_colorize.engine.trainer import GradientStep, Session
 from ssl_colorize.errors import UserError
 from ssl_colorize.export.config import ExportSettings
 from ssl_colorize.export.files import export
 from ssl_colorize.models import load_pretrained
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.loop import Run, train
+from ssl_colorize.pretrain.loop import Pretraining, train
+from ssl_colorize.pretrain.pretext import Pretext
 from ssl_colorize.runs import write_config
 
-NAMES = tuple(pretexts.RUNS)
+NAMES = tuple(pretexts.PRETEXTS)
 CPU = torch.device("cpu")
 # Each class has a lightness of its own, by which its photos are known again.
 GRAYS = {"n1": 40, "n2": 120, "n3": 200}
@@ -64,11 +67,17 @@ def color_recipe(sets: tuple[str, str], **values: Any) -> Recipe:
     )  # fmt: skip
 
 
-def begun(one: Recipe, folder: Path, kind: type[Run]) -> Any:
+def begun(one: Recipe, folder: Path, kind: type[Pretext]) -> Any:
     folder.mkdir()
-    run = kind(one, folder, Processes(), CPU)
-    run.begin()
-    return run
+    return Pretraining(one, Session("pretrain", folder, CPU, Processes(), StopRequest()), kind, resume=False)
+
+
+def batches(run: Pretraining, start: int, stop: int) -> list[Batch]:
+    return list(run.batches(start, stop, Processes()))
+
+
+def train_on(run: Pretraining, batch: Batch) -> Any:
+    return GradientStep(run.network, run.optimizer, run.loss, learning_rate=lambda step: 1e-3, seed=0)(batch, 0)
 
 
 @dataclass
@@ -83,7 +92,7 @@ class Trained:
 def trained(sets: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
     folders = {name: tmp_path_factory.mktemp(name) for name in NAMES}
     return {
-        name: Trained(folder, train(recipe(sets, name), folder, kind=pretexts.RUNS[name])["metrics"])
+        name: Trained(folder, train(recipe(sets, name), folder, pretext=pretexts.PRETEXTS[name])["metrics"])
         for name, folder in folders.items()
     }
 
@@ -101,7 +110,7 @@ def test_a_photo_turns_against_the_clock() -> None:
 
 
 def test_the_answer_is_the_turn_that_was_made(sets: tuple[str, str], tmp_path: Path) -> None:
-    rotation = begun(recipe(sets, "rotation"), tmp_path / "run", pretexts.RotationRun).objective
+    rotation = begun(recipe(sets, "rotation"), tmp_path / "run", pretexts.RotationPretext).objective
     photos = torch.zeros(40, 3, 8, 8, dtype=torch.uint8)
     photos[:, :, 0, 0] = 255
     # Where the light corner goes: top left, bottom left, bottom right, top right.
@@ -119,8 +128,8 @@ def test_the_answer_is_the_turn_that_was_made(sets: tuple[str, str], tmp_path: P
 def test_the_autoencoder_is_asked_for_the_lightness_of_the_pixels_that_colors_are_asked_for(
     sets: tuple[str, str], tmp_path: Path
 ) -> None:
-    run = begun(recipe(sets, "autoencoder"), tmp_path / "run", pretexts.AutoencoderRun)
-    batch = next(run.batches(0, 1))
+    run = begun(recipe(sets, "autoencoder"), tmp_path / "run", pretexts.AutoencoderPretext)
+    (batch,) = batches(run, 0, 1)
     question = run.examples(batch, training=True)
     assert torch.allclose(question.answers * 100, question.light[..., ::4, ::4])
     # The last layer begins at the mean, the best constant.
@@ -129,21 +138,22 @@ def test_the_autoencoder_is_asked_for_the_lightness_of_the_pixels_that_colors_ar
 
 
 def test_folders_of_one_name_are_one_class(sets: tuple[str, str], tmp_path: Path) -> None:
-    run = begun(recipe(sets, "supervised"), tmp_path / "run", pretexts.SupervisedRun)
-    assert run.classes == ["n1", "n2", "n3"] and run.model.outputs == 3
+    run = begun(recipe(sets, "supervised"), tmp_path / "run", pretexts.SupervisedPretext)
+    pretext = run.pretext
+    assert pretext.classes == ["n1", "n2", "n3"] and run.model.outputs == 3
     # 24 photos, of which 12 are of n2; a fifth is held out.
-    assert torch.bincount(torch.cat((run.labels, run.held_out_labels))).tolist() == [6, 12, 6]
-    assert (len(run.labels), len(run.held_out_labels)) == (19, 5)
-    for batch, training in ((next(run.batches(0, 1)), True), (held_out(run), False)):
+    assert torch.bincount(torch.cat((pretext.labels, pretext.held_out_labels))).tolist() == [6, 12, 6]
+    assert (len(pretext.labels), len(pretext.held_out_labels)) == (19, 5)
+    for batch, training in ((batches(run, 0, 1)[0], True), (held_out(run), False)):
         question = run.examples(batch, training=training)
         by_pixels = batch.photos.float().mean((1, 2, 3)).sub(torch.tensor([[gray] for gray in GRAYS.values()]))
         assert torch.equal(question.answers, by_pixels.abs().argmin(0))
     assert run.objective.output_bias.exp().tolist() == pytest.approx(
-        (torch.bincount(run.labels) / 19).tolist(), abs=1e-3
+        (torch.bincount(pretext.labels) / 19).tolist(), abs=1e-3
     )
 
 
-def held_out(run: Run) -> Batch:
+def held_out(run: Pretraining) -> Batch:
     return next(iter(holdout_batches(run.held_out, resize=34, crop=32, batch_size=8, workers=0)))
 
 
@@ -154,13 +164,13 @@ def test_photos_without_class_folders_have_no_labels(photo_folder: Path, sets: t
         ((f"{sets[0]}/train/n1",), "is in no class folder"),
     ):
         with pytest.raises(UserError, match=complaint):
-            pretexts.SupervisedRun(recipe(data, "supervised"), tmp_path, Processes(), CPU)  # type: ignore[arg-type]
+            train(recipe(data, "supervised"), tmp_path, pretext=pretexts.SupervisedPretext)  # type: ignore[arg-type]
 
 
 def test_the_photos_are_those_of_the_colorization_run(sets: tuple[str, str], tmp_path: Path) -> None:
-    color = begun(color_recipe(sets), tmp_path / "color", Run)
-    other = begun(recipe(sets, "rotation"), tmp_path / "rotation", pretexts.RotationRun)
-    for mine, its in zip(color.batches(5, 8), other.batches(5, 8), strict=True):
+    color = begun(color_recipe(sets), tmp_path / "color", Pretext)
+    other = begun(recipe(sets, "rotation"), tmp_path / "rotation", pretexts.RotationPretext)
+    for mine, its in zip(batches(color, 5, 8), batches(other, 5, 8), strict=True):
         assert torch.equal(mine.photos, its.photos)
 
 
@@ -192,18 +202,19 @@ def test_a_few_steps_beat_the_constant(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_encoder_is_the_trunk_that_learned(sets: tuple[str, str], tmp_path: Path, name: str) -> None:
-    run = begun(recipe(sets, name), tmp_path / "run", pretexts.RUNS[name])
+    run = begun(recipe(sets, name), tmp_path / "run", pretexts.PRETEXTS[name])
     light = run.examples(held_out(run), training=False).inputs[0]
 
     def maps() -> torch.Tensor:
-        judged = run.judged.eval()
+        evaluated = run.evaluated.eval()
         with torch.no_grad():
-            return getattr(judged, "network", judged).forward_features(light, ("conv7",))["conv7"]
+            return getattr(evaluated, "network", evaluated).forward_features(light, ("conv7",))["conv7"]
 
     before = maps()
-    for batch in run.batches(0, 3):
-        run.train_on(batch, 1e-3)
-    run.save()
+    step = GradientStep(run.network, run.optimizer, run.loss, learning_rate=lambda step: 1e-3, seed=0, ema=run.ema)
+    for number, batch in enumerate(batches(run, 0, 3)):
+        step(batch, number)
+    run.save(3)
     found = sc.load_encoder(tmp_path / "run")(light, ("conv7",))["conv7"]
     assert torch.allclose(found, maps(), atol=1e-5)
     assert (found - before).abs().max() > 1e-2, "it learned nothing"
@@ -211,7 +222,7 @@ def test_the_encoder_is_the_trunk_that_learned(sets: tuple[str, str], tmp_path: 
 
 def test_hypercolumns_read_every_layer(sets: tuple[str, str], tmp_path: Path) -> None:
     """And nothing else: of the network's own decoder the logits know nothing, of each layer's map they do."""
-    run = begun(recipe(sets, "hypercolumn"), tmp_path / "run", pretexts.HypercolumnRun)
+    run = begun(recipe(sets, "hypercolumn"), tmp_path / "run", pretexts.HypercolumnPretext)
     model = run.model.train()
     logits = model(torch.rand(2, 1, 32, 48) * 100)
     assert logits.shape == (2, 313, 8, 12) and len(model.head.reduce) == 7
@@ -226,10 +237,10 @@ def test_a_stopped_run_goes_on_to_the_bit(
     sets: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     short = recipe(sets, name, steps=4, evaluate_every=2)
-    kind = pretexts.RUNS[name]
+    kind = pretexts.PRETEXTS[name]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir(), parts.mkdir()
-    expected = train(short, whole, kind=kind)["metrics"]
+    expected = train(short, whole, pretext=kind)["metrics"]
     objective, count = type(begun(short, tmp_path / "begun", kind).objective), iter(range(100))
     losses_of = objective.losses
 
@@ -241,12 +252,12 @@ def test_a_stopped_run_goes_on_to_the_bit(
     with monkeypatch.context() as patch:
         patch.setattr(objective, "losses", losses)
         with pytest.raises(Interrupted, match="after step 3"):
-            train(short, parts, kind=kind)
+            train(short, parts, pretext=kind)
     torch.manual_seed(123)
-    found = train(short, parts, resume=True, kind=kind)["metrics"]
+    found = train(short, parts, resume=True, pretext=kind)["metrics"]
     assert {**found, "photos_per_second": 0} == {**expected, "photos_per_second": 0}
-    for key, value in load_checkpoint(whole).model.items():
-        assert torch.equal(load_checkpoint(parts).model[key], value), key
+    for key, value in load_checkpoint(whole, "pretrain").model.items():
+        assert torch.equal(load_checkpoint(parts, "pretrain").model[key], value), key
     for key, value in load_file(whole / "model.safetensors").items():
         assert torch.equal(load_file(parts / "model.safetensors")[key], value), key
 
@@ -257,11 +268,11 @@ def test_a_stopped_run_goes_on_to_the_bit(
 )
 def test_other_trunks_learn_as_well(sets: tuple[str, str], tmp_path: Path, model: str, name: str) -> None:
     width = {"width": 0.03} if model == "alexnet" else {"width": 1.0}
-    run = begun(recipe(sets, name, model=model, **width), tmp_path / "run", pretexts.RUNS[name])
-    assert run.train_on(next(run.batches(0, 1)), 1e-3)["loss"].isfinite()
+    run = begun(recipe(sets, name, model=model, **width), tmp_path / "run", pretexts.PRETEXTS[name])
+    assert train_on(run, batches(run, 0, 1)[0])["loss"].isfinite()
     # All that learns has a gradient, or several processes would wait for it.
     assert all(each.grad is not None for each in run.model.parameters() if each.requires_grad)
-    run.save()
+    run.save(1)
     encoder = sc.load_encoder(tmp_path / "run")
     assert encoder.layers[-1] == run.model.layers[-1]
 

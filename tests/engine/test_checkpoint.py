@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, read_log, rewind_log, save_checkpoint
-from ssl_colorize.engine.progress import RunLog
+from ssl_colorize.engine.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from ssl_colorize.engine.log import RunLog, read_log, rewind_log
 from ssl_colorize.errors import UserError
-from ssl_colorize.models.objectives import TrainingStatistics
 
 resource = pytest.importorskip("resource", reason="file size limits are POSIX")
 
@@ -20,10 +20,9 @@ def made(step: int, *, numbers: int = 10) -> Checkpoint:
     optimizer = torch.optim.Adam([weight], betas=(0.9, 0.99))
     weight.sum().backward()
     optimizer.step()
-    statistics = TrainingStatistics(torch.rand(313), torch.rand(313), torch.rand(313), torch.rand(2))
     state = {"weight": weight.detach()}
-    random_state = torch.get_rng_state()
-    return Checkpoint(step, state, optimizer.state_dict(), state, statistics, random_state, 12.5, {"loss": 1.5})
+    extra = {"counts": torch.rand(313), "figures": {"loss": 1.5}}
+    return Checkpoint("pretrain", step, state, optimizer.state_dict(), state, 12.5, extra)
 
 
 def same(one: object, other: object) -> bool:
@@ -31,15 +30,13 @@ def same(one: object, other: object) -> bool:
         return isinstance(other, torch.Tensor) and torch.equal(one, other)
     if isinstance(one, dict):
         return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, TrainingStatistics):
-        return same(vars(one), vars(other))
     return one == other
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:
     saved = made(7)
     save_checkpoint(saved, tmp_path)
-    assert same(vars(load_checkpoint(tmp_path)), vars(saved))
+    assert same(vars(load_checkpoint(tmp_path, "pretrain")), vars(saved))
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -56,13 +53,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, small_files_on
     with pytest.raises(UserError, match=r"Cannot write .*checkpoint\.pt: .* untouched") as error:
         save_checkpoint(made(4, numbers=100_000), tmp_path)
     assert "\n" not in str(error.value)
-    assert same(load_checkpoint(tmp_path).model, made(3).model)
+    assert same(load_checkpoint(tmp_path, "pretrain").model, made(3).model)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Nothing to resume: .* holds no checkpoint\.pt"):
-        load_checkpoint(tmp_path)
+        load_checkpoint(tmp_path, "pretrain")
 
 
 def test_damaged_checkpoints_are_told_in_one_line(tmp_path: Path) -> None:
@@ -72,12 +69,31 @@ def test_damaged_checkpoints_are_told_in_one_line(tmp_path: Path) -> None:
     for content in (b"", b"text", whole[: len(whole) // 2], whole[:-30]):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"checkpoint\.pt is damaged and cannot be resumed: .") as error:
-            load_checkpoint(tmp_path)
+            load_checkpoint(tmp_path, "pretrain")
         assert "\n" not in str(error.value)
-    for other in ({"step": 3}, [1, 2], {"step": 3, "statistics": 5}):
+    for other in ({"step": 3}, [1, 2], {"format": FORMAT, "kind": "pretrain", "step": 3, "extra": 5}):
         torch.save(other, path)
         with pytest.raises(UserError, match="damaged"):
-            load_checkpoint(tmp_path)
+            load_checkpoint(tmp_path, "pretrain")
+
+
+def test_another_kind_of_run_and_a_newer_version_are_told(tmp_path: Path) -> None:
+    save_checkpoint(made(3), tmp_path)
+    with pytest.raises(UserError, match=r"checkpoint\.pt is of `ssl-colorize pretrain`, which alone can go on with it"):
+        load_checkpoint(tmp_path, "finetune")
+    torch.save({"format": FORMAT + 1}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match=f"is of format {FORMAT + 1}, this version reads up to {FORMAT}: update"):
+        load_checkpoint(tmp_path, "pretrain")
+
+
+def test_a_file_of_before_is_mapped(tmp_path: Path) -> None:
+    torch.save({"at": 7, "weights": {"weight": torch.ones(2)}}, tmp_path / "state.pt")
+
+    def today(content: dict[str, Any]) -> dict[str, Any]:
+        return {"step": content["at"], "model": content["weights"]}
+
+    found = load_checkpoint(tmp_path, "probe", name="state.pt", from_format_1=today)
+    assert same(vars(found), vars(Checkpoint("probe", 7, {"weight": torch.ones(2)})))
 
 
 def test_a_log_is_rewound_to_the_checkpoint(tmp_path: Path) -> None:

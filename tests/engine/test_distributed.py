@@ -15,7 +15,8 @@ import torch.distributed
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from ssl_colorize.engine.checkpoint import load_checkpoint, read_log
+from ssl_colorize.engine.checkpoint import load_checkpoint
+from ssl_colorize.engine.log import read_log
 from ssl_colorize.engine.distributed import (
     GlobalBatchNorm2d,
     GlobalBatchNormAct2d,
@@ -133,7 +134,7 @@ def test_two_processes_are_one(two: Path, recipe: Recipe, tmp_path: Path) -> Non
         for name in ("loss", "cross_entropy", "kl", "learning_rate"):
             assert row[name] == pytest.approx(wanted[name], abs=1e-4), (row["step"], name)
         assert row.get("holdout_loss", 0) == pytest.approx(wanted.get("holdout_loss", 0), abs=2e-3)
-    ours, wanted_end = load_checkpoint(two / "run"), load_checkpoint(one)
+    ours, wanted_end = load_checkpoint(two / "run", "pretrain"), load_checkpoint(one, "pretrain")
     for name, value in wanted_end.model.items():
         # Weights have moved by six steps of about RATE, running statistics by the photos.
         limit = 1e-4 if "running" in name else 0.5 * RATE

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_colorize.engine.checkpoint import read_log
+from ssl_colorize.engine.log import read_log
 from ssl_colorize.finetune.classification import ClassificationSettings
 from ssl_colorize.finetune.saved import MODEL_NAME
 from ssl_colorize.finetune.trainer import finetune

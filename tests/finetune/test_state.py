@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from ssl_colorize.engine.checkpoint import read_state, write_state
+from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from ssl_colorize.finetune.state import Look, State, best_look, restored, stored
 
 
@@ -18,8 +18,8 @@ def test_the_best_look() -> None:
 
 def test_a_state_through_a_file(tmp_path: Path) -> None:
     state = State(1, 3, 12, [Look(0, 12, 0.25), Look(1, 2, float("-inf"))], 4.5, {"weight": torch.arange(3.0)})
-    write_state({"state": stored(state)}, tmp_path)
-    again = restored(read_state(tmp_path)["state"])
+    save_checkpoint(Checkpoint("finetune", 3, extra=stored(state)), tmp_path)
+    again = restored(load_checkpoint(tmp_path, "finetune").extra)
     assert stored(again).keys() == stored(state).keys()
     assert torch.equal(again.best["weight"], state.best["weight"])
     again.best = state.best = None

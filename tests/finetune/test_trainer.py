@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_colorize.data import read_photo
-from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, read_log, read_state
+from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, load_checkpoint
+from ssl_colorize.engine.log import read_log
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune import building
@@ -219,8 +220,8 @@ def test_a_killed_run_does_its_last_steps_again(
         with pytest.raises(MemoryError):
             run(settings, tmp_path / "parts")
     # The log is further than the checkpoint: after step 2 of the second trial.
-    state = read_state(tmp_path / "parts")["state"]
-    assert (state["trial"], state["step"], state["logged"]) == (1, 2, 4)
+    saved = load_checkpoint(tmp_path / "parts", "finetune")
+    assert (saved.extra["trial"], saved.step, saved.extra["logged"]) == (1, 2, 4)
     assert [row["step"] for row in read_log(tmp_path / "parts")] == list(range(1, 8))
     run(settings, tmp_path / "parts", resume=True)
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")

@@ -15,13 +15,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssl_colorize.engine.checkpoint import load_checkpoint, read_log
+from ssl_colorize.engine import trainer
+from ssl_colorize.engine.checkpoint import load_checkpoint
+from ssl_colorize.engine.log import read_log
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import Objective, load_pretrained
-from ssl_colorize.pretrain import loop
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
+from ssl_colorize.pretrain.pretext import Pretext
 
 
 @pytest.fixture
@@ -50,11 +52,11 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
     """Do something in the middle of the step after `step` steps, once."""
-    original = loop.Run.make_objective
+    original = Pretext.make_objective
     count = iter(range(10**6))
 
-    def hooked(run: loop.Run) -> Objective:
-        objective = original(run)
+    def hooked(*arguments: Any, **options: Any) -> Objective:
+        objective = original(*arguments, **options)
         losses_of = objective.losses
 
         def losses(output: Tensor, examples: Any) -> dict[str, Tensor]:
@@ -64,7 +66,7 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Any) -> None:
         monkeypatch.setattr(objective, "losses", losses)
         return objective
 
-    monkeypatch.setattr(loop.Run, "make_objective", hooked)
+    monkeypatch.setattr(Pretext, "make_objective", hooked)
 
 
 def interrupt(_: object) -> None:
@@ -104,7 +106,7 @@ def test_a_run_writes_what_it_promises(recipe: Recipe, tmp_path: Path) -> None:
     )
     assert pretrained.prior is not None and pretrained.prior.sum().item() == pytest.approx(1, abs=1e-5)
     assert pretrained.training["step"] == 8 and pretrained.training["holdout"]["loss"] == metrics["loss"]
-    state = load_checkpoint(run).model
+    state = load_checkpoint(run, "pretrain").model
     assert all(torch.equal(value, state[key]) for key, value in pretrained.model.state_dict().items())
     # Nothing but finished files.
     assert not list(run.glob(".*"))
@@ -161,7 +163,7 @@ def test_every_look_and_every_checkpoint_is_logged_in_long_runs(
 ) -> None:
     run = folder(tmp_path, "run")
     # Every third step is logged; neither 4 nor 5 is among them.
-    monkeypatch.setattr(loop, "LOG_ROWS", 3)
+    monkeypatch.setattr(trainer, "LOG_ROWS", 3)
     train(changed(recipe, steps=9, evaluate_every=4, checkpoint_every=5), run)
     log = read_log(run)
     assert [row["step"] for row in log] == [1, 3, 4, 5, 6, 8, 9]
@@ -180,12 +182,12 @@ def test_a_loss_that_blows_up_is_told_and_never_kept(
 ) -> None:
     run = folder(tmp_path, "run")
     # Step 4, a checkpoint, is not among the logged steps.
-    monkeypatch.setattr(loop, "LOG_ROWS", 3)
+    monkeypatch.setattr(trainer, "LOG_ROWS", 3)
     at_step(monkeypatch, 3, broken)
     with pytest.raises(UserError, match=r"The loss became nan at step 4: lower learning_rate .*untouched") as error:
         train(changed(recipe, steps=9, evaluate_every=9, checkpoint_every=2), run)
     assert "\n" not in str(error.value)
-    assert load_checkpoint(run).step == 2
+    assert load_checkpoint(run, "pretrain").step == 2
     assert all(value.isfinite().all() for value in load_file(run / "model.safetensors").values())
 
 
@@ -218,7 +220,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
     monkeypatch.setattr("ssl_colorize.runs.os.replace", full)
     with pytest.raises(UserError, match=r"Cannot write .*checkpoint\.pt: No space left on device"):
         train(recipe, run)
-    assert load_checkpoint(run).step == 4 and load_pretrained(run).training["step"] == 4
+    assert load_checkpoint(run, "pretrain").step == 4 and load_pretrained(run).training["step"] == 4
     assert not list(run.glob(".*"))
 
 
@@ -263,8 +265,8 @@ def test_a_stopped_run_goes_on_to_the_bit(
     assert {**metrics, speed: 0} == {**expected, speed: 0}
     for name, value in load_file(whole / "model.safetensors").items():
         assert torch.equal(load_file(parts / "model.safetensors")[name], value), name
-    for name, value in load_checkpoint(whole).model.items():
-        assert torch.equal(load_checkpoint(parts).model[name], value), name
+    for name, value in load_checkpoint(whole, "pretrain").model.items():
+        assert torch.equal(load_checkpoint(parts, "pretrain").model[name], value), name
 
 
 def test_signal_handlers_are_put_back(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +291,7 @@ def test_a_killed_run_does_its_last_steps_again(
         with pytest.raises(MemoryError):
             train(recipe, parts)
     # A checkpoint after step 4, and a log that is further, cut off in a line.
-    assert load_checkpoint(parts).step == 4
+    assert load_checkpoint(parts, "pretrain").step == 4
     assert [row["step"] for row in read_log(parts)] == [1, 2, 3, 4, 5, 6]
     with (parts / "metrics.jsonl").open("a") as log:
         log.write('{"step": 7, "loss": 1.')
@@ -329,7 +331,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(photo_folder: Path, tmp_path: Path) 
     finally:
         process.kill()
     assert process.returncode == 130, said
-    step = load_checkpoint(run).step
+    step = load_checkpoint(run, "pretrain").step
     assert step >= 1 and f"Stopped after step {step}; saved." in said and f"--resume {run}" in said
     assert "Traceback" not in said
     assert read_log(run)[-1]["step"] <= step

@@ -9,10 +9,14 @@ import pytest
 from ssl_colorize.config import recipe_folder
 from ssl_colorize.errors import UserError
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.loop import learning_rate
+from ssl_colorize.pretrain.loop import schedule
 
 # Those of fine-tuning have settings of their own.
 CONFIGS = sorted(path for path in recipe_folder().glob("*.yaml") if not path.stem.startswith("finetune_"))
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    return recipe.learning_rate * schedule(recipe, steps)(step)
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import ssl_colorize as sc
-from ssl_colorize.engine.checkpoint import read_log
+from ssl_colorize.engine.log import read_log
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.backbone import TimmColorizer
 from ssl_colorize.pretrain.config import Recipe

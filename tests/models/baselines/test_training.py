@@ -14,7 +14,7 @@ from torchvision.models import vgg
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.colorize import Colorizer
 from ssl_colorize.encoder import load_encoder
-from ssl_colorize.engine.checkpoint import read_log
+from ssl_colorize.engine.log import read_log
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, load_pretrained, save_pretrained
 from ssl_colorize.models.baselines.dahl import rgb_to_luma
 from ssl_colorize.models.baselines.larsson import rgb_to_mean
