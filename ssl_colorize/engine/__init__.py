@@ -1,1 +1,1 @@
-"""The trainer of pretraining, fine-tuning and the linear probe: loop, schedule, optimizer, checkpoint, processes, log."""
+"""What trains: one loop for pretraining, fine-tuning and the linear probe, with all that keeps it going."""

@@ -73,6 +73,16 @@ class Session:
         """Spent on the run so far, earlier sittings included."""
         return self.seconds_before + time.monotonic() - self.began
 
+    def share_of(self, batch_size: int) -> int:
+        """The part of a batch that each process gets.
+
+        Raises:
+            UserError: it cannot be shared equally.
+        """
+        if batch_size % self.group.world_size:
+            raise UserError(f"batch_size {batch_size} does not divide by the {self.group.world_size} processes.")
+        return batch_size // self.group.world_size
+
     def stop_requested(self) -> bool:
         """Whether a process was asked to stop; every process has to call it, and all get the same answer."""
         return self.group.any(self.stop.number is not None)
@@ -236,6 +246,6 @@ def refuse_broken(parameters: Iterable[Tensor], step: int, session: Session) -> 
 def diverged(what: str, step: int, session: Session) -> Diverged:
     """The error that says what blew up, and what to do."""
     return Diverged(
-        f"{what} at step {step}: lower learning_rate, or set clip. "
+        f"{what} at step {step}: lower the learning rate, or set clip. "
         f"The last checkpoint in {session.folder} is untouched."
     )

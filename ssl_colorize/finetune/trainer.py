@@ -24,6 +24,7 @@ from ssl_colorize.engine.distributed import Processes, processes, synchronized
 from ssl_colorize.engine.log import RunLog
 from ssl_colorize.engine.progress import TrainingProgress
 from ssl_colorize.engine.signals import Interrupted, StopRequest, stop_signals
+from ssl_colorize.engine.trainer import LOG_ROWS
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.building import build_model
 from ssl_colorize.finetune.config import FinetuneSettings
@@ -31,7 +32,6 @@ from ssl_colorize.finetune.saved import MODEL_NAME, save_finetuned
 from ssl_colorize.finetune.schedule import Length, make_optimizer, rate_factor, seed_step
 from ssl_colorize.finetune.state import Look, State, best_look, restored, stored
 from ssl_colorize.finetune.tasks import Judged, Say, Task, TrainingBatch, choosing_figure, task_type
-from ssl_colorize.engine.trainer import LOG_ROWS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
 from ssl_colorize.data import Batch, UnreadableLog, holdout_batches, training_batches
-from ssl_colorize.data.loading import share_of
 from ssl_colorize.data.sources import leave_out, open_photos
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -88,7 +87,7 @@ class Pretraining:
     def __init__(self, recipe: Recipe, session: Session, pretext: type[Pretext], *, resume: bool) -> None:
         self.recipe, self.session = recipe, session
         device, group = session.device, session.group
-        share_of(recipe.batch_size, group.world_size)
+        session.share_of(recipe.batch_size)
 
         # Photos. Which of them are held out does not depend on the seed.
         photos = open_photos(recipe.data, limit=recipe.limit)
@@ -100,9 +99,10 @@ class Pretraining:
 
         # The network, initialized on the first photos or as it was saved, and what it is trained for.
         self.pretext = pretext(recipe, self.photos, self.held_out)
-        self.model: ColorizationModel = make_network(self.pretext).to(device, memory_format=torch.channels_last)
+        self.model: ColorizationModel = make_network(self.pretext).to(device).to(memory_format=torch.channels_last)
         state = self._saved() if resume else self._begun()
-        self.start, self.note, self.figures = state.step, state.extra.get("note"), state.extra["figures"]
+        self.start, self.note = state.step, state.extra.get("note")
+        self.figures: dict[str, float | None] = state.extra["figures"]
         session.seconds_before = state.seconds
         self.statistics = TrainingStatistics(**state.extra["statistics"]).to(device)
         self.objective = self.pretext.make_objective(self.statistics, stride=self.model.target_stride)
@@ -114,10 +114,7 @@ class Pretraining:
         self.network = distribute(self.model, group, device.type)
         if recipe.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
-        self.optimizer = make_optimizer(
-            recipe.optimizer, weight_groups(self.model, recipe.optimizer), learning_rate=recipe.learning_rate,
-            weight_decay=recipe.weight_decay, betas=recipe.betas, momentum=recipe.momentum, fallback_share=_ADAM_SHARE,
-        )  # fmt: skip
+        self.optimizer = recipe_optimizer(recipe, self.model)
         if state.optimizer:
             self.optimizer.load_state_dict(state.optimizer)
         self.schedule = schedule(recipe, self.steps)
@@ -241,14 +238,21 @@ def schedule(recipe: Recipe, steps: int) -> Schedule:
     return Schedule(steps, recipe.warmup, [(step, rate / recipe.learning_rate) for step, rate in recipe.milestones])
 
 
-def weight_groups(model: nn.Module, optimizer: str) -> list[dict[str, Any]]:
-    """The weights that are not frozen; for Muon, the logits apart, whose rows are bins and no directions to keep."""
+def recipe_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """The recipe's, over the weights that are not frozen.
+
+    For Muon the logits are a group apart, whose rows are bins and no directions to keep.
+    """
     trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-    if optimizer != "muon":
-        return [{"params": list(trained.values())}]
-    logits = [weights for name, weights in trained.items() if name.startswith("logits")]
-    body = [weights for name, weights in trained.items() if not name.startswith("logits")]
-    return [{"params": body}, {"params": logits, "use_fallback": True}]
+    groups: list[dict[str, Any]] = [{"params": list(trained.values())}]
+    if recipe.optimizer == "muon":
+        logits = [weights for name, weights in trained.items() if name.startswith("logits")]
+        body = [weights for name, weights in trained.items() if not name.startswith("logits")]
+        groups = [{"params": body}, {"params": logits, "use_fallback": True}]
+    return make_optimizer(
+        recipe.optimizer, groups, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay,
+        betas=recipe.betas, momentum=recipe.momentum, fallback_share=_ADAM_SHARE,
+    )  # fmt: skip
 
 
 def from_format_1(content: dict[str, Any]) -> dict[str, Any]:

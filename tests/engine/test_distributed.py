@@ -16,7 +16,6 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from ssl_colorize.engine.checkpoint import load_checkpoint
-from ssl_colorize.engine.log import read_log
 from ssl_colorize.engine.distributed import (
     GlobalBatchNorm2d,
     GlobalBatchNormAct2d,
@@ -24,6 +23,7 @@ from ssl_colorize.engine.distributed import (
     processes,
     synchronized,
 )
+from ssl_colorize.engine.log import read_log
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
 

@@ -1,12 +1,13 @@
 """What a step of each optimizer is, against its definition."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from ssl_colorize.engine.optimizer import make_optimizer
+from ssl_colorize.engine.optimizer import OptimizerName, make_optimizer, set_learning_rate
 from ssl_colorize.models import create_model
-from ssl_colorize.pretrain.config import Recipe
 
 MATRICES = ("conv2.2.weight", "conv5.0.weight", "conv8.0.weight")
 
@@ -17,16 +18,18 @@ def narrow(weights: Tensor) -> Tensor:
     return (left @ torch.diag(torch.logspace(0, -2, len(values))) @ right).reshape(weights.shape)
 
 
-def stepped(optimizer: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def stepped(optimizer: OptimizerName) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Gradients of a network, and how far one step at a rate of 1e-2 moves its weights."""
     torch.manual_seed(0)
     model = create_model("eccv16", width=0.125)
-    recipe = Recipe(optimizer=optimizer, learning_rate=1e-2, weight_decay=0)
     before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
     for name, weights in model.named_parameters():
         weights.grad = narrow(weights.detach()) if name in MATRICES else torch.randn_like(weights)
     gradients = {name: weights.grad.clone() for name, weights in model.named_parameters() if weights.grad is not None}
-    make_optimizer(model, recipe).step()
+    logits = list(model.get_submodule("logits").parameters())
+    body = [weights for name, weights in model.named_parameters() if not name.startswith("logits")]
+    groups: list[dict[str, Any]] = [{"params": body}, {"params": logits, "use_fallback": True}]
+    make_optimizer(optimizer, groups, learning_rate=1e-2, betas=(0.9, 0.99), fallback_share=0.3).step()
     return gradients, {name: weights.detach() - before[name] for name, weights in model.named_parameters()}
 
 
@@ -56,3 +59,13 @@ def test_adam_moves_every_weight_by_the_rate() -> None:
     for name, step in steps.items():
         felt = gradients[name].abs() > 1e-4  # Smaller ones are not far from Adam's own epsilon.
         assert torch.allclose(step[felt], -1e-2 * gradients[name][felt].sign(), rtol=1e-3, atol=2e-6), name
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon", "sgd"])
+def test_every_group_has_the_rate_times_its_factor(name: OptimizerName) -> None:
+    weights = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(2)]
+    groups: list[dict[str, Any]] = [{"params": weights[:1]}, {"params": weights[1:], "factor": 3.0}]
+    optimizer = make_optimizer(name, groups)
+    for rate in (0.1, 0.2):
+        set_learning_rate(optimizer, rate)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate, 3 * rate])

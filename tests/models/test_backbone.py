@@ -9,7 +9,6 @@ from torch.nn import functional
 
 import ssl_colorize as sc
 from ssl_colorize.color import rgb_to_lab, rgb_to_lightness
-from ssl_colorize.engine.optimizer import make_optimizer
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, save_pretrained
 from ssl_colorize.models.backbone import TimmColorizer
@@ -18,6 +17,7 @@ from ssl_colorize.models.objectives import make_targets, soft_cross_entropy
 from ssl_colorize.models.registry import is_model
 from ssl_colorize.models.timm_factory import make_body, parse_name
 from ssl_colorize.pretrain.config import Recipe
+from ssl_colorize.pretrain.loop import recipe_optimizer
 
 # One of each family, of its smallest, and whether it takes photos of any size.
 FAMILIES = {
@@ -113,7 +113,7 @@ def test_a_few_steps_beat_the_best_constant(name: str, optimizer: str, photos: T
     constant = (dense / dense.sum() + 1e-6).log()
     initialize(model, targets.lightness, method="lsuv", output_bias=constant)
     recipe = Recipe(model=f"timm:{name}", width=1, optimizer=optimizer, learning_rate=3e-3)
-    steps = make_optimizer(model, recipe)
+    steps = recipe_optimizer(recipe, model)
 
     def loss(output: Tensor) -> Tensor:
         return soft_cross_entropy(output, targets.indices, targets.weights, targets.pixel_weights)[0]
@@ -235,7 +235,7 @@ def test_muon_takes_matrices_of_the_body_and_leaves_the_rest_to_adam() -> None:
     for weights in model.parameters():
         weights.grad = torch.randn_like(weights)
     before = {key: weights.detach().clone() for key, weights in model.named_parameters()}
-    make_optimizer(model, Recipe(optimizer="muon", learning_rate=1e-2, weight_decay=0)).step()
+    recipe_optimizer(Recipe(optimizer="muon", learning_rate=1e-2, weight_decay=0), model).step()
     steps = {key: (weights.detach() - before[key]).abs() for key, weights in model.named_parameters()}
     # Adam's first step has one length everywhere; an orthogonal matrix has not.
     alike = {key: bool(step.std() < 1e-3 * step.mean()) for key, step in steps.items()}

@@ -184,7 +184,9 @@ def test_a_loss_that_blows_up_is_told_and_never_kept(
     # Step 4, a checkpoint, is not among the logged steps.
     monkeypatch.setattr(trainer, "LOG_ROWS", 3)
     at_step(monkeypatch, 3, broken)
-    with pytest.raises(UserError, match=r"The loss became nan at step 4: lower learning_rate .*untouched") as error:
+    with pytest.raises(
+        UserError, match=r"The loss became nan at step 4: lower the learning rate, .*untouched"
+    ) as error:
         train(changed(recipe, steps=9, evaluate_every=9, checkpoint_every=2), run)
     assert "\n" not in str(error.value)
     assert load_checkpoint(run, "pretrain").step == 2
