@@ -1,6 +1,6 @@
 """From an encoder to a task's model, and to the same network again where the encoder is no more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ def build_model(task: Task, settings: FinetuneSettings) -> tuple[dict[str, Any],
 
 def rebuild_model(task: Task, about: dict[str, Any]) -> nn.Module:
     """A model of the same shape, whose weights are yet to be loaded."""
-    encoder = untrained(about)
+    encoder = rebuilt_encoder(about)
     if task.settings.batchnorm == "fold":
         prepare(encoder, rescale=False)
     return task.build(make_trainable(encoder, about["layers"], task.settings))
@@ -86,9 +86,14 @@ def architecture(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def untrained(about: dict[str, Any]) -> Encoder:
+def rebuilt_encoder(about: dict[str, Any]) -> Encoder:
     """The opposite of `architecture`, also of one that was written when untrained networks had other names."""
     if "model" not in about:
         return load_encoder(current_name(about["encoder"]))
     model = create_model(about["model"], width=about["width"], outputs=about["outputs"])
     return Encoder(ColorizationTrunk(model, input_size=about["input_size"]), source=Source("file", about["encoder"]))
+
+
+def current_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A model's state by today's names, whenever it was written (stems that see color spelled gray otherwise)."""
+    return {key.replace(".grey.", ".gray."): value for key, value in state.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.building import rebuild_model
+from ssl_colorize.finetune.building import current_state, rebuild_model
 from ssl_colorize.finetune.tasks import Task, task_type
 from ssl_colorize.models.weights_file import load_exactly, read_weights, write_weights
 
@@ -56,5 +56,5 @@ def load_finetuned(source: str | Path, *, device: torch.device | str = "cpu") ->
     settings = kind.settings_type.checked(about["settings"], where=f"in {path}")
     task = kind.trained(settings, about["classes"])
     model = rebuild_model(task, about)
-    load_exactly(model, tensors, where=path)
+    load_exactly(model, current_state(tensors), where=path)
     return Finetuned(model.eval().requires_grad_(False).to(device), task, about.get("training", {}))
