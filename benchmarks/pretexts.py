@@ -44,10 +44,9 @@ from records import run_command
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.cli import options
-from ssl_colorize.cli.output import finish
+from ssl_colorize.cli.flags import settings_options
 from ssl_colorize.cli.pretrain import FREE_TO_CHANGE
-from ssl_colorize.cli.resuming import refuse_taken, refuse_unknown_folder, resumed_settings
+from ssl_colorize.cli.run import Asked, finish
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data import Batch, Photos
 from ssl_colorize.data.photos import PhotoFiles
@@ -64,7 +63,7 @@ from ssl_colorize.pretrain.loop import train
 from ssl_colorize.pretrain.pretext import Pretext
 from ssl_colorize.pretrain.statistics import CONSTANT_FLOOR
 from ssl_colorize.report.plots import loss_curve
-from ssl_colorize.runs import run_folder
+from ssl_colorize.report.tables import figures_table
 
 TURNS = 4
 # The autoencoder's targets are lightness over this, so that its outputs are of order one.
@@ -388,45 +387,34 @@ PRETEXTS: dict[str, type[FeaturePretext]] = {
 @click.command()
 @click.argument("pretext", type=click.Choice(list(PRETEXTS)))
 @click.option("--like", type=click.Path(path_type=Path, file_okay=False), metavar="RUN", help="The run to be like.")
-@options.out
-@options.resume
-@options.assignments
-@options.as_json
-def main(
-    pretext: str, like: Path | None, out: Path | None, resume: Path | None, assignments: tuple[str, ...], as_json: bool
-) -> None:
+@settings_options(PretextRecipe, resume=True)
+def main(asked: Asked[PretextRecipe], like: Path | None) -> None:
     """Train the network of a colorization run on another pretext. Ctrl-C saves before it stops."""
-
-    def recipe_of(file: Path) -> PretextRecipe:
-        return PretextRecipe.resolve(file=file, assignments=assignments, flags={"pretext": pretext})
-
-    if (like is None) == (resume is None) or (resume is not None and out is not None):
+    if (like is None) == (asked.resume is None) or asked.config is not None:
         raise click.UsageError("Give --like RUN to begin, with --out; or --resume RUN alone to go on.")
-    if resume is not None:
-        recipe = resumed_settings(PretextRecipe, resume, config=None, ask=recipe_of, free=FREE_TO_CHANGE)
-        folder = resume
-    else:
-        assert like is not None
-        recipe = recipe_of(like / "config.yaml")
-        refuse_unknown_folder(out)
-        refuse_taken(out, files=(CHECKPOINT_NAME, WEIGHTS_NAME))
-        folder = run_folder(out, pretext)
-    try:
-        content = train(recipe, folder, resume=resume is not None, pretext=PRETEXTS[pretext])
-    except Interrupted as stopped:
-        click.echo(f"Stopped; saved. Go on with: python benchmarks/pretexts.py {pretext} --resume {folder}", err=True)
-        sys.exit(128 + stopped.signum)
+    if like is not None:
+        asked = replace(asked, config=like / "config.yaml")
+    recipe = asked.settings(free=FREE_TO_CHANGE)
+    with asked.running(recipe.pretext, recipe, taken=(CHECKPOINT_NAME, WEIGHTS_NAME)) as run:
+        try:
+            content = train(recipe, run.folder, resume=asked.resume is not None, pretext=PRETEXTS[recipe.pretext])
+        except Interrupted as stopped:
+            again = f"python benchmarks/pretexts.py {recipe.pretext} --resume {run.folder}"
+            click.echo(f"Stopped; saved. Go on with: {again}", err=True)
+            sys.exit(128 + stopped.signum)
     if content:
-        report(content, folder, as_json=as_json)
+        report(content, run.folder, as_json=asked.as_json)
 
 
 def report(content: dict[str, Any], folder: Path, *, as_json: bool) -> None:
     """Draw the curve, print the figures, and say what comes next."""
     loss_curve(folder)
     finish(
-        content, title=f"On held-out photos, {folder}", as_json=as_json,
+        content,
+        figures_table(content["metrics"], title=f"On held-out photos, {folder}"),
         next_step=f"ssl-colorize linear-probe --encoder {folder} --data FOLDER",
-    )  # fmt: skip
+        as_json=as_json,
+    )
 
 
 if __name__ == "__main__":

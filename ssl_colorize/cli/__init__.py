@@ -31,8 +31,9 @@ VERBS = {
     "study": "Ask people which photo is real, in a web page.",
     "export": "Write a network for ONNX, torch.export, timm or a hub.",
     "info": "Say what a checkpoint is.",
-    "bench": "Measure speed and memory against the usual way to do it.",
 }
+# What is no verb any more, and what it became.
+MOVED = {"bench": "`ssl-colorize bench` is now a script beside the package: python benchmarks/speed.py"}
 
 COMMAND = "ssl_colorize.command"
 
@@ -45,7 +46,13 @@ class LazyGroup(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return the verb's command; None for an unknown verb (click then names the close ones)."""
+        """Import and return the verb's command; None for an unknown verb (click then names the close ones).
+
+        Raises:
+            UserError: it was a verb once.
+        """
+        if cmd_name in MOVED:
+            raise UserError(f"{MOVED[cmd_name]}.")
         if cmd_name not in VERBS:
             return None
         name = cmd_name.replace("-", "_")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -166,8 +167,8 @@ class Run:
 
 def command_line() -> str:
     """The command as it was typed, for metrics.json."""
-    command: str = click.get_current_context().meta[COMMAND]
-    return command
+    typed: str | None = click.get_current_context().meta.get(COMMAND)
+    return typed or shlex.join(["python", *sys.argv])
 
 
 def first_process() -> bool:

@@ -2,72 +2,48 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_colorize.cli import options
-from ssl_colorize.cli.measured import end, figures_rows, layers_of, on_same, title_of, write_measured
-from ssl_colorize.cli.measuring import measuring, percent, resolve
+from ssl_colorize.cli.flags import settings_options
+from ssl_colorize.cli.measured import FLAGS, on_same, title_of
+from ssl_colorize.cli.run import Asked, finish
+from ssl_colorize.evaluate.settings import SvmSettings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 @click.command()
-@options.encoder
-@options.labeled_data
-@options.layers
-@click.option(
-    "--low-shot", is_flag=True, default=None, help="Also train on 1, 2, 4, ... 96 positives, five draws each."
-)
-@click.option(
-    "--shots",
-    type=click.IntRange(1),
-    multiple=True,
-    metavar="N",
-    help="Other numbers of positives; may be given again.",
-)
-@click.option("--draws", type=click.IntRange(1), metavar="N", help="Draws of each number. [default: 5]")
-@click.option(
-    "--cost",
-    "costs",
-    type=click.FloatRange(0, min_open=True),
-    multiple=True,
-    metavar="C",
-    help="C to choose from, for each class by cross-validation on the training photos. [default: 0.01, 0.1, ... 1000]",
-)
-@click.option("--numbers", type=click.IntRange(1), metavar="N", help="Pool maps to at most N numbers. [default: 9216]")
-@options.of_measuring
-def svm(out: Path | None, config: Path | None, assignments: tuple[str, ...], as_json: bool, **flags: Any) -> None:
+@settings_options(
+    SvmSettings, "encoder", "data", "layers", "low_shot", "shots", "draws", "costs", "numbers", *FLAGS
+)  # fmt: skip
+def svm(asked: Asked[SvmSettings]) -> None:
     """Train a linear SVM for each class on frozen features and report average precision.
 
     For photos with several labels (a VOC folder) and with one (class folders: each class against the rest).
     """
-    from time import perf_counter
-
-    from ssl_colorize.evaluate.settings import SvmSettings
     from ssl_colorize.evaluate.svm import run_svm
+    from ssl_colorize.report.tables import layers_of, layers_table
 
-    settings = resolve(SvmSettings, file=config, assignments=assignments, flags=flags)
-    began = perf_counter()
-    with measuring("svm", settings, out) as run:
+    settings = asked.settings()
+    with asked.running("svm", settings) as run:
         metrics = run_svm(settings, say=run.say, watch=run.watch)
-    content = write_measured(run.folder, settings, metrics, seconds=perf_counter() - began)
+    content = run.write(metrics)
     untrained = metrics.get("random", {})
     rows = [((layer,), found, untrained.get(layer, {})) for layer, found in layers_of(metrics).items()]
-    table = figures_rows(rows, ("layer",), title=title_of(settings, run.folder, content["seconds"]))
+    table = layers_table(rows, ("layer",), title=title_of(settings, run.folder, content["seconds"]))
     next_step = (
         f"look at {run.folder / 'metrics.json'} for the figures of each class, or ask the neighbors: "
         f"{on_same('knn', settings)}"
     )
-    end(content, [table, *_low_shot(metrics)], next_step=next_step, as_json=as_json)
+    finish(content, table, *_low_shot(metrics), next_step=next_step, as_json=asked.as_json)
 
 
 def _low_shot(metrics: dict[str, Any]) -> list[Table]:
     """A row for each layer and number of positives, in percent; no table without."""
-    from ssl_colorize.report.tables import rows_table
+    from ssl_colorize.report.tables import layers_of, percent, rows_table
 
     untrained = metrics.get("random", {})
     rows = [

@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from ssl_colorize.config import (
     BatchSize,
     DeviceName,
+    EncoderSource,
     OneOrMany,
     Precision,
     Seed,
@@ -60,9 +61,9 @@ COSTS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 class EvaluationSettings(Settings):
     """What the verbs that measure an encoder share. Lengths are in pixels."""
 
-    encoder: str = Field(description="what load_encoder takes")
-    data: OneOrMany[str] = Field(min_length=1, description="photos with labels; may be given again")
-    layers: OneOrMany[str] = Field((), description="may be given again; all if not given")
+    encoder: EncoderSource
+    data: OneOrMany[str] = Field(min_length=1, description="class folders, a VOC folder or a torchvision data set")
+    layers: OneOrMany[str] = Field((), description="layers to measure; all if none is given")
     batch_size: BatchSize = 64
     workers: Workers = 2
     device: DeviceName = "auto"
@@ -70,10 +71,15 @@ class EvaluationSettings(Settings):
     seed: Seed = 0
     seeds: PositiveInt = Field(1, description="runs with seeds that follow each other; their mean and spread")
     random: bool = Field(True, description="the same on the untrained network of the same architecture")
-    resize: Annotated[int, Field(ge=8)] | None = Field(None, description="short side; the encoder's input size if null")
-    crop: Annotated[int, Field(ge=8)] | None = Field(None, description="side of the center crop; resize if null")
+    resize: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="short side; what the network learned at if not given"
+    )
+    crop: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="side of the center crop; as resize if not given"
+    )
     cache: str | None = Field(
-        None, description="folder that keeps features; $SSL_COLORIZE_CACHE or ~/.cache/ssl-colorize/features if null"
+        None,
+        description="folder that keeps features; $SSL_COLORIZE_CACHE or ~/.cache/ssl-colorize/features if not given",
     )
     no_cache: bool = Field(False, description="keep no features")
 
@@ -147,14 +153,16 @@ class KnnSettings(EvaluationSettings):
 
     k: OneOrMany[PositiveInt] = Field((20,), min_length=1, description="neighbors that vote")
     temperature: OneOrMany[PositiveFloat] = Field(
-        (0.07,), min_length=1, description="a vote weighs exp(similarity / temperature)"
+        (0.07,), min_length=1, description="a vote weighs exp(similarity / T)"
     )
-    choose: bool = Field(False, description="choose one k and temperature on a split of the training photos")
-    leave_one_out: bool = Field(False, description="classify the training photos by each other; no test part is read")
+    choose: bool = Field(
+        False, description="of several k and temperatures, choose one on a split of the training photos"
+    )
+    leave_one_out: bool = Field(False, description="classify the training photos by each other, none by itself")
     size: PositiveInt = Field(1, description="cells a side that a map is averaged to; 1 is one vector of its channels")
     engine: Literal["torch", "faiss"] = Field("torch", description="both are exact")
     memory: PositiveFloat | None = Field(
-        None, description="GiB for the search; by default 0.25 on a CPU, a quarter of what is free on a GPU"
+        None, description="for the search; 0.25 on a CPU and a quarter of what is free on a GPU if not given"
     )
     examples: int = Field(8, ge=0, description="queries on the picture")
 
@@ -171,7 +179,9 @@ class SvmSettings(EvaluationSettings):
     pool: Pooling = "adaptive"
     numbers: PositiveInt = Field(9216, description="most features a layer is pooled to")
     sizes: dict[str, PositiveInt] = Field({}, description="side of a layer's pooled map, where not left to `numbers`")
-    low_shot: bool = Field(False, description="also train on few positives")
-    shots: OneOrMany[PositiveInt] = Field((1, 2, 4, 8, 16, 32, 64, 96), min_length=1, description="positives a class")
+    low_shot: bool = Field(False, description="also train on few positives, several draws of each number")
+    shots: OneOrMany[PositiveInt] = Field(
+        (1, 2, 4, 8, 16, 32, 64, 96), min_length=1, description="those numbers of positives"
+    )
     draws: PositiveInt = Field(5, description="of each number of positives")
     low_shot_cost: PositiveFloat = Field(1.0, description="C there: a few photos leave none to choose it on")

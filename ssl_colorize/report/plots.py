@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ssl_colorize.color import lab_to_rgb
 from ssl_colorize.engine.log import METRICS_LOG, read_log
 from ssl_colorize.errors import UserError
-from ssl_colorize.report.tables import PAPER_STUDY, VIGILANCE, study_figures
+from ssl_colorize.report.tables import PAPER_STUDY, VIGILANCE, layers_of, study_figures
 from ssl_colorize.runs import write_atomically
 
 Array = NDArray[np.floating[Any]]
@@ -204,11 +204,6 @@ def _mark_chosen(axes: Axes, metrics: Mapping[str, Any], *, shown: str) -> None:
 
 
 # ---- figures by layer and by method ----------------------------------------------------------------------------------
-
-
-def layers_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures of the layers alone."""
-    return {name: value for name, value in metrics.items() if name not in ("random", "trunk_unchanged")}
 
 
 def probe_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> None:

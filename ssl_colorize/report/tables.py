@@ -1,4 +1,4 @@
-"""Tables for the terminal, for Markdown files and for pages: any figures, those of `score`, and those of `study`."""
+"""Tables for the terminal, for Markdown files and for pages: any figures, those of layers, `score` and `study`."""
 
 from __future__ import annotations
 
@@ -81,6 +81,44 @@ def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
     for row in rows:
         table.add_row(*(number(value) for value in row))
     return table
+
+
+# ---- an encoder's layers ---------------------------------------------------------------------------------------------
+
+
+def layers_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures of the layers alone."""
+    return {name: found for name, found in metrics.items() if name not in ("random", "trunk_unchanged")}
+
+
+def layers_table(
+    rows: Sequence[tuple[tuple[Any, ...], Mapping[str, Any], Mapping[str, Any]]], names: Sequence[str], *, title: str
+) -> Table:
+    """One row for each set of figures, in percent; columns that all rows lack are left out.
+
+    Args:
+        rows: first cells, the figures, and the same of the untrained network (empty without).
+        names: columns of the first cells.
+        title: line over the table.
+    """
+    figure, shown = ("map", "mAP") if any("map" in found for _, found, _ in rows) else ("top1", "top-1")
+    optional = {"map_common": "mAP, common classes %"} if figure == "map" else {"top5": "top-5 %"}
+    optional = {name: text for name, text in optional.items() if any(name in found for _, found, _ in rows)}
+    untrained = any(beside for _, _, beside in rows)
+    columns = (*names, f"{shown} %", "95 % interval", *optional.values(), *([f"untrained {shown} %"] * untrained))
+    cells = [
+        (*first, _with_spread(found, figure), f"{percent(found['low'])} to {percent(found['high'])}",
+         *(percent(found.get(name)) for name in optional),
+         *([_with_spread(beside, figure) if beside else "-"] * untrained))
+        for first, found, beside in rows
+    ]  # fmt: skip
+    return rows_table(columns, cells, title=title)
+
+
+def _with_spread(found: Mapping[str, Any], figure: str) -> str:
+    """A figure in percent, and its spread over seeds where there are several."""
+    spread = f" +- {percent(found['spread'])}" if "spread" in found else ""
+    return percent(found[figure]) + spread
 
 
 # ---- a scoring run ---------------------------------------------------------------------------------------------------

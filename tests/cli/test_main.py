@@ -90,3 +90,10 @@ def test_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(main), "get_command", lambda *_: raising(ZeroDivisionError()))
     result = CliRunner().invoke(main, ["info"])
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_what_became_a_script_says_so() -> None:
+    for arguments in (["bench"], ["bench", "--what", "knn"], ["bench", "--help"]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2 and result.stdout == ""
+        assert result.stderr.count("\n") == 1 and "python benchmarks/speed.py" in result.stderr
