@@ -259,9 +259,6 @@ def _load_trunk(source: Source, seed: int) -> Trunk:
 
 
 def _initialize_on_samples(model: ColorizationModel, seed: int) -> None:
-    if model.own_init:
-        twin = Source("random", model.name)
-        raise UserError(f"Encoder kmeans:{model.name}: timm's networks begin as timm has it; use {twin}.")
     batches = training_batches(
         open_photos(["samples"]), resize=(_INIT_SIDE, 2 * _INIT_SIDE), crop=_INIT_SIDE,
         batch_size=_INIT_PHOTOS, seed=seed, start=0, steps=1, workers=0,

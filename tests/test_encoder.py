@@ -348,9 +348,11 @@ def test_what_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch,
         "eccv16",
     ):
         assert hint in problem("nothing/here")
-    assert "choose from alexnet, dahl, eccv16, larsson, timm:NAME" in problem("random:vgg")
+    assert "'random:vgg': no network 'vgg', choose from alexnet, dahl, eccv16, larsson" in problem("random:vgg")
     assert "no width" in problem("random:eccv16@half")
-    assert "width must" in problem("kmeans:eccv16@-1")
+    assert "'kmeans:eccv16@-1': a width lies above 0 and up to 4" in problem("kmeans:eccv16@-1")
+    assert "comes in one width; leave @2 away" in problem("random:timm-lightness:resnet18@2")
+    assert problem("").startswith("No encoder '':")
     assert "resnet18" in problem("timm:resnet1")
     assert "names no network" in problem("timm:")
     assert "names no network" in problem("random:timm-rgb:@L")

@@ -11,6 +11,9 @@ from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.errors import UserError
 from ssl_colorize.models.objectives import Classification, Objective, Regression
 
+# Factor on every hidden width of a network at most.
+MOST_WIDTH = 4
+
 
 class FeatureInfo(TypedDict):
     """A named layer: its channels, its stride against the input, its module's name (the shape of timm's)."""
@@ -51,8 +54,8 @@ class ColorizationModel(nn.Module, ABC):
 
     def __init__(self, *, width: float, outputs: int) -> None:
         super().__init__()
-        if not 0 < width <= 4:
-            raise UserError(f"width must lie above 0 and up to 4, not {width}.")
+        if not 0 < width <= MOST_WIDTH:
+            raise UserError(f"width must lie above 0 and up to {MOST_WIDTH}, not {width}.")
         self.width = width
         self.outputs = outputs
         self.feature_info: list[FeatureInfo] = []

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.models.registry import list_models, model_type
+from ssl_colorize.models.registry import MOST_WIDTH, is_model, list_models, model_type
 from ssl_colorize.models.released import NAMES, is_release
 
 LITE0 = "efficientnet_lite0"
@@ -68,7 +68,7 @@ class Source:
             return cls._on_rgb("timm", text, rest)
         if text.partition("@")[0] == LITE0:
             return cls._on_rgb("lite0", text, text)
-        if is_release(text) or Path(text).exists():
+        if text and (is_release(text) or Path(text).exists()):
             return cls("file", text)
         raise UserError(
             f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, {', '.join(NAMES)}, "
@@ -79,11 +79,20 @@ class Source:
     @classmethod
     def _colorization(cls, kind: Kind, text: str, rest: str) -> Self:
         name, at, width = rest.partition("@")
+        if not is_model(name):
+            raise UserError(f"Encoder {text!r}: no network {name!r}, choose from {', '.join(list_models())}.")
+        network = model_type(name)
+        if kind == "kmeans" and network.own_init:
+            other = cls("random", name)
+            raise UserError(f"Encoder {text!r}: timm's networks begin as timm has it; use {other}.")
         try:
             factor = float(width) if at else 1.0
         except ValueError:
-            raise UserError(f"Encoder {text}: {width!r} is no width; write it like {kind}:eccv16@0.5.") from None
-        model_type(name)
+            raise UserError(f"Encoder {text!r}: {width!r} is no width; write it like {kind}:eccv16@0.5.") from None
+        if factor != 1 and not network.scalable:
+            raise UserError(f"Encoder {text!r}: this network comes in one width; leave @{width} away.")
+        if not 0 < factor <= MOST_WIDTH:
+            raise UserError(f"Encoder {text!r}: a width lies above 0 and up to {MOST_WIDTH}.")
         return cls(kind, name, width=factor)
 
     @classmethod
