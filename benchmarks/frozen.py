@@ -34,26 +34,20 @@ from ssl_colorize.colorize import gray as without_color
 from ssl_colorize.data import LabeledDataset, Photos, choosing_split, holdout_batches, open_dataset, open_photos
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.closed_form import solve
-from ssl_colorize.evaluate.features import extract, frozen
-from ssl_colorize.evaluate.knn import classify
-from ssl_colorize.evaluate.metrics import Predictions, summarize
-from ssl_colorize.evaluate.nearest import Features
-from ssl_colorize.evaluate.neighbors import make_search
-from ssl_colorize.evaluate.one_pass import map_sides
-from ssl_colorize.evaluate.settings import ProbeSettings, SvmSettings
-from ssl_colorize.evaluate.svm import normalized, train_layer
+from ssl_colorize.evaluate import Predictions, extract, frozen, knn_predict, linear_probe, map_sides, summarize, svm
 from ssl_colorize.models import load_pretrained
 from ssl_colorize.runs import git_revision
 
-K, TEMPERATURE = 20, 0.07
-MEMORY = 1 << 28
+# Most numbers that a map is averaged to.
+NUMBERS = 1024
 # Shares of all training photos of which few labels are known, and how often they are drawn.
 FEW = {"probe-10%": 0.1, "probe-1%": 0.01}
 SUBSETS = 3
 COSTS = (0.1, 1.0, 10.0, 100.0)
 # Settings of a run that say where, and not how.
 NO_RECIPE = {"data", "exclude", "prior", "evaluate_every", "checkpoint_every", "workers", "device"}
+
+Features = NDArray[Any]
 
 ENCODER = click.option("--encoder", "source", required=True, metavar="RUN")
 OUT = click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE.json")
@@ -109,8 +103,7 @@ def judge(
     Args:
         whole: number of training photos that the shares of `FEW` are of; without it they are not measured.
     """
-    settings = ProbeSettings(encoder=encoder.name, data=("given",), engine="ridge", numbers=1024)
-    sizes = map_sides(encoder, encoder.layers, settings, side)
+    sizes = map_sides(encoder, encoder.layers, side, numbers=NUMBERS)
     parts = [
         extract(encoder, part.photos, resize=side, crop=side, sizes=sizes, workers=1, say=click.echo)
         for part in (train, test)
@@ -122,76 +115,61 @@ def judge(
         if train.multilabel:
             results[layer] = {"svm": machines(features, train, queries, test, seed=seed)}
             continue
-        one = {"probe": probe(features, train, queries, test, settings=settings, seed=seed)}
+        one = {"probe": probe(features, train, queries, test, seed=seed)}
         for name, share in FEW.items():
             if whole is not None:
-                one[name] = few_labels(features, train, queries, test, count=round(share * whole), settings=settings)
+                one[name] = few_labels(features, train, queries, test, count=round(share * whole))
         cells = sizes[layer] ** 2
         features, queries = (each.reshape(len(each), -1, cells).mean(2) for each in (features, queries))
         results[layer] = one | {"knn": nearest(features, train, queries, test, seed=seed)}
     return results
 
 
-def probe(
-    features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, settings: ProbeSettings,
-    seed: int,
-) -> Record:  # fmt: skip
+def probe(features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, seed: int) -> Record:
     """A linear classifier in closed form."""
-    outcome = solve(
-        features, train.labels, queries, test.labels, classes=len(train.classes), settings=settings, seed=seed
-    )
-    return kept([outcome.answers], train, outcome.choosing)
+    found = linear_probe(features, train.labels, queries, classes=len(train.classes), seed=seed)
+    return kept([Predictions.of(found.scores, test.labels)], train, found.choosing)
 
 
 def few_labels(
-    features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, count: int,
-    settings: ProbeSettings,
-) -> Record:  # fmt: skip
+    features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, count: int
+) -> Record:
     """The probe where only `count` training photos have labels, drawn several times, the same for every network."""
     count = min(count, len(train) - 1)
     runs = []
     for seed in range(SUBSETS):
         _, known = choosing_split(train.labels, fraction=count / len(train), seed=seed)
-        labels = train.labels[known]
-        runs.append(solve(
-            features[known], labels, queries, test.labels, classes=len(train.classes), settings=settings, seed=seed
-        ))  # fmt: skip
+        runs.append(linear_probe(features[known], train.labels[known], queries, classes=len(train.classes), seed=seed))
     choosing = statistics.mean(run.choosing for run in runs)
-    return kept([run.answers for run in runs], train, choosing) | {"photos": len(known)}
+    predictions = [Predictions.of(run.scores, test.labels) for run in runs]
+    return kept(predictions, train, choosing) | {"photos": len(known)}
 
 
 def nearest(features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, seed: int) -> Record:
     """kNN, with the figure on the choosing part beside."""
     classes = len(train.classes)
     fit, held = choosing_split(train.labels, seed=seed)
-    choosing = neighbors(features[fit], train.labels[fit], features[held], train.labels[held], classes).value
-    return kept([neighbors(features, train.labels, queries, test.labels, classes)], train, choosing)
+    votes = knn_predict(features[fit], train.labels[fit], features[held], classes=classes)
+    choosing = Predictions.of(votes, train.labels[held]).value
+    votes = knn_predict(features, train.labels, queries, classes=classes)
+    return kept([Predictions.of(votes, test.labels)], train, choosing)
 
 
 def machines(
     features: Features, train: LabeledDataset, queries: Features, test: LabeledDataset, *, seed: int
 ) -> Record:
     """A linear SVM a class, with the figure on the choosing part beside."""
-    settings = SvmSettings(encoder="given", data=("given",), costs=COSTS, seed=seed, workers=1)
-    features, queries = normalized(features), normalized(queries)
     fit, held = choosing_split(train.labels, seed=seed)
-    parts = features[fit], train.take(fit), features[held], train.take(held)
-    choosing = train_layer(*parts, settings).answers.value
-    return kept([train_layer(features, train, queries, test, settings).answers], train, choosing)
+    found = svm(features[fit], train.labels[fit], features[held], costs=COSTS, seed=seed)
+    choosing = Predictions.of(found.scores, train.labels[held]).value
+    found = svm(features, train.labels, queries, costs=COSTS, seed=seed)
+    return kept([Predictions.of(found.scores, test.labels)], train, choosing)
 
 
 def kept(runs: list[Predictions], train: LabeledDataset, choosing: float) -> Record:
     """Of the figures of one layer those that tables take."""
     found = summarize(runs, train.classes, seed=0)
     return {key: value for key, value in found.items() if key not in ("per_class", "runs")} | {"choosing": choosing}
-
-
-def neighbors(bank: Features, labels: Any, queries: Features, truth: Any, classes: int) -> Any:
-    """What kNN answers."""
-    search = make_search("torch", bank, device=torch.device("cpu"), memory=MEMORY)
-    return classify(
-        search, queries, bank_labels=labels, truth=truth, classes=classes, choices=[(K, TEMPERATURE)], memory=MEMORY
-    )[K, TEMPERATURE]
 
 
 # ---- on training photos ----------------------------------------------------------------------------------------------
@@ -281,9 +259,7 @@ def gray(source: str, layer: str, data: str, side: int, limit: int, out: Path) -
         "the ceiling, color photos": [seen(ceiling, photos, layer=top, side=large) for photos in parts],
         "the ceiling, gray photos": [seen(ceiling, GrayPhotos(photos), layer=top, side=large) for photos in parts],
     }
-    settings = ProbeSettings(encoder="given", data=("given",), engine="ridge", numbers=1024)
-    rows = {name: probe(ours, train, theirs, test, settings=settings, seed=0)
-            for name, (ours, theirs) in features.items()}  # fmt: skip
+    rows = {name: probe(ours, train, theirs, test, seed=0) for name, (ours, theirs) in features.items()}
     content = {
         "encoder": Path(source).resolve().name, "layer": layer, "data": Path(data).name, "side": side,
         "train": len(train), "test": len(test), "git": git_revision(), "rows": rows,
@@ -312,8 +288,7 @@ class GrayPhotos(Photos):
 
 def seen(encoder: Encoder, photos: Photos, *, layer: str, side: int) -> Features:
     """What an encoder makes of photos, averaged to at most 1,024 numbers."""
-    settings = ProbeSettings(encoder=encoder.name, data=("given",), engine="ridge", numbers=1024)
-    sizes = map_sides(encoder, (layer,), settings, side)
+    sizes = map_sides(encoder, (layer,), side, numbers=NUMBERS)
     with frozen(encoder):
         return extract(encoder, photos, layers=(layer,), resize=side, crop=side, sizes=sizes, workers=1).features[layer]
 

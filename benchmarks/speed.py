@@ -42,8 +42,8 @@ from ssl_colorize.data import open_photos, training_batches
 from ssl_colorize.device import Autocast, choose_autocast, choose_device
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.evaluate.features import extract
-from ssl_colorize.evaluate.one_pass import Probe
 from ssl_colorize.evaluate.settings import ProbeSettings
+from ssl_colorize.evaluate.sgd_probe import Probe
 from ssl_colorize.models import create_model
 from ssl_colorize.models.objectives import make_targets, soft_cross_entropy
 from ssl_colorize.report.tables import figures_table, rows_table

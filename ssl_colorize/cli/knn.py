@@ -21,7 +21,7 @@ def knn(asked: Asked[KnnSettings]) -> None:
     Nothing is trained: the nearest training photos vote. --k and --temperature may be given again: every combination
     comes from one search.
     """
-    from ssl_colorize.evaluate.knn import run_knn
+    from ssl_colorize.evaluate import run_knn
     from ssl_colorize.report.sheets import neighbors_sheet
     from ssl_colorize.report.tables import layers_of, layers_table
 

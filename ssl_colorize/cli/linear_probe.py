@@ -25,13 +25,13 @@ def linear_probe(asked: Asked[ProbeSettings]) -> None:
     All layers and learning rates learn in one pass. Each layer's learning rate is chosen on a part of the training
     photos; the test photos are read once. For several GPUs: torchrun --nproc-per-node N -m ssl_colorize linear-probe.
     """
-    from ssl_colorize.evaluate.linear_probe import linear_probe as measure
+    from ssl_colorize.evaluate import run_linear_probe
     from ssl_colorize.report.plots import probe_plot
     from ssl_colorize.report.tables import layers_of, layers_table
 
     settings = asked.settings(free=FREE_TO_CHANGE)
     with asked.running("linear-probe", settings) as run:
-        metrics = measure(settings, run.folder, resume=asked.resume is not None, say=run.say, watch=run.watch)
+        metrics = run_linear_probe(settings, run.folder, resume=asked.resume is not None, say=run.say, watch=run.watch)
     if not run.first:
         return
     listed, drawn = write_classes(metrics, run.folder, depth=0), run.folder / "layers.png"

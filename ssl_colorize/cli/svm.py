@@ -24,7 +24,7 @@ def svm(asked: Asked[SvmSettings]) -> None:
 
     For photos with several labels (a VOC folder) and with one (class folders: each class against the rest).
     """
-    from ssl_colorize.evaluate.svm import run_svm
+    from ssl_colorize.evaluate import run_svm
     from ssl_colorize.report.tables import layers_of, layers_table
 
     settings = asked.settings()

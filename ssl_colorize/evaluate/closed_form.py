@@ -1,36 +1,100 @@
-"""Linear classifiers on features that are already there: ridge of all strengths at once, and logistic regression."""
+"""Linear classifiers on frozen features in closed form: ridge of all strengths at once, and logistic regression."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from ssl_colorize.data import choosing_split
-from ssl_colorize.evaluate.metrics import Predictions, truth_ranks
-from ssl_colorize.evaluate.outcome import Outcome
-from ssl_colorize.evaluate.settings import ProbeSettings
+from ssl_colorize.evaluate.metrics import Predictions, as_array
+from ssl_colorize.evaluate.settings import LOGISTIC_STRENGTHS, RIDGE_STRENGTHS
 
 Array = NDArray[np.floating[Any]]
 # Gives the scores (N, C) of features (N, D).
 Classifier = Callable[[Array], Array]
 
 
+class ProbeScores(NamedTuple):
+    """What `linear_probe` gives."""
+
+    scores: Array  # (M, C), the highest for the predicted class
+    strength: float  # that was chosen
+    choosing: float  # accuracy, or mean average precision, on the rows that it was chosen on
+
+
+def linear_probe(
+    features: Any,
+    labels: Any,
+    queries: Any,
+    *,
+    classes: int | None = None,
+    method: Literal["ridge", "logistic"] = "ridge",
+    strengths: Sequence[float] | None = None,
+    choosing: float = 0.2,
+    refit: bool = False,
+    seed: int = 0,
+) -> ProbeScores:
+    """A linear classifier on standardized features, its strength chosen on a part of the training photos.
+
+    Source: Alain and Bengio, Understanding Intermediate Layers Using Linear Classifier Probes, 2016.
+
+    Args:
+        features: (N, D), array (perhaps memory-mapped) or tensor, of the training photos.
+        labels: (N,) classes from 0 on; or (N, C) of 1, 0 and -1 (not counted).
+        queries: (M, D), likewise, of the photos to classify.
+        classes: C; by default one more than the largest label.
+        method: ridge regression of class indicators, or logistic regression.
+        strengths: to choose from: of ridge the penalty divided by the number of photos, of logistic regression
+            scikit-learn's C. The simplest of equals is taken.
+        choosing: share of the photos, of each class alike, to choose on; the classifier is fitted on the others.
+        refit: fit once more on all photos with the chosen strength.
+        seed: of the split.
+
+    Raises:
+        UserError: no class has 2 photos.
+
+    >>> import numpy as np
+    >>> chance = np.random.default_rng(0)
+    >>> labels = np.arange(60) % 3
+    >>> features = np.eye(3)[labels] + 0.1 * chance.normal(size=(60, 3))
+    >>> found = linear_probe(features[:30], labels[:30], features[30:])
+    >>> (found.scores.argmax(1) == labels[30:]).mean(), found.choosing
+    (1.0, 1.0)
+    """
+    x, known, others = as_array(features), as_array(labels), as_array(queries)
+    count = classes or (known.shape[1] if known.ndim == 2 else int(known.max()) + 1)
+    solver = ridge if method == "ridge" else logistic
+    if strengths is None:
+        strengths = RIDGE_STRENGTHS if method == "ridge" else LOGISTIC_STRENGTHS
+    fit, held = choosing_split(known, fraction=choosing, seed=seed)
+    held_out = x[held]
+    best: tuple[float, float, Classifier] | None = None
+    for strength, classifier in solver(x[fit], known[fit], count, strengths):
+        value = Predictions.of(classifier(held_out), known[held]).value
+        if best is None or value > best[0]:
+            best = value, strength, classifier
+    assert best is not None
+    value, strength, classifier = best
+    if refit:
+        ((_, classifier),) = solver(x, known, count, [strength])
+    return ProbeScores(classifier(others), strength, value)
+
+
 def indicators(labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
     """Regression targets (N, C): 1 where a photo is of a class.
 
-    Of multi-label photos (N, C) what is not judged (-1) gets the share of its class: it pulls neither way.
+    Of multi-label photos (N, C) what is not counted (-1) gets the share of its class: it pulls neither way.
     """
     if labels.ndim == 1:
         return np.asarray(labels[:, None] == np.arange(classes), dtype=np.float64)
-    judged = labels >= 0
-    shares = (labels == 1).sum(0) / np.maximum(judged.sum(0), 1)
-    return np.where(judged, labels, shares).astype(np.float64)
+    counted = labels >= 0
+    shares = (labels == 1).sum(0) / np.maximum(counted.sum(0), 1)
+    return np.where(counted, labels, shares).astype(np.float64)
 
 
 class Standardized:
@@ -101,7 +165,7 @@ def logistic(
 ) -> Iterator[tuple[float, Classifier]]:
     """scikit-learn's logistic regression for each C, the smallest first: each starts from the one before.
 
-    Multi-label photos get one classifier a class, on the photos judged for it.
+    Multi-label photos get one classifier a class, on the photos counted for it.
     """
     standardized = Standardized(features)
     x = standardized(features).astype(np.float32)
@@ -110,8 +174,8 @@ def logistic(
     for strength in sorted(strengths):
         parts = []
         for model, column in zip(models, columns, strict=True):
-            judged = column >= 0
-            parts.append(_fitted(model, x[judged], column[judged], strength))
+            counted = column >= 0
+            parts.append(_fitted(model, x[counted], column[counted], strength))
         yield strength, lambda rows, parts=parts: _logistic_scores(standardized(rows), parts, classes)  # type: ignore[misc]
 
 
@@ -141,37 +205,3 @@ def _logistic_scores(x: Array, parts: Sequence[_Part], classes: int) -> Array:
     scores = np.full((len(x), classes), np.finfo(np.float64).min)
     scores[:, known] = margins
     return scores
-
-
-def solve(
-    train: Any, labels: Any, test: Any, test_labels: Any, *, classes: int, settings: ProbeSettings, seed: int
-) -> Outcome:
-    """One layer's classifier in closed form: the strength chosen on a part of the training photos, then the answers.
-
-    Args:
-        train: (N, D) features; `labels` (N,) or (N, C).
-        test: (M, D) features; `test_labels` likewise.
-    """
-    engine, strengths = (
-        (ridge, settings.ridge_strengths) if settings.engine == "ridge" else (logistic, settings.logistic_strengths)
-    )
-    fit, choose = choosing_split(labels, fraction=settings.choosing, seed=seed)
-    held_out = train[choose]
-    best: tuple[float, float, Classifier] | None = None
-    for strength, classifier in engine(train[fit], labels[fit], classes, strengths):
-        figure = _answered(classifier, held_out, labels[choose]).value
-        if best is None or figure > best[0]:
-            best = figure, strength, classifier
-    assert best is not None
-    figure, strength, classifier = best
-    if settings.refit:
-        ((_, classifier),) = engine(train, labels, classes, [strength])
-    return Outcome({"strength": strength}, figure, _answered(classifier, np.asarray(test), test_labels))
-
-
-def _answered(classifier: Classifier, features: Any, labels: Any) -> Predictions:
-    scores = classifier(features)
-    if labels.ndim == 2:
-        return Predictions(labels, scores=scores.astype(np.float32))
-    ranks = truth_ranks(torch.from_numpy(scores)[:, None], torch.from_numpy(np.asarray(labels)).long())
-    return Predictions(labels, ranks=ranks[:, 0].numpy())

@@ -1,9 +1,10 @@
 """Features of many photos: one pass for all layers, kept on disk for the next time."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from ssl_colorize.evaluate.cache import Entry, Writer, key_of, photos_key, read
 
 # Part of every key: raise it when the same input gives other features.
 _VERSION = 1
+
+
+# (N, D), perhaps memory-mapped.
+Features = NDArray[np.floating[Any]]
 
 
 class Extracted(NamedTuple):
@@ -141,18 +146,31 @@ def _agreed(found: Mapping[str, tuple[NDArray[np.float32], NDArray[np.int64]] | 
     return Extracted({layer: each[0] for layer, each in found.items() if each is not None}, first[1])
 
 
-@contextmanager
-def frozen(encoder: Encoder) -> Iterator[dict[str, bool]]:
-    """Prove that what happens inside leaves the encoder's weights and buffers as they are, bit by bit.
+def map_sides(
+    encoder: Encoder, layers: Sequence[str], crop: int, *, numbers: int, sizes: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """The side of each layer's pooled map, for photos of `crop` pixels a side.
 
-    Gives a dict that holds {"trunk_unchanged": True} after the block, for the run's metrics.
+    Args:
+        numbers: most features that a layer is pooled to, as far as its map has them.
+        sizes: sides that are given, by layer.
+    """
+    device = next(encoder.parameters()).device
+    maps = encoder(torch.zeros(1, 3, crop, crop, dtype=torch.uint8, device=device), layers)
+    return {
+        name: (sizes or {}).get(name) or max(1, min(math.isqrt(numbers // x.shape[1]), x.shape[2], x.shape[3]))
+        for name, x in maps.items()
+    }
+
+
+@contextmanager
+def frozen(encoder: Encoder) -> Iterator[None]:
+    """Prove that what happens inside leaves the encoder's weights and buffers as they are, bit by bit.
 
     Raises:
         RuntimeError: something changed.
     """
     before = encoder.fingerprint()
-    proof: dict[str, bool] = {}
-    yield proof
+    yield
     if encoder.fingerprint() != before:
         raise RuntimeError(f"the weights or buffers of {encoder.name} changed while they should have been frozen")
-    proof["trunk_unchanged"] = True

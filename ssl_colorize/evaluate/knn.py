@@ -1,22 +1,23 @@
 """Weighted k nearest neighbors on frozen features: every k and temperature from one search (Wu et al. 2018)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_low
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from ssl_colorize.data import LabeledDataset, choosing_split
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.evaluate.metrics import Predictions, summarize, truth_ranks
-from ssl_colorize.evaluate.nearest import Features
-from ssl_colorize.evaluate.neighbors import Search, make_search
+from ssl_colorize.evaluate.features import Features
+from ssl_colorize.evaluate.metrics import Predictions, as_array, summarize
+from ssl_colorize.evaluate.neighbors import Neighbors, Search, make_search
+from ssl_colorize.evaluate.runner import Runner, Say, Watch
 from ssl_colorize.evaluate.settings import KnnSettings
-from ssl_colorize.evaluate.subjects import Say, Task, Watch, measure_subjects
-from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
 
 GIB = 1 << 30
 # Neighbors of a query on the picture.
@@ -26,11 +27,189 @@ SHOWN = 6
 Choice = tuple[int, float]
 
 
-def memory_bytes(settings: KnnSettings, device: torch.device) -> int:
-    """Bytes that a search may take beyond the features."""
-    if settings.memory is not None:
-        return int(settings.memory * GIB)
-    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else GIB // 4
+# ---- on arrays -------------------------------------------------------------------------------------------------------
+
+
+def knn_predict(
+    features: Any,
+    labels: Any,
+    queries: Any,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+    classes: int | None = None,
+    engine: Literal["torch", "faiss"] = "torch",
+    device: torch.device | str = "cpu",
+    memory: int = GIB // 4,
+) -> NDArray[np.float32]:
+    """The votes of each query's k nearest neighbors by cosine similarity, each of weight exp(similarity / temperature).
+
+    Source: Wu, Xiong, Yu, Lin, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018,
+    section 3.4.
+
+    Args:
+        features: (N, D), array (perhaps memory-mapped) or tensor, of the photos whose labels are known.
+        labels: (N,) classes from 0 on; or, of several labels, (N, C) of 1, 0 and -1 (unsure, which does not vote).
+        queries: (M, D), likewise.
+        classes: C; by default one more than the largest label.
+        engine: both are exact.
+        device: to search on.
+        memory: bytes that the search may take beyond the features and the answer.
+
+    Returns:
+        (M, C) votes in units of the nearest neighbor's; of several labels the share of the votes, in 0..1.
+
+    Raises:
+        UserError: there are fewer than k photos, or faiss is not installed.
+
+    >>> features = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]
+    >>> knn_predict(features, [0, 0, 1], [[2.0, 0.1], [0.1, 0.8]], k=1).argmax(1)
+    array([0, 1])
+    """
+    bank, known, asked = as_array(features), as_array(labels), as_array(queries)
+    search = make_search(engine, bank, device=torch.device(device), memory=memory)
+    count = classes or (known.shape[1] if known.ndim == 2 else int(known.max()) + 1)
+    parts = votes(search, asked, labels=known, classes=count, choices=[(k, temperature)], memory=memory)
+    return np.concatenate([found.numpy() for _, _, found in parts])
+
+
+def votes(
+    search: Search,
+    queries: Features,
+    *,
+    labels: NDArray[Any],
+    classes: int,
+    choices: Sequence[Choice],
+    memory: int,
+    leave_one_out: bool = False,
+) -> Iterator[tuple[slice, Choice, Tensor]]:
+    """What the neighbors vote for every k and temperature, from one search at the largest k, some queries at a time.
+
+    Args:
+        search: over the bank.
+        queries: (M, D).
+        labels: of the bank, (N,) or (N, C) as in `knn_predict`.
+        memory: bytes to take beyond the features, in the search and, after it, in the votes.
+        leave_one_out: the queries are the bank, and no photo votes for itself.
+
+    Yields:
+        Which queries, the choice, and their votes (B, C). The next step may change these in place.
+    """
+    most = max(k for k, _ in choices)
+    # Similarities, places, weights, the neighbors' classes, votes and their comparison.
+    rows = max(256, memory // 64 // (32 * most + 8 * classes))
+    known = torch.from_numpy(np.asarray(labels))
+    known = known if known.ndim == 2 else known.long()
+    for start in range(0, len(queries), rows):
+        part = slice(start, start + rows)
+        neighbors = search(queries[part], most, own=start if leave_one_out else None)
+        for temperature in dict.fromkeys(temperature for _, temperature in choices):
+            ks = sorted({k for k, other in choices if other == temperature})
+            if known.ndim == 2:
+                counted = multi_label_votes(neighbors, known, ks=ks, temperature=temperature)
+            else:
+                counted = single_label_votes(neighbors, known, classes, ks=ks, temperature=temperature)
+            for k, found in counted:
+                yield part, (k, temperature), found
+
+
+def single_label_votes(
+    neighbors: Neighbors, labels: Tensor, classes: int, *, ks: Sequence[int], temperature: float
+) -> Iterator[tuple[int, Tensor]]:
+    """Votes of the k nearest, for every k, counted once: those of a larger k are added to those of a smaller.
+
+    Args:
+        neighbors: at least max(ks) of each query.
+        labels: (bank,) int64 classes.
+        ks: ascending.
+
+    Yields:
+        k, and votes (N, classes) in units of the nearest neighbor's vote. The next step adds to the same tensor.
+    """
+    weights = _weights(neighbors.similarity, temperature)
+    classes_of = labels[neighbors.indices]
+    found = weights.new_zeros(len(weights), classes)
+    start = 0
+    for k in ks:
+        found.scatter_add_(1, classes_of[:, start:k], weights[:, start:k])
+        start = k
+        yield k, found
+
+
+def multi_label_votes(
+    neighbors: Neighbors, labels: Tensor, *, ks: Sequence[int], temperature: float
+) -> Iterator[tuple[int, Tensor]]:
+    """For every k the share of the votes that each class gets: neighbors whose label is unsure do not vote.
+
+    A share, and not a sum, so that the scores of different queries can be put in one order, as average precision does.
+
+    Args:
+        neighbors: at least max(ks) of each query.
+        labels: (bank, C) of 1, 0 and -1 (unsure).
+        ks: ascending.
+
+    Yields:
+        k, and shares (N, C) in [0, 1]; 0 where nobody votes.
+    """
+    weights = _weights(neighbors.similarity, temperature)
+    classes = labels.shape[1]
+    # One look-up for both sums; no (N, k, C) is ever made.
+    table = torch.cat([labels == 1, labels != -1], dim=1).to(weights.dtype)
+    sums = weights.new_zeros(len(weights), 2 * classes)
+    start = 0
+    for k in ks:
+        sums += functional.embedding_bag(
+            neighbors.indices[:, start:k], table, mode="sum", per_sample_weights=weights[:, start:k].contiguous()
+        )
+        start = k
+        yield k, sums[:, :classes] / sums[:, classes:].clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+def _weights(similarity: Tensor, temperature: float) -> Tensor:
+    """exp(similarity / temperature) over that of the nearest: the same order, and no overflow at T = 0.005."""
+    return ((similarity - similarity[:, :1]) / temperature).exp()
+
+
+def classify(
+    search: Search,
+    queries: Features,
+    truth: NDArray[Any],
+    *,
+    labels: NDArray[Any],
+    classes: int,
+    choices: Sequence[Choice],
+    memory: int,
+    leave_one_out: bool = False,
+) -> dict[Choice, Predictions]:
+    """What is predicted for the queries by every k and temperature; arguments as of `votes`.
+
+    Args:
+        truth: (M,) or (M, C): the queries' labels, which ranks are counted against; nothing else uses them.
+    """
+    parts: dict[Choice, list[Predictions]] = {choice: [] for choice in choices}
+    for rows, choice, found in votes(
+        search, queries, labels=labels, classes=classes, choices=choices, memory=memory, leave_one_out=leave_one_out
+    ):
+        parts[choice].append(Predictions.of(found, truth[rows]))
+    return {choice: Predictions.joined(found) for choice, found in parts.items()}
+
+
+def choose(
+    features: Features, labels: NDArray[Any], *, classes: int, choices: Sequence[Choice], settings: KnnSettings,
+    device: torch.device, seed: int,
+) -> tuple[Choice, float]:  # fmt: skip
+    """The k and temperature that do best on a split of the training photos, and how well; ties go to the first."""
+    fit, held = choosing_split(labels, seed=seed)
+    memory = memory_bytes(settings, device)
+    search = make_search(settings.engine, features[fit], device=device, memory=memory)
+    found = classify(
+        search, features[held], labels[held], labels=labels[fit], classes=classes, choices=choices, memory=memory
+    )
+    best = max(found, key=lambda choice: found[choice].value)
+    return best, found[best].value
+
+
+# ---- the verb --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -52,7 +231,7 @@ class KnnResult:
 
 
 @dataclass(frozen=True)
-class Sides:
+class _Parts:
     """The bank and the queries: readable photos with features by layer."""
 
     bank: LabeledDataset
@@ -62,10 +241,10 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the neighbors in one layer said, with one seed; how well the chosen k and temperature did in choosing."""
+class _Found:
+    """Predictions in one layer, with one seed; how well the chosen k and temperature did in choosing."""
 
-    answers: dict[Choice, Predictions]
+    predictions: dict[Choice, Predictions]
     choosing: float | None = None
 
 
@@ -77,65 +256,67 @@ def run_knn(
     Seeds decide about the weights of an untrained network, and about the split that `choose` chooses on.
 
     Returns:
-        metrics: `{layer: {"k20_t0.07": figures}}`, figures as in `scoring.figures`, and "random" and "trunk_unchanged"
-        as in `measure_subjects`.
+        metrics: `{layer: {"k20_t0.07": figures}}`, figures as in `metrics.summarize`, and "random" and
+        "trunk_unchanged" as in `Runner.run`.
 
     Raises:
         UserError: the encoder, a layer or the data is not there, or k is more than the photos there are.
     """
+    runner = Runner.open(settings, say=say, watch=watch)
     examples: list[Examples] = []
 
-    def measure(task: Task[KnnSettings], encoder: Encoder, seeds: Sequence[int]) -> list[dict[str, Said]]:
-        sides = _sides(task, encoder)
-        if settings.examples and not examples:
-            examples.append(_examples(sides, task.layers[-1], task.settings, task.device))
-        return [
-            {layer: _ask(sides, layer, task, seed) for layer in task.layers} for seed in seeds
-        ]  # fmt: skip
+    def measure(encoders: Sequence[Encoder], seed: int) -> list[dict[str, _Found]]:
+        found = []
+        for encoder in encoders:
+            parts = _parts(runner, encoder)
+            if settings.examples and not examples:
+                examples.append(_examples(parts, runner))
+            found.append({layer: _predicted(parts, layer, runner, seed) for layer in runner.layers})
+        return found
 
-    metrics = measure_subjects(settings, measure, _summary, varies=settings.choose, say=say, watch=watch)
+    metrics = runner.run(measure, lambda runs: _summary(runner, runs), seed_matters=settings.choose)
     return KnnResult(metrics, examples[0] if examples else None)
 
 
-def _sides(task: Task[KnnSettings], encoder: Encoder) -> Sides:
-    sizes = dict.fromkeys(task.layers, task.settings.size)
-    bank, bank_features = task.features(encoder, task.train, sizes=sizes)
-    if task.settings.leave_one_out:
-        return Sides(bank, bank, bank_features, bank_features)
-    queries, query_features = task.features(encoder, task.test, sizes=sizes)
-    return Sides(bank, queries, bank_features, query_features)
+def _parts(runner: Runner[KnnSettings], encoder: Encoder) -> _Parts:
+    sizes = dict.fromkeys(runner.layers, runner.settings.size)
+    bank, bank_features = runner.features(encoder, runner.train, sizes=sizes)
+    if runner.settings.leave_one_out:
+        return _Parts(bank, bank, bank_features, bank_features)
+    queries, query_features = runner.features(encoder, runner.test, sizes=sizes)
+    return _Parts(bank, queries, bank_features, query_features)
 
 
-def _ask(sides: Sides, layer: str, task: Task[KnnSettings], seed: int) -> Said:
-    settings, bank, memory = task.settings, sides.bank_features[layer], memory_bytes(task.settings, task.device)
-    choices, choosing = all_choices(settings), None
+def _predicted(parts: _Parts, layer: str, runner: Runner[KnnSettings], seed: int) -> _Found:
+    settings, bank, classes = runner.settings, parts.bank_features[layer], len(parts.bank.classes)
+    memory, choices, choosing = memory_bytes(settings, runner.device), all_choices(settings), None
     if settings.choose:
         best, choosing = choose(
-            bank, sides.bank.labels, len(sides.bank.classes), choices, settings.model_copy(update={"seed": seed}),
-            task.device,
+            bank, parts.bank.labels, classes=classes, choices=choices, settings=settings, device=runner.device,
+            seed=seed,
         )  # fmt: skip
-        task.say(f"{layer}: chose {name_of(best)} of {len(choices)} on a split of the training photos.")
+        runner.say(f"{layer}: chose {name_of(best)} of {len(choices)} on a split of the training photos.")
         choices = [best]
-    search = make_search(settings.engine, bank, device=task.device, memory=memory)
-    answers = classify(
-        search, sides.query_features[layer], bank_labels=sides.bank.labels, truth=sides.queries.labels,
-        classes=len(sides.bank.classes), choices=choices, memory=memory, own=settings.leave_one_out,
+    search = make_search(settings.engine, bank, device=runner.device, memory=memory)
+    found = classify(
+        search, parts.query_features[layer], parts.queries.labels, labels=parts.bank.labels, classes=classes,
+        choices=choices, memory=memory, leave_one_out=settings.leave_one_out,
     )  # fmt: skip
-    return Said(answers, choosing)
+    return _Found(found, choosing)
 
 
-def _summary(task: Task[KnnSettings], runs: Sequence[Said]) -> dict[str, Any]:
+def _summary(runner: Runner[KnnSettings], runs: Sequence[_Found]) -> dict[str, Any]:
     """A layer's figures over the seeds; what each of several chose itself is filed under the one in the middle."""
-    classes, seed = task.train.classes, task.settings.seed
-    if not task.settings.choose:
+    classes, seed = runner.train.classes, runner.settings.seed
+    if not runner.settings.choose:
         return {
-            name_of(choice): summarize([run.answers[choice] for run in runs], classes, seed=seed)
-            for choice in runs[0].answers
+            name_of(choice): summarize([run.predictions[choice] for run in runs], classes, seed=seed)
+            for choice in runs[0].predictions
         }
-    chosen = [next(iter(run.answers)) for run in runs]
-    found = summarize([next(iter(run.answers.values())) for run in runs], classes, seed=seed)
+    chosen = [next(iter(run.predictions)) for run in runs]
+    found = summarize([next(iter(run.predictions.values())) for run in runs], classes, seed=seed)
     found["choosing"] = float(np.mean([run.choosing for run in runs if run.choosing is not None]))
-    found["chosen_from"] = len(all_choices(task.settings))
+    found["chosen_from"] = len(all_choices(runner.settings))
     if len(runs) > 1:
         found["chosen"] = [name_of(one) for one in chosen]
     return {name_of(median_low(chosen)): found}
@@ -151,81 +332,27 @@ def name_of(choice: Choice) -> str:
     return f"k{choice[0]}_t{choice[1]:g}"
 
 
-def choose(
-    features: Features,
-    labels: NDArray[Any],
-    classes: int,
-    choices: Sequence[Choice],
-    settings: KnnSettings,
-    device: torch.device,
-) -> tuple[Choice, float]:
-    """The k and temperature that do best on a split of the training photos, and how well; ties go to the first."""
-    fit, held = choosing_split(labels, seed=settings.seed)
-    memory = memory_bytes(settings, device)
-    search = make_search(settings.engine, features[fit], device=device, memory=memory)
-    answers = classify(
-        search, features[held], bank_labels=labels[fit], truth=labels[held], classes=classes, choices=choices,
-        memory=memory,
-    )  # fmt: skip
-    best = max(answers, key=lambda choice: answers[choice].value)
-    return best, answers[best].value
+def memory_bytes(settings: KnnSettings, device: torch.device) -> int:
+    """Bytes that a search may take beyond the features."""
+    if settings.memory is not None:
+        return int(settings.memory * GIB)
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else GIB // 4
 
 
-def classify(
-    search: Search,
-    queries: Features,
-    *,
-    bank_labels: NDArray[Any],
-    truth: NDArray[Any],
-    classes: int,
-    choices: Sequence[Choice],
-    memory: int,
-    own: bool = False,
-) -> dict[Choice, Predictions]:
-    """What the neighbors say for every k and temperature, from one search at the largest k.
-
-    Args:
-        search: over the bank.
-        queries: (N, D).
-        bank_labels: (bank,) classes, or (bank, C) of 1, 0 and -1.
-        truth: (N,) or (N, C), likewise; ranks are counted against it, nothing else uses it.
-        memory: bytes to take beyond the features and the answer, in the search and, after it, in the votes.
-        own: the queries are the bank, and no photo votes for itself.
-    """
-    most = max(k for k, _ in choices)
-    # Similarities, places, weights, the neighbors' classes, votes and their comparison.
-    rows = max(256, memory // 64 // (32 * most + 8 * classes))
-    labels, targets = torch.from_numpy(np.asarray(bank_labels)), torch.from_numpy(np.asarray(truth))
-    parts: dict[Choice, list[NDArray[Any]]] = {choice: [] for choice in choices}
-    for start in range(0, len(queries), rows):
-        neighbors = search(queries[start : start + rows], most, own=start if own else None)
-        for temperature in dict.fromkeys(temperature for _, temperature in choices):
-            ks = [k for k, other in choices if other == temperature]
-            if labels.ndim == 2:
-                for k, shares in multi_label_votes(neighbors, labels, ks=ks, temperature=temperature):
-                    parts[k, temperature].append(shares.numpy())
-                continue
-            for k, votes in single_label_votes(neighbors, labels, classes, ks=ks, temperature=temperature):
-                ranks = truth_ranks(votes[:, None], targets[start : start + rows])
-                parts[k, temperature].append(ranks[:, 0].numpy())
-    joined = {choice: np.concatenate(found) for choice, found in parts.items()}
-    if labels.ndim == 2:
-        return {choice: Predictions(truth, scores=scores) for choice, scores in joined.items()}
-    return {choice: Predictions(truth, ranks=ranks) for choice, ranks in joined.items()}
-
-
-def _examples(sides: Sides, layer: str, settings: KnnSettings, device: torch.device) -> Examples:
-    """Queries at even distances, whatever they look like."""
-    count = min(settings.examples, len(sides.queries))
-    shown = min(SHOWN, len(sides.bank) - settings.leave_one_out)
-    places = [(2 * number + 1) * len(sides.queries) // (2 * count) for number in range(count)]
-    search = make_search("torch", sides.bank_features[layer], device=device, memory=memory_bytes(settings, device))
+def _examples(parts: _Parts, runner: Runner[KnnSettings]) -> Examples:
+    """Queries at even distances, whatever they look like, in the last layer."""
+    settings, layer = runner.settings, runner.layers[-1]
+    count = min(settings.examples, len(parts.queries))
+    shown = min(SHOWN, len(parts.bank) - settings.leave_one_out)
+    places = [(2 * number + 1) * len(parts.queries) // (2 * count) for number in range(count)]
+    memory = memory_bytes(settings, runner.device)
+    search = make_search("torch", parts.bank_features[layer], device=runner.device, memory=memory)
     found = [
-        search(sides.query_features[layer][place : place + 1], shown, own=place if settings.leave_one_out else None)
+        search(parts.query_features[layer][place : place + 1], shown, own=place if settings.leave_one_out else None)
         for place in places
     ]
-    neighbors = [sides.bank.take(one.place[0].tolist()) for one in found]
-    queries = sides.queries.take(places)
+    neighbors = [parts.bank.take(one.indices[0].tolist()) for one in found]
+    queries = parts.queries.take(places)
     right = [_shares_class(queries.labels[number], near.labels) for number, near in enumerate(neighbors)]
     return Examples(layer, queries, neighbors, np.array(right))
 

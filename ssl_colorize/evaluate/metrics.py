@@ -248,6 +248,16 @@ class Predictions:
         ranks = truth_ranks(torch.from_numpy(values), torch.from_numpy(truth).long())
         return cls(truth, ranks=ranks.numpy())
 
+    @classmethod
+    def joined(cls, parts: Sequence["Predictions"]) -> "Predictions":
+        """Of photos that came in several batches."""
+        ranks = [part.ranks for part in parts if part.ranks is not None]
+        scores = [part.scores for part in parts if part.scores is not None]
+        return cls(
+            np.concatenate([part.truth for part in parts]),
+            ranks=np.concatenate(ranks) if ranks else None, scores=np.concatenate(scores) if scores else None,
+        )  # fmt: skip
+
     @property
     def value(self) -> float:
         """What is chosen by: top-1 accuracy, or mean average precision."""

@@ -13,7 +13,6 @@ from PIL import Image
 
 from ssl_colorize.color import ab_bins, lab_to_rgb
 from ssl_colorize.data import LabeledDataset, open_photos
-from ssl_colorize.evaluate.settings import ProbeSettings
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
 
@@ -41,11 +40,7 @@ def test_few_labels_are_few_and_equally_of_each_class_and_drawn_several_times():
     # Of 20 numbers one tells the classes apart, so that more photos find it better.
     features = chance.normal(size=(400, 20)) + np.eye(20)[0] * labels[:, None]
     train, test = labeled(labels[:300]), labeled(labels[300:])
-    settings = ProbeSettings(encoder="random", data=("given",), engine="ridge")
-    few, many = (
-        frozen.few_labels(features[:300], train, features[300:], test, count=count, settings=settings)
-        for count in (12, 200)
-    )
+    few, many = (frozen.few_labels(features[:300], train, features[300:], test, count=count) for count in (12, 200))
     assert (few["photos"], many["photos"]) == (12, 200)
     assert few["top1"] < many["top1"] and few["spread"] > 0
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
-from ssl_colorize.evaluate.closed_form import indicators, logistic, ridge, solve
-from ssl_colorize.evaluate.settings import ProbeSettings
+from ssl_colorize.data import choosing_split
+from ssl_colorize.evaluate import linear_probe, top_k_accuracy
+from ssl_colorize.evaluate.closed_form import indicators, logistic, ridge
 
 STRENGTHS = (1e-3, 0.1, 10.0)
 
@@ -65,12 +67,28 @@ def test_multilabel_logistic_trains_on_what_is_judged() -> None:
     np.testing.assert_allclose(classifier(x)[:, 0], reference.decision_function(scaled), atol=0.02)
 
 
-@pytest.mark.parametrize("engine", ["ridge", "logistic"])
-def test_choosing_does_not_see_test_labels(engine: str) -> None:
-    settings = ProbeSettings(encoder="e", data=("d",), engine=engine)  # type: ignore[arg-type]
+@pytest.mark.parametrize("method", ["ridge", "logistic"])
+def test_the_strength_is_that_which_does_best_on_the_split(method: str) -> None:
     x, labels = made(120, 8)
     (x, test), (labels, truth) = np.split(x, [90]), np.split(labels, [90])
-    sound = solve(x, labels, test, truth, classes=3, settings=settings, seed=0)
-    poisoned = solve(x, labels, test, (truth + 1) % 3, classes=3, settings=settings, seed=0)
-    assert poisoned.chosen == sound.chosen and poisoned.choosing == sound.choosing
-    assert sound.answers.value > 0.5 > poisoned.answers.value
+    found = linear_probe(x, labels, test, method=method, strengths=STRENGTHS)  # type: ignore[arg-type]
+    fit, held = choosing_split(labels, fraction=0.2, seed=0)
+    solver = ridge if method == "ridge" else logistic
+    each = {
+        strength: (top_k_accuracy(classifier(x[held]), labels[held]), classifier(test))
+        for strength, classifier in solver(x[fit], labels[fit], 3, STRENGTHS)
+    }
+    assert found.choosing == max(value for value, _ in each.values()) == each[found.strength][0]
+    np.testing.assert_allclose(found.scores, each[found.strength][1])
+    assert top_k_accuracy(found.scores, truth) > 0.5
+    tensors = linear_probe(
+        torch.from_numpy(x), torch.from_numpy(labels), torch.from_numpy(test), method=method, strengths=STRENGTHS
+    )  # type: ignore[arg-type]
+    np.testing.assert_array_equal(tensors.scores, found.scores)
+
+
+def test_refitting_is_fitting_on_all_rows() -> None:
+    x, labels = made(60, 8)
+    found = linear_probe(x, labels, x, strengths=STRENGTHS, refit=True)
+    ((_, classifier),) = ridge(x, labels, 3, [found.strength])
+    np.testing.assert_allclose(found.scores, classifier(x))

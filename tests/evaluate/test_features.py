@@ -270,12 +270,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(encoder: Encoder, few: Phot
 # --- frozen ----------------------------------------------------------------------------------------------------------
 
 
-def test_frozen_records_that_nothing_moved(encoder: Encoder, few: Photos) -> None:
-    with frozen(encoder) as proof:
+def test_frozen_says_nothing_where_nothing_moved(encoder: Encoder, few: Photos) -> None:
+    with frozen(encoder):
         encoder.train()
         take(encoder, few)
-        assert proof == {}
-    assert proof == {"trunk_unchanged": True}
 
 
 @pytest.mark.parametrize(
@@ -290,9 +288,6 @@ def test_frozen_records_that_nothing_moved(encoder: Encoder, few: Photos) -> Non
 def test_frozen_notices_any_change(encoder: Encoder, touch: Callable[[Any], None]) -> None:
     with pytest.raises(RuntimeError, match="changed"), torch.no_grad(), frozen(encoder):
         touch(encoder.trunk.model)
-
-
-# --- figures ---------------------------------------------------------------------------------------------------------
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

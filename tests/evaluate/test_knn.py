@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +15,11 @@ from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate import neighbors, subjects
-from ssl_colorize.evaluate.knn import choose, classify, run_knn
+from ssl_colorize.evaluate import knn_predict, neighbors, runner
+from ssl_colorize.evaluate.knn import choose, classify, multi_label_votes, run_knn, single_label_votes
 from ssl_colorize.evaluate.metrics import Predictions
 from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.settings import KnnSettings
-from ssl_colorize.evaluate.voting import multi_label_votes, single_label_votes
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 
 CPU = torch.device("cpu")
@@ -58,7 +59,7 @@ def loop_votes(similarity: np.ndarray, voted: np.ndarray, classes: int, k: int, 
 def test_neighbors_by_angle_whatever_the_length(engine: str) -> None:
     bank = np.array([[0, 5], [100, 1], [1, 1], [-1, 0]], np.float32)
     found = search_of(bank, engine=engine)(np.array([[3, 0], [0.1, 0.2]], np.float32), 3)
-    assert found.place.tolist() == [[1, 2, 0], [2, 0, 1]]
+    assert found.indices.tolist() == [[1, 2, 0], [2, 0, 1]]
     assert found.similarity[0].tolist() == pytest.approx([100 / math.hypot(100, 1), math.sqrt(0.5), 0], abs=1e-6)
 
 
@@ -67,7 +68,7 @@ def test_all_neighbors_agree_with_float64(engine: str) -> None:
     bank, queries = random_features(60), random_features(7, seed=1)
     similarity, places = sorted_places(bank, queries)
     found = search_of(bank, engine=engine)(queries, 20)
-    np.testing.assert_array_equal(found.place.numpy(), places[:, :20])
+    np.testing.assert_array_equal(found.indices.numpy(), places[:, :20])
     np.testing.assert_allclose(found.similarity.numpy(), similarity[:, :20], atol=1e-6)
 
 
@@ -78,7 +79,7 @@ def test_blocks_change_nothing(memory: int, dtype: type) -> None:
     bank, queries = random_features(300).astype(dtype), random_features(101, seed=1).astype(dtype)
     _, places = sorted_places(bank, queries)
     found = search_of(bank, memory=memory)(queries, 9)
-    np.testing.assert_array_equal(found.place.numpy(), places[:, :9])
+    np.testing.assert_array_equal(found.indices.numpy(), places[:, :9])
 
 
 def test_the_search_keeps_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,24 +103,24 @@ def test_no_photo_is_its_own_neighbor(engine: str, memory: int) -> None:
     bank[31] = bank[7]
     search = search_of(bank, engine=engine, memory=memory)
     for start, stop in ((0, 50), (20, 35)):
-        found = search(bank[start:stop], 49, own=start).place.numpy()
+        found = search(bank[start:stop], 49, own=start).indices.numpy()
         for row, mine in enumerate(found, start):
             assert sorted(mine) == [other for other in range(50) if other != row]
-    assert search(bank[7:8], 1, own=7).place.item() == 31
-    assert search(bank[31:32], 1, own=31).place.item() == 7
+    assert search(bank[7:8], 1, own=7).indices.item() == 31
+    assert search(bank[31:32], 1, own=31).indices.item() == 7
 
 
 def test_mapped_features_are_searched_where_they_lie(tmp_path: Path) -> None:
     bank = random_features(40)
     np.save(tmp_path / "bank.npy", bank)
     found = search_of(np.load(tmp_path / "bank.npy", mmap_mode="r"))(bank[:3], 1)
-    assert found.place[:, 0].tolist() == [0, 1, 2]
+    assert found.indices[:, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("engine", ["torch", "faiss"])
 def test_k_beyond_the_bank(engine: str) -> None:
     search = search_of(random_features(5), engine=engine)
-    assert search(random_features(1), 5).place.shape == (1, 5)
+    assert search(random_features(1), 5).indices.shape == (1, 5)
     with pytest.raises(UserError, match=r"--k 6: .* 5 photos.*--k 5 or less"):
         search(random_features(1), 6)
     with pytest.raises(UserError, match="--k 4 or less"):
@@ -157,9 +158,7 @@ def test_single_label_agrees_with_loops_and_scikit_learn(temperature: float) -> 
     random = np.random.default_rng(2)
     labels, truth = random.integers(0, 7, 80), random.integers(0, 7, 30)
     choices = [(k, temperature) for k in (1, 5, 20)]
-    answers = classify(
-        search_of(bank), queries, bank_labels=labels, truth=truth, classes=7, choices=choices, memory=MEMORY
-    )
+    answers = classify(search_of(bank), queries, truth, labels=labels, classes=7, choices=choices, memory=MEMORY)
     similarity, places = sorted_places(bank, queries)
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (bank, queries)]
     for k, _ in choices:
@@ -180,9 +179,7 @@ def test_a_very_low_temperature_is_the_nearest_neighbor() -> None:
     random = np.random.default_rng(2)
     labels, truth = random.integers(0, 4, 80), random.integers(0, 4, 40)
     choices = [(1, 0.07), (20, 1e-5)]
-    answers = classify(
-        search_of(bank), queries, bank_labels=labels, truth=truth, classes=4, choices=choices, memory=MEMORY
-    )
+    answers = classify(search_of(bank), queries, truth, labels=labels, classes=4, choices=choices, memory=MEMORY)
     assert 0.05 < answers[1, 0.07].value < 0.95
     assert answers[20, 1e-5].value == answers[1, 0.07].value
 
@@ -197,7 +194,7 @@ def test_multi_label_agrees_with_loops() -> None:
     bank, queries, labels, truth = multi_label_case()
     similarity, places = sorted_places(bank, queries)
     answers = classify(
-        search_of(bank), queries, bank_labels=labels, truth=truth, classes=4, choices=[(3, 0.1), (15, 0.1)],
+        search_of(bank), queries, truth, labels=labels, classes=4, choices=[(3, 0.1), (15, 0.1)],
         memory=MEMORY,
     )  # fmt: skip
     for k in (3, 15):
@@ -229,14 +226,36 @@ def test_labels_that_are_not_sure_neither_vote_nor_count() -> None:
     assert Predictions(truth, scores=scores).value != pytest.approx(Predictions(wrong, scores=scores).value)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_predictions_from_arrays_or_tensors_agree_with_loops(kind: Callable[[np.ndarray], Any]) -> None:
+    bank, queries = random_features(80), random_features(30, seed=1)
+    labels = np.random.default_rng(2).integers(0, 7, 80)
+    votes = knn_predict(kind(bank), kind(labels), kind(queries), k=20, temperature=0.2)
+    similarity, places = sorted_places(bank, queries)
+    expected = loop_votes(similarity - similarity[:, :1], labels[places], 7, 20, 0.2)
+    np.testing.assert_allclose(votes, expected, atol=1e-4)
+    several = np.eye(7, dtype=np.int8)[labels]
+    shares = knn_predict(kind(bank), kind(several), kind(queries), k=20, temperature=0.2)
+    np.testing.assert_allclose(shares, expected / expected.sum(1, keepdims=True), atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_the_largest_of_many_are_those_of_topk(k: int) -> None:
+    bank, queries = random_features(5_003, width=8), random_features(20, width=8, seed=1)
+    # Equal similarities in many places: what is found must still be k different rows.
+    bank[100:200] = bank[:100]
+    found = search_of(bank)(queries, k)
+    similarity, _ = sorted_places(bank, queries)
+    np.testing.assert_allclose(found.similarity.numpy(), similarity[:, :k], atol=1e-6)
+    assert all(len(set(row)) == k for row in found.indices.tolist())
+
+
 def test_slabs_of_queries_change_nothing() -> None:
     bank, queries = random_features(60), random_features(600, seed=1)
     random = np.random.default_rng(2)
     labels, truth = random.integers(0, 5, 60), random.integers(0, 5, 600)
     few, many = (
-        classify(
-            search_of(bank), queries, bank_labels=labels, truth=truth, classes=5, choices=[(10, 0.07)], memory=memory
-        )
+        classify(search_of(bank), queries, truth, labels=labels, classes=5, choices=[(10, 0.07)], memory=memory)
         for memory in (1, 1 << 30)
     )
     np.testing.assert_array_equal(few[10, 0.07].ranks, many[10, 0.07].ranks)
@@ -248,7 +267,8 @@ def test_choosing_finds_what_is_better_on_the_training_photos() -> None:
     features = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     labels = (np.arange(120) // 10) % 2
     settings = KnnSettings(encoder="x", data=("x",))
-    best, figure = choose(features, labels, 2, [(60, 1.0), (3, 1.0), (90, 1.0)], settings, CPU)
+    choices = [(60, 1.0), (3, 1.0), (90, 1.0)]
+    best, figure = choose(features, labels, classes=2, choices=choices, settings=settings, device=CPU, seed=0)
     assert best == (3, 1.0) and figure > 0.7
 
 
@@ -308,13 +328,13 @@ def test_choosing_reports_one_and_never_sees_the_test_photos(
 ) -> None:
     settings = settings_for(class_folders, k=(1, 3), temperature=(0.07, 1), choose=True)
     first = run_knn(settings).metrics
-    opened = subjects.open_dataset
+    opened = runner.open_dataset
 
     def poisoned(*arguments: object, **options: object) -> tuple[object, object]:
         train, test = opened(*arguments, **options)  # type: ignore[arg-type]
         return train, type(test)(test.photos, 1 - test.labels, test.classes)
 
-    monkeypatch.setattr(subjects, "open_dataset", poisoned)
+    monkeypatch.setattr(runner, "open_dataset", poisoned)
     second = run_knn(settings).metrics
     for layer in ("conv1", "conv2"):
         ((name, found),) = first[layer].items()
@@ -346,9 +366,9 @@ def test_a_trained_network_needs_no_second_seed(class_folders: Path, tmp_path: P
 
 def test_leaving_one_out_reads_no_test_photo(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = []
-    real = subjects.extract
+    real = runner.extract
     monkeypatch.setattr(
-        subjects, "extract", lambda encoder, photos, **more: looked.append(photos) or real(encoder, photos, **more)
+        runner, "extract", lambda encoder, photos, **more: looked.append(photos) or real(encoder, photos, **more)
     )
     result = run_knn(settings_for(class_folders, k=(15,), leave_one_out=True, temperature=(1000.0,)))
     assert [len(photos) for photos in looked] == [16]

@@ -15,20 +15,21 @@ from sklearn.svm import LinearSVC
 from ssl_colorize.data import LabeledDataset
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate import subjects, svm
-from ssl_colorize.evaluate.settings import SvmSettings
-from ssl_colorize.evaluate.svm import (
+from ssl_colorize.evaluate import low_shot, run_svm, runner, svm
+from ssl_colorize.evaluate.linear_svm import (
+    PLAIN_COST,
     choose_costs,
     class_labels,
     compact,
     draw_shots,
-    low_shot,
     normalized,
-    run_svm,
     summarize_layer,
+    svm_scores,
     train_layer,
 )
+from ssl_colorize.evaluate.settings import SvmSettings
 
+COSTS = (0.01, 1.0, 100.0)
 CLASSES = ("cat", "dog", "cow")
 
 
@@ -56,7 +57,12 @@ def labeled(labels: np.ndarray) -> LabeledDataset:
 def evaluate_layer(
     x: np.ndarray, train: LabeledDataset, others: np.ndarray, test: LabeledDataset, settings: SvmSettings
 ) -> dict[str, Any]:
-    return summarize_layer([train_layer(x, train, others, test, settings)], train.classes, seed=settings.seed)
+    trained = train_layer((train, {"layer": x}), (test, {"layer": others}), "layer", settings, seed=settings.seed)
+    return summarize_layer([trained], train.classes, seed=settings.seed)
+
+
+def chosen_costs(x: np.ndarray, labels: np.ndarray, costs: tuple[float, ...] = COSTS) -> list[float]:
+    return choose_costs(x, labels, costs=costs, folds=3, seed=0, workers=1, fit=svm_scores)
 
 
 def reference_scores(x: np.ndarray, y: np.ndarray, others: np.ndarray, cost: float) -> np.ndarray:
@@ -80,12 +86,22 @@ def test_ap_agrees_with_the_protocol_written_out() -> None:
     assert "top1" not in found
 
 
+def test_one_svm_a_class_on_rows_of_any_length() -> None:
+    labels, truth = random_labels(80, seed=0), random_labels(30, seed=1)
+    x, others = features_of(labels, seed=2), features_of(truth, seed=3)
+    found = svm(x * np.arange(1, 81)[:, None], labels, 7 * others, costs=(1.0,))
+    assert found.costs == [1.0, 1.0, 1.0]
+    for number in range(3):
+        expected = reference_scores(x, labels[:, number], others, 1.0)
+        np.testing.assert_allclose(found.scores[:, number], expected, atol=2e-3)
+
+
 def test_a_positive_weighs_two_negatives() -> None:
     labels, truth = random_labels(80, seed=0, unsure=0), random_labels(10, seed=1)
     x, others = features_of(labels, seed=2), features_of(truth, seed=3)
-    scores = svm._scores(x, labels[:, 0], others, cost=1.0, settings=settings_for())
+    scores = svm_scores(x, labels[:, 0], others, cost=1.0)
     np.testing.assert_allclose(scores, reference_scores(x, labels[:, 0], others, 1.0), atol=2e-3)
-    even = svm._scores(x, labels[:, 0], others, cost=1.0, settings=settings_for(positive_weight=1.0))
+    even = svm_scores(x, labels[:, 0], others, cost=1.0, positive_weight=1.0)
     assert np.abs(even - scores).max() > 0.05
 
 
@@ -93,18 +109,16 @@ def test_labels_left_out_are_left_out() -> None:
     labels, truth = random_labels(80, seed=0), random_labels(50, seed=1)
     x, others = features_of(labels, seed=2), features_of(truth, seed=3)
     kept = labels[:, 0] != -1
-    costs = choose_costs(x, labels[:, :1], settings_for())
-    assert costs == choose_costs(x[kept], labels[kept][:, :1], settings_for())
-    scores = svm._scores(x, labels[:, 0], others, cost=1.0, settings=settings_for())
-    np.testing.assert_array_equal(
-        scores, svm._scores(x[kept], labels[kept, 0], others, cost=1.0, settings=settings_for())
-    )
+    costs = chosen_costs(x, labels[:, :1])
+    assert costs == chosen_costs(x[kept], labels[kept][:, :1])
+    scores = svm_scores(x, labels[:, 0], others, cost=1.0)
+    np.testing.assert_array_equal(scores, svm_scores(x[kept], labels[kept, 0], others, cost=1.0))
 
 
 def test_the_cost_is_that_of_the_best_mean_ap_over_three_folds() -> None:
     labels = random_labels(90, seed=4, unsure=0)
     x = features_of(labels, seed=5, width=40, noise=2.0)
-    chosen = choose_costs(x, labels, settings_for())
+    chosen = chosen_costs(x, labels)
     for number, cost in enumerate(chosen):
         y = labels[:, number]
         values = {}
@@ -131,7 +145,7 @@ def test_the_test_photos_have_no_say_in_the_cost() -> None:
 def test_a_class_too_rare_to_cross_validate_takes_the_plain_cost() -> None:
     labels = np.zeros((30, 2), np.int8)
     labels[:2, 0] = labels[:10, 1] = 1
-    assert choose_costs(features_of(labels, seed=0), labels, settings_for(costs=(0.01, 100.0)))[0] == svm.PLAIN_COST
+    assert chosen_costs(features_of(labels, seed=0), labels, costs=(0.01, 100.0))[0] == PLAIN_COST
 
 
 def test_many_numbers_become_as_many_as_photos_and_no_score_changes() -> None:
@@ -140,10 +154,7 @@ def test_many_numbers_become_as_many_as_photos_and_no_score_changes() -> None:
     small, small_others = compact(x, others)
     assert small.shape == (40, 40) and small_others.shape == (15, 40)
     for cost in (0.01, 10.0):
-        scores = [
-            svm._scores(a, labels[:, 0], b, cost=cost, settings=settings_for())
-            for a, b in ((x, others), (small, small_others))
-        ]
+        scores = [svm_scores(a, labels[:, 0], b, cost=cost) for a, b in ((x, others), (small, small_others))]
         np.testing.assert_allclose(scores[0], scores[1], atol=3e-3)
     assert compact(x[:, :10], others[:, :10])[0].shape == (40, 10)
 
@@ -151,7 +162,7 @@ def test_many_numbers_become_as_many_as_photos_and_no_score_changes() -> None:
 def test_single_labels_are_one_against_the_rest() -> None:
     numbers, true_numbers = np.arange(90) % 3, np.arange(45) % 3
     train, test = labeled(numbers), labeled(true_numbers)
-    labels, truth = class_labels(train), class_labels(test)
+    labels, truth = class_labels(train.labels), class_labels(test.labels)
     assert labels.tolist()[:3] == np.eye(3).tolist()
     found = evaluate_layer(features_of(labels, seed=0), train, features_of(truth, seed=1), test, settings_for())
     assert 0.5 < found["top1"] < 1 and set(found["ap"]) == set(CLASSES)
@@ -196,8 +207,8 @@ def test_low_shot_has_five_draws_and_their_spread() -> None:
     labels, truth = random_labels(150, seed=0), random_labels(80, seed=1)
     x, others = features_of(labels, seed=2), features_of(truth, seed=3)
     labels[np.flatnonzero(labels[:, 2] == 1)[5:], 2] = 0
-    settings = settings_for(shots=(1, 16, 1000), seed=3)
-    found = low_shot(x, labels, others, truth, settings)
+    shots = (1, 16, 1000)
+    found = low_shot(x, labels, others, truth, shots=shots, seed=3)
     # Nobody has 1,000; of 16, the class with only five is left out.
     assert list(found) == ["1", "16"]
     assert (found["1"]["classes"], found["16"]["classes"]) == (3, 2)
@@ -206,8 +217,8 @@ def test_low_shot_has_five_draws_and_their_spread() -> None:
         assert one["map"] == pytest.approx(np.mean(one["draws"]))
         assert one["spread"] == pytest.approx(np.std(one["draws"], ddof=1))
     assert found["16"]["map"] > found["1"]["map"]
-    assert low_shot(x, labels, others, truth, settings) == found
-    assert low_shot(x, labels, others, truth, settings_for(shots=(1, 16, 1000), seed=4)) != found
+    assert low_shot(x, labels, others, truth, shots=shots, seed=3) == found
+    assert low_shot(x, labels, others, truth, shots=shots, seed=4) != found
 
 
 # ---- whole runs -----------------------------------------------------------------------------------------------------
@@ -250,8 +261,8 @@ def test_a_run_has_every_layer_and_an_untrained_row(class_folders: Path) -> None
 
 def test_maps_are_pooled_to_as_many_numbers_as_fit(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
-    real = subjects.extract
-    monkeypatch.setattr(subjects, "extract", lambda *args, **more: asked.update(more["sizes"]) or real(*args, **more))
+    real = runner.extract
+    monkeypatch.setattr(runner, "extract", lambda *args, **more: asked.update(more["sizes"]) or real(*args, **more))
     run_svm(run_settings(class_folders, random=False, numbers=150))
     # Of 32 px, conv1 has 8 channels of 16 x 16 cells and conv3 16 of 4 x 4: 8 * 4^2 and 16 * 3^2 numbers.
     assert asked == {"conv1": 4, "conv3": 3}

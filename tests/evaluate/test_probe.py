@@ -15,14 +15,14 @@ import skimage
 import torch
 from PIL import Image
 
-import ssl_colorize.evaluate.linear_probe as module
 from ssl_colorize.data import LabeledDataset, open_dataset
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.linear_probe import linear_probe
-from ssl_colorize.evaluate.one_pass import Probe, choose_view, map_sides, schedule, train_probes
+from ssl_colorize.evaluate import map_sides, runner
+from ssl_colorize.evaluate.probe import run_linear_probe
 from ssl_colorize.evaluate.settings import ProbeSettings
+from ssl_colorize.evaluate.sgd_probe import Probe, View, schedule, train_probes
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 
 SKIMAGE_PHOTOS = Path(skimage.__file__).parent / "data"
@@ -73,7 +73,7 @@ def figures(metrics: dict[str, Any]) -> str:
 
 def test_figures_of_every_layer_and_of_the_untrained_network(striped: Path, trained: str, tmp_path: Path) -> None:
     run = made(striped, encoder=trained, random=True, steps=20)
-    metrics = linear_probe(run, tmp_path)
+    metrics = run_linear_probe(run, tmp_path)
     assert list(metrics) == ["conv1", "conv3", "random", "trunk_unchanged"] and metrics["trunk_unchanged"] is True
     for one in (metrics["conv1"], metrics["conv3"], metrics["random"]["conv3"]):
         assert one["learning_rate"] in run.learning_rates and one["weight_decay"] == 5e-4
@@ -85,8 +85,8 @@ def test_figures_of_every_layer_and_of_the_untrained_network(striped: Path, trai
 
 def test_the_same_seed_gives_the_same_and_the_trunk_stays(settings: ProbeSettings, tmp_path: Path) -> None:
     before = load_encoder(SOURCE).fingerprint()
-    first = linear_probe(settings, tmp_path)
-    assert figures(linear_probe(settings, tmp_path)) == figures(first)
+    first = run_linear_probe(settings, tmp_path)
+    assert figures(run_linear_probe(settings, tmp_path)) == figures(first)
     assert load_encoder(SOURCE).fingerprint() == before
 
 
@@ -100,22 +100,22 @@ def test_a_trunk_that_moves_is_a_bug(settings: ProbeSettings, tmp_path: Path, mo
         encoder.register_forward_hook(move)
         return encoder
 
-    monkeypatch.setattr(module, "load_encoder", moved)
+    monkeypatch.setattr(runner, "load_encoder", moved)
     with pytest.raises(RuntimeError, match="changed"):
-        linear_probe(settings, tmp_path)
+        run_linear_probe(settings, tmp_path)
 
 
 def test_choosing_does_not_see_the_test_labels(
     settings: ProbeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = linear_probe(settings, tmp_path)
+    sound = run_linear_probe(settings, tmp_path)
 
     def poisoned(*arguments: Any, **options: Any) -> tuple[LabeledDataset, LabeledDataset]:
         train, test = open_dataset(*arguments, **options)
         return train, dataclasses.replace(test, labels=1 - test.labels)
 
-    monkeypatch.setattr(module, "open_dataset", poisoned)
-    other = linear_probe(settings, tmp_path)
+    monkeypatch.setattr(runner, "open_dataset", poisoned)
+    other = run_linear_probe(settings, tmp_path)
     for layer in settings.layers:
         assert other[layer]["choosing"] == sound[layer]["choosing"]
         assert other[layer]["learning_rate"] == sound[layer]["learning_rate"]
@@ -124,7 +124,7 @@ def test_choosing_does_not_see_the_test_labels(
 
 def test_a_stopped_run_goes_on_exactly(settings: ProbeSettings, trained: str, tmp_path: Path) -> None:
     run = settings.model_copy(update={"seeds": 2, "random": True, "encoder": trained})
-    whole = linear_probe(run, tmp_path)
+    whole = run_linear_probe(run, tmp_path)
     for stop_at in (3, 8 + 2):
         steps = 0
 
@@ -135,14 +135,30 @@ def test_a_stopped_run_goes_on_exactly(settings: ProbeSettings, trained: str, tm
                 os.kill(os.getpid(), signal.SIGTERM)
 
         with pytest.raises(Interrupted, match="--resume"):
-            linear_probe(run, tmp_path, watch=stop)
+            run_linear_probe(run, tmp_path, watch=stop)
         assert (tmp_path / "probe.pt").is_file()
-        assert figures(linear_probe(run, tmp_path, resume=True)) == figures(whole)
+        assert figures(run_linear_probe(run, tmp_path, resume=True)) == figures(whole)
+
+
+@pytest.mark.parametrize("engine", ["sgd", "ridge"])
+def test_nothing_or_a_damaged_state_to_resume_is_one_line(settings: ProbeSettings, engine: str, tmp_path: Path) -> None:
+    run = settings.model_copy(update={"engine": engine})
+    if engine == "ridge":
+        # Quick, and nothing is saved on the way: it is done again.
+        assert run_linear_probe(run, tmp_path, resume=True) == run_linear_probe(run, tmp_path)
+        return
+    with pytest.raises(UserError, match="Nothing to resume"):
+        run_linear_probe(run, tmp_path, resume=True)
+    for content in (b"", b"no state at all"):
+        (tmp_path / "probe.pt").write_bytes(content)
+        with pytest.raises(UserError, match="is damaged and cannot be resumed") as caught:
+            run_linear_probe(run, tmp_path, resume=True)
+        assert "\n" not in str(caught.value)
 
 
 def test_several_seeds_have_a_spread_and_a_seed_of_their_own(settings: ProbeSettings, tmp_path: Path) -> None:
-    both = linear_probe(settings.model_copy(update={"seeds": 2}), tmp_path)
-    alone = [linear_probe(settings.model_copy(update={"seed": seed}), tmp_path) for seed in (0, 1)]
+    both = run_linear_probe(settings.model_copy(update={"seeds": 2}), tmp_path)
+    alone = [run_linear_probe(settings.model_copy(update={"seed": seed}), tmp_path) for seed in (0, 1)]
     for layer in settings.layers:
         assert both[layer]["runs"] == [one[layer]["top1"] for one in alone]
         assert both[layer]["top1"] == pytest.approx(np.mean(both[layer]["runs"]))
@@ -150,21 +166,19 @@ def test_several_seeds_have_a_spread_and_a_seed_of_their_own(settings: ProbeSett
 
 
 @pytest.mark.parametrize("engine", ["sgd", "ridge"])
-def test_refitting_trains_on_all_photos(
-    settings: ProbeSettings, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_refitting_changes_what_is_predicted_and_not_what_is_chosen(
+    settings: ProbeSettings, engine: str, tmp_path: Path
 ) -> None:
-    trained: list[int] = []
-
-    def noted(probes: Any, data: LabeledDataset, *arguments: Any, **options: Any) -> None:
-        trained.append(len(data))
-        train_probes(probes, data, *arguments, **options)
-
-    monkeypatch.setattr(module, "train_probes", noted)
-    plain = linear_probe(settings.model_copy(update={"engine": engine}), tmp_path)
-    again = linear_probe(settings.model_copy(update={"engine": engine, "refit": True}), tmp_path)
+    told: list[str] = []
+    plain = run_linear_probe(settings.model_copy(update={"engine": engine}), tmp_path)
+    again = run_linear_probe(
+        settings.model_copy(update={"engine": engine, "refit": True}), tmp_path,
+        watch=lambda what, done, total: told.append(f"{what} {total}"),
+    )  # fmt: skip
     key = "learning_rate" if engine == "sgd" else "strength"
-    assert [again[layer][key] for layer in settings.layers] == [plain[layer][key] for layer in settings.layers]
-    assert trained == ([20, 20, 24] if engine == "sgd" else [])  # fitted, fitted, and on all
+    for one in (key, "choosing"):
+        assert [again[layer][one] for layer in settings.layers] == [plain[layer][one] for layer in settings.layers]
+    assert ("Training again 48" in told) == (engine == "sgd")  # 8 steps of 6 photos
 
 
 @pytest.mark.parametrize("engine", ["sgd", "ridge", "logistic"])
@@ -178,8 +192,8 @@ def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monk
             found.append(dataclasses.replace(part, labels=labels))
         return tuple(found)
 
-    monkeypatch.setattr(module, "open_dataset", several)
-    metrics = linear_probe(made(striped, engine=engine, layers=("conv1",), steps=30, numbers=512), tmp_path)
+    monkeypatch.setattr(runner, "open_dataset", several)
+    metrics = run_linear_probe(made(striped, engine=engine, layers=("conv1",), steps=30, numbers=512), tmp_path)
     one = metrics["conv1"]
     assert "top1" not in one and one["low"] <= one["map"] <= one["high"]
     assert set(one["per_class"]) == {"lying", "standing"}
@@ -190,7 +204,7 @@ def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings) -> None:
     """Training more layers and rates beside it changes nothing in a head."""
     train, _ = open_dataset(settings.data)
     encoder = load_encoder(SOURCE)
-    view = choose_view(settings, encoder)
+    view = View.of(settings.model_copy(update={"crop": 16}))
     every = Probe(encoder, encoder.layers, settings, classes=2, crop=view.crop)
     single = settings.model_copy(update={"learning_rates": (0.01,)})
     one = Probe(encoder, ("conv3",), single, classes=2, crop=view.crop)
@@ -201,19 +215,27 @@ def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings) -> None:
 
 def test_maps_are_as_large_as_the_numbers_allow(settings: ProbeSettings) -> None:
     encoder = load_encoder(SOURCE)
-    sides = map_sides(encoder, ("conv1", "conv7"), settings.model_copy(update={"numbers": 300}), 32)
+    sides = map_sides(encoder, ("conv1", "conv7"), 32, numbers=300)
     assert sides == {"conv1": 6, "conv7": 2}  # 8 x 36 and 64 x 4 numbers
-    assert map_sides(encoder, ("conv7",), settings.model_copy(update={"numbers": 9216}), 32) == {"conv7": 4}
+    assert map_sides(encoder, ("conv7",), 32, numbers=9216) == {"conv7": 4}
 
 
 def test_the_papers_protocol(striped: Path) -> None:
     run = ProbeSettings(encoder=SOURCE, data=(str(striped),), protocol="zhang16")
     encoder = load_encoder(SOURCE)
-    view = choose_view(run, encoder)
+    view = View.of(run)
     assert (view.crop, view.training) == (227, (256, 256))
     assert (run.batch_size, run.steps, run.epochs, run.learning_rates) == (256, 140_000, None, (0.01,))
     assert [schedule(run, step, 140_000) for step in (0, 39_999, 40_000, 139_999)] == pytest.approx([1, 1, 0.1, 1e-3])
-    assert list(map_sides(encoder, encoder.layers, run, 227).values()) == [10, 6, 5, 5, 6, 6, 6]
+    assert list(map_sides(encoder, encoder.layers, 227, numbers=run.numbers, sizes=run.sizes).values()) == [
+        10,
+        6,
+        5,
+        5,
+        6,
+        6,
+        6,
+    ]
     # What is asked for wins over the protocol, and what a run writes reads back as the same run.
     other = ProbeSettings(encoder=SOURCE, data=("x",), protocol="zhang16", epochs=3, batch_size=8)
     assert (other.steps, other.epochs, other.batch_size) == (None, 3, 8)
@@ -222,11 +244,11 @@ def test_the_papers_protocol(striped: Path) -> None:
 
 def test_mistakes_are_one_line(settings: ProbeSettings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="choose from conv1, conv2"):
-        linear_probe(settings.model_copy(update={"layers": ("conv9",)}), tmp_path)
+        run_linear_probe(settings.model_copy(update={"layers": ("conv9",)}), tmp_path)
     (tmp_path / "photos" / "alone").mkdir(parents=True)
     Image.new("RGB", (16, 16)).save(tmp_path / "photos" / "alone" / "a.png")
     with pytest.raises(UserError):
-        linear_probe(settings.model_copy(update={"data": (str(tmp_path / "photos"),)}), tmp_path)
+        run_linear_probe(settings.model_copy(update={"data": (str(tmp_path / "photos"),)}), tmp_path)
     with pytest.raises(UserError, match="steps or epochs"):
         ProbeSettings.checked(settings.model_dump() | {"epochs": 3})
 
@@ -239,11 +261,10 @@ def test_twins(trained: str) -> None:
 WORKER = """
 import json, sys, torch
 from pathlib import Path
-from ssl_colorize.evaluate.linear_probe import linear_probe
-from ssl_colorize.evaluate.settings import ProbeSettings
+from ssl_colorize.evaluate import ProbeSettings, run_linear_probe
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
-metrics = linear_probe(ProbeSettings.resolve(file=folder / "settings.yaml"), folder)
+metrics = run_linear_probe(ProbeSettings.resolve(file=folder / "settings.yaml"), folder)
 if metrics:
     (folder / "metrics.json").write_text(json.dumps(metrics))
 """
@@ -259,7 +280,7 @@ def test_two_processes_are_one(settings: ProbeSettings, tmp_path: Path) -> None:
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True, timeout=120, capture_output=True,
     )  # fmt: skip
-    two, one = json.loads((tmp_path / "metrics.json").read_text()), linear_probe(settings, tmp_path)
+    two, one = json.loads((tmp_path / "metrics.json").read_text()), run_linear_probe(settings, tmp_path)
     for layer in settings.layers:
         for name in ("top1", "learning_rate", "choosing"):
             assert two[layer][name] == pytest.approx(one[layer][name]), (layer, name)
@@ -292,7 +313,7 @@ def test_both_engines_agree_on_real_photos(places: Path, tmp_path: Path) -> None
         learning_rates=(1e-3, 3e-3, 0.01, 0.03, 0.1), engine="sgd",
     )  # fmt: skip
     found = {
-        engine: linear_probe(run.model_copy(update={"engine": engine}), tmp_path)
+        engine: run_linear_probe(run.model_copy(update={"engine": engine}), tmp_path)
         for engine in ("sgd", "ridge", "logistic")
     }
     means = {name: np.mean([one[layer]["top1"] for layer in run.layers]) for name, one in found.items()}
