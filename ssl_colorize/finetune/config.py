@@ -151,7 +151,7 @@ class SegmentationSettings(FinetuneSettings):
     with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (1e-2, 3e-2)}
 
     data: OneOrMany[str] = Field(min_length=1, description="a VOC or COCO folder")
-    learning_rates: tuple[PositiveFloat, ...] = Field(
+    learning_rates: OneOrMany[PositiveFloat] = Field(
         (3e-4, 1e-3), min_length=1, description="highest of the schedule; of several one is chosen"
     )
     # Little of a photo is anything but background, and a head that learns slowly never says so.

@@ -38,7 +38,6 @@ from ssl_colorize.finetune.voc_ap import (
 
 SHOWN = 0.5  # confidence from which on a detection is drawn
 TOLD = 0.05  # and from which on `predict` tells it
-_LEAST_SCORE = 0.01
 _PICTURES = 8
 
 _LOSSES = {
@@ -83,21 +82,7 @@ class Detection(AnnotatedTask):
 
     def build(self, backbone: Encoder) -> nn.Module:
         self.note_size(backbone)
-        settings = self.settings
-        return Detector(
-            backbone,
-            classes=len(self.classes),
-            size=self.size,
-            given_proposals=settings.proposals is not None,
-            reuse_fc=settings.reuse_fc,
-            normalize=settings.normalize,
-            hidden=settings.hidden,
-            regions=settings.regions,
-            dropout=settings.dropout,
-            least_score=_LEAST_SCORE,
-            nms=settings.nms,
-            most=settings.detections,
-        )
+        return Detector(backbone, self.settings, classes=len(self.classes), size=self.size)
 
     def batches(
         self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1

@@ -14,12 +14,14 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from ssl_colorize.data.transforms import PADDING
 from ssl_colorize.encoder import Encoder
+from ssl_colorize.finetune.config import DetectionSettings
 from ssl_colorize.finetune.neck import Pyramid
 
 # Anchors from an eighth of the photo's short side to all of it, each in three shapes.
 _SMALLEST, _ANCHOR_SIZES, _ASPECTS = 1 / 8, 4, (0.5, 1.0, 2.0)
 _CELLS = 7  # a region is pooled to so many cells a side
 _GRAY = PADDING / 255
+_LEAST_SCORE = 0.01  # detections below are dropped
 
 # Regions that the proposal network passes on (Ren et al. 2015, with fewer in training, as photos here are smaller).
 _PROPOSALS = {
@@ -36,42 +38,23 @@ class Detector(nn.Module):
     In train mode it gives the losses of regions and boxes, in eval mode the detections.
     """
 
-    def __init__(
-        self,
-        backbone: Encoder,
-        *,
-        classes: int,
-        size: int,
-        given_proposals: bool,
-        reuse_fc: bool,
-        normalize: bool | None,
-        hidden: int,
-        regions: int,
-        dropout: float,
-        least_score: float,
-        nms: float,
-        most: int,
-    ) -> None:
+    def __init__(self, backbone: Encoder, settings: DetectionSettings, *, classes: int, size: int) -> None:
         """A detector with a new head.
 
         Args:
+            backbone: whose maps it reads.
+            settings: with proposals, regions come with the photos (Fast R-CNN) instead of from the network.
             classes: kinds of objects.
             size: short side of photos in pixels, which the anchors are made for.
-            given_proposals: regions come with the photos (Fast R-CNN) instead of being proposed by the network.
-            reuse_fc: the box head starts as the network's own fc6 and fc7, where it has them.
-            normalize: as in `Pyramid`.
-            hidden: units of each layer of a new box head.
-            regions: a photo's regions that are learned from in a step.
-            least_score: detections below are dropped.
-            nms: of two detections of a class whose IoU is above this the surer one is kept.
-            most: detections kept a photo.
         """
         super().__init__()
-        head = _own_layers(backbone, dropout) if reuse_fc else None
+        self.given_proposals = settings.proposals is not None
+        head = _own_layers(backbone, settings.dropout) if settings.reuse_fc else None
         # The network's own layers want its maps as they were.
-        maps = _Centered(Pyramid(backbone, normalize=normalize if head is None else False, coarser=not given_proposals))
+        normalize = settings.normalize if head is None else False
+        maps = _Centered(Pyramid(backbone, normalize=normalize, coarser=not self.given_proposals))
         cells = _CELLS if head is None else head.cells
-        inner = nn.Sequential(TwoMLPHead(maps.out_channels * cells**2, hidden), nn.Dropout(dropout))
+        inner = nn.Sequential(TwoMLPHead(maps.out_channels * cells**2, settings.hidden), nn.Dropout(settings.dropout))
         anchors = _anchors(maps.pyramid, size)
         self.network = FasterRCNN(
             maps,
@@ -79,18 +62,17 @@ class Detector(nn.Module):
             rpn_head=_Float32RPNHead(maps.out_channels, anchors.num_anchors_per_location()[0]),
             box_roi_pool=MultiScaleRoIAlign(list(backbone.layers), output_size=cells, sampling_ratio=2),
             box_head=inner if head is None else head,
-            box_predictor=_Float32Predictor(hidden if head is None else head.out_channels, classes + 1),
-            box_batch_size_per_image=regions,
-            box_score_thresh=least_score,
-            box_nms_thresh=nms,
-            box_detections_per_img=most,
+            box_predictor=_Float32Predictor(settings.hidden if head is None else head.out_channels, classes + 1),
+            box_batch_size_per_image=settings.regions,
+            box_score_thresh=_LEAST_SCORE,
+            box_nms_thresh=settings.nms,
+            box_detections_per_img=settings.detections,
             **_PROPOSALS,
         )
         # Anchors are laid out by a whole number of pixels a cell.
         cell = max(info["reduction"] for info in backbone.feature_info)
         self.network.transform = _AsGiven(max(cell, backbone.trunk.multiple))
-        self.given_proposals = given_proposals
-        if given_proposals:
+        if self.given_proposals:
             self.network.rpn = _GivenProposals()
 
     def forward(self, photos: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
