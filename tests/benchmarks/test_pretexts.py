@@ -2,7 +2,9 @@
 
 import json
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +91,15 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(sets: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trained]:
-    folders = {name: tmp_path_factory.mktemp(name) for name in NAMES}
-    return {
-        name: Trained(folder, train(recipe(sets, name), folder, pretext=pretexts.PRETEXTS[name])["metrics"])
-        for name, folder in folders.items()
-    }
+def trained(sets: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Trained]:
+    """A run of a pretext by its name, trained when it is first asked for."""
+
+    @cache
+    def of(name: str) -> Trained:
+        folder = tmp_path_factory.mktemp(name)
+        return Trained(folder, train(recipe(sets, name), folder, pretext=pretexts.PRETEXTS[name])["metrics"])
+
+    return of
 
 
 # ---- the questions ---------------------------------------------------------------------------------------------------
@@ -177,6 +182,7 @@ def test_the_photos_are_those_of_the_colorization_run(sets: tuple[str, str], tmp
 # ---- the runs --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "figure", "better", "falls_to"),
     [
@@ -188,15 +194,15 @@ def test_the_photos_are_those_of_the_colorization_run(sets: tuple[str, str], tmp
     ],
 )
 def test_a_few_steps_beat_the_constant(
-    trained: dict[str, Trained], name: str, figure: str, better: int, falls_to: float
+    trained: Callable[[str], Trained], name: str, figure: str, better: int, falls_to: float
 ) -> None:
-    metrics = trained[name].metrics
+    metrics = trained(name).metrics
     assert metrics["loss"] < 0.95 * metrics["loss_constant"]
     assert better * metrics[figure] > better * metrics[f"{figure}_constant"]
     if name == "rotation":
         assert metrics["accuracy_constant"] == 0.25
         assert metrics["loss_constant"] == pytest.approx(np.log(4))
-    losses = [row["loss"] for row in read_log(trained[name].folder)]
+    losses = [row["loss"] for row in read_log(trained(name).folder)]
     assert np.mean(losses[-5:]) < falls_to * np.mean(losses[:5])
 
 
@@ -232,6 +238,7 @@ def test_hypercolumns_read_every_layer(sets: tuple[str, str], tmp_path: Path) ->
     assert all(each.grad is None and not each.requires_grad for each in model.network.conv8.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stopped_run_goes_on_to_the_bit(
     sets: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -280,8 +287,10 @@ def test_other_trunks_learn_as_well(sets: tuple[str, str], tmp_path: Path, model
 # ---- what its network is not -----------------------------------------------------------------------------------------
 
 
-def test_a_network_of_features_colors_nothing(trained: dict[str, Trained], photo_folder: Path, tmp_path: Path) -> None:
-    run = str(trained["autoencoder"].folder)
+def test_a_network_of_features_colors_nothing(
+    trained: Callable[[str], Trained], photo_folder: Path, tmp_path: Path
+) -> None:
+    run = str(trained("autoencoder").folder)
     assert (load_pretrained(run).objective, load_pretrained(run).prior) == ("features", None)
     with pytest.raises(UserError, match="was not trained to color photos"):
         sc.Colorizer.load(run, device="cpu")
@@ -296,8 +305,8 @@ def test_a_network_of_features_colors_nothing(trained: dict[str, Trained], photo
     assert not list(tmp_path.glob("*.*"))
 
 
-def test_info_names_it(trained: dict[str, Trained]) -> None:
-    result = CliRunner().invoke(verbs, ["info", str(trained["rotation"].folder)])
+def test_info_names_it(trained: Callable[[str], Trained]) -> None:
+    result = CliRunner().invoke(verbs, ["info", str(trained("rotation").folder)])
     assert result.exit_code == 0 and "features" in result.stdout and "rotation" in result.stdout
     assert "knn --encoder" in result.stdout.splitlines()[-1]
 
