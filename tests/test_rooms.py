@@ -36,7 +36,7 @@ ARROWS["cli"] = LOWER | {"report"}
 
 def room_of(module: str) -> str:
     """The room of `ssl_colorize.room.module`; "" is the package's face."""
-    return (module.split(".") + [""])[1]
+    return f"{module}.".split(".")[1]
 
 
 def imported(tree: ast.AST) -> set[str]:
