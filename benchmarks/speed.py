@@ -42,6 +42,8 @@ from ssl_colorize.data import open_photos, training_batches
 from ssl_colorize.device import Autocast, choose_autocast, choose_device
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.evaluate.features import extract
+from ssl_colorize.evaluate.knn import single_label_votes, votes
+from ssl_colorize.evaluate.neighbors import Neighbors, make_search
 from ssl_colorize.evaluate.settings import ProbeSettings
 from ssl_colorize.evaluate.sgd_probe import Probe
 from ssl_colorize.models import create_model
@@ -51,9 +53,27 @@ from ssl_colorize.report.tables import figures_table, rows_table
 NEIGHBORS = 5
 SIGMA = 5.0
 STRIDE = 4
+# Queries at a time: in the usual way, what DINO's script takes of 10,000; of lightly, a batch of its benchmarks.
+CHUNK, LIGHTLY_CHUNK = 100, 256
+# Queries where all would say no more.
+FEW = 1_200
+MIB = 1 << 20
 
 Say = Callable[[str], None]
 Part = Literal["training", "probe", "extraction", "knn"]
+
+
+class KnnSizes(Settings):
+    """Sizes of the kNN comparison; the defaults are ImageNet-like."""
+
+    bank: PositiveInt = 50_000
+    queries: PositiveInt = 10_000
+    width: PositiveInt = Field(1024, description="numbers a photo")
+    ks: OneOrMany[PositiveInt] = Field((10, 20, 100, 200), min_length=1)
+    classes: PositiveInt = 200
+    temperature: PositiveFloat = 0.07
+    memory: PositiveFloat = Field(256, description="MiB that our search may take")
+    repeats: PositiveInt = Field(1, description="timed runs of each after a warm-up; the median counts")
 
 
 class SpeedSettings(Settings):
@@ -70,6 +90,7 @@ class SpeedSettings(Settings):
     probe_batch: PositiveInt = Field(64, description="photos a step of the probe")
     extraction_crop: Annotated[int, Field(ge=8)] = Field(64, description="side of the photos extracted from, in px")
     extraction_photos: PositiveInt = Field(1024, description="JPEG files extracted from")
+    knn: KnnSizes = KnnSizes()
     repeats: PositiveInt = Field(5, description="timed runs of each of training; the median counts")
     device: DeviceName = "auto"
     seed: Seed = 0
@@ -113,6 +134,12 @@ TARGETS = (
         "extraction_ratio", "extraction from JPEG at {extraction_crop:.0f} px against bare forward", "{:.2f} x",
         least=0.9,
     ),
+    Target("knn_speedup_one_k", "kNN of k = {knn_one_k:.0f} against one-hot votes", "{:.2f} x", least=1.4),
+    Target("knn_speedup", "kNN of all k at once", "{:.2f} x", least=2),
+    Target("knn_memory_ratio", "peak memory of kNN", "{:.2f} x", most=0.5),
+    Target("knn_speedup_lightly", "kNN of k = {knn_one_k:.0f} against lightly's", "{:.2f} x", least=1.4),
+    Target("knn_memory_ratio_lightly", "peak memory of kNN against lightly's", "{:.2f} x", most=0.5),
+    Target("knn_agreement", "same answers", "{:.2%}", least=1),
 )  # fmt: skip
 
 
@@ -125,7 +152,7 @@ def main(asked: Asked[SpeedSettings]) -> None:
     training    a step against fp32, a search over all bins and a dense target
     probe       all layers and 8 learning rates against one of each
     extraction  features of JPEG files against the bare network
-    knn         search and votes against one-hot votes
+    knn         search and votes against one-hot votes, and against lightly's knn_predict where it is installed
     """
     settings = asked.settings()
     with asked.running("speed", settings) as run:
@@ -144,7 +171,7 @@ def main(asked: Asked[SpeedSettings]) -> None:
 def measure(settings: SpeedSettings, *, say: Say = lambda words: None) -> dict[str, float]:
     """Measure the parts asked for; each says what its figures are."""
     parts: dict[Part, Callable[..., dict[str, float]]] = {
-        "training": measure_training, "probe": measure_probe, "extraction": measure_extraction,
+        "training": measure_training, "probe": measure_probe, "extraction": measure_extraction, "knn": measure_knn,
     }  # fmt: skip
     found: dict[str, float] = {}
     for name, part in parts.items():
@@ -358,6 +385,148 @@ def _bare(encoder: Encoder, prepared: Tensor, batch_size: int) -> None:
     """The network alone, up to its last layer, on inputs that are already there."""
     for batch in prepared.split(batch_size):
         encoder.trunk.maps(batch, encoder.layers)
+
+
+# ---- nearest neighbors -----------------------------------------------------------------------------------------------
+
+
+def measure_knn(settings: SpeedSettings, *, say: Say = lambda words: None) -> dict[str, float]:
+    """Time and memory on features with classes in them, all ways on the same ones.
+
+    Returns:
+        "knn_speedup_one_k": of the largest k alone; both ways then search once.
+        "knn_speedup": of all ks together, where the usual way searches anew for each.
+        "knn_speedup_votes": of the largest k's votes, without the search.
+        "knn_memory_ratio": peak memory beyond the features, of the largest k.
+        "knn_agreement": share of queries with the same answer, of the k where it is lowest.
+        "knn_one_k": the largest k. And the seconds and megabytes behind them.
+        "knn_speedup_lightly" and "knn_memory_ratio_lightly": of the largest k, where lightly is installed.
+    """
+    sizes, device = settings.knn, choose_device(settings.device)
+    bank, labels, queries = (one.to(device) for one in _features(sizes, seed=settings.seed))
+    ks, largest = sorted(set(sizes.ks)), max(sizes.ks)
+
+    def ours(ks: list[int], count: int | None = None) -> dict[int, Tensor]:
+        return _answers(bank.cpu(), labels.cpu(), queries[:count].cpu(), ks=ks, sizes=sizes, device=device)
+
+    def usual(k: int, count: int | None = None) -> Tensor:
+        return one_hot_answers(bank, labels, queries[:count], k=k, sizes=sizes)
+
+    say(f"timing kNN, {sizes.bank:,} x {sizes.queries:,} x {sizes.width:,} ...")
+    # A few queries say as much about memory, and about the smaller ks' answers, as all; and both ways are warm then.
+    peak, usual_peak = (peak_memory(partial(way, k, FEW), device) for way, k in ((ours, [largest]), (usual, largest)))
+    same = [_share_equal(ours([k], FEW)[k], usual(k, FEW)) for k in ks]
+    ways: dict[str, Callable[[], object]] = {str(k): partial(usual, k) for k in ks}
+    ways |= {"one": partial(ours, [largest]), "all": partial(ours, ks)}
+    lightly = _lightly_answers(bank, labels, queries, k=largest, sizes=sizes)
+    if lightly is not None:
+        lightly_peak = peak_memory(partial(lightly, FEW), device)
+        same.append(_share_equal(lightly(FEW), usual(largest, FEW)))
+        ways["lightly"] = lightly
+    seconds = interleaved(ways, repeats=sizes.repeats, device=device, warm_up=False)
+    counting = interleaved(_vote_counters(bank, labels, queries, sizes=sizes), repeats=5, device=device)
+    usual_seconds = sum(seconds[str(k)] for k in ks)
+    found = {
+        "knn_speedup_one_k": seconds[str(largest)] / seconds["one"],
+        "knn_speedup": usual_seconds / seconds["all"],
+        "knn_speedup_votes": counting["usual"] / counting["ours"],
+        "knn_memory_ratio": peak / usual_peak,
+        "knn_agreement": min(same),
+        "knn_one_k": float(largest),
+        "knn_seconds_one_k": seconds["one"],
+        "knn_seconds_one_k_usual": seconds[str(largest)],
+        "knn_seconds": seconds["all"],
+        "knn_seconds_usual": usual_seconds,
+        "knn_megabytes": peak / 1e6,
+        "knn_megabytes_usual": usual_peak / 1e6,
+    }
+    if lightly is not None:
+        found |= {
+            "knn_speedup_lightly": seconds["lightly"] / seconds["one"],
+            "knn_memory_ratio_lightly": peak / lightly_peak,
+        }
+    return found
+
+
+def _features(sizes: KnnSizes, *, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit vectors (N, D) around a center for each class: the bank, its classes, and the queries."""
+    chance = torch.Generator().manual_seed(seed)
+    centers = torch.randn(sizes.classes, sizes.width, generator=chance)
+    found = []
+    for count in (sizes.bank, sizes.queries):
+        labels = torch.randint(sizes.classes, (count,), generator=chance)
+        features = torch.randn(count, sizes.width, generator=chance).mul_(3).add_(centers[labels])
+        found += [functional.normalize(features), labels]
+    bank, labels, queries, _ = found
+    return bank, labels, queries
+
+
+def _answers(
+    bank: Tensor, labels: Tensor, queries: Tensor, *, ks: list[int], sizes: KnnSizes, device: torch.device
+) -> dict[int, Tensor]:
+    """Classes (N,) for every k, from one search: what `ssl-colorize knn` does."""
+    memory = int(sizes.memory * MIB)
+    search = make_search("torch", bank.numpy(), device=device, memory=memory)
+    found: dict[int, list[Tensor]] = {k: [] for k in ks}
+    choices = [(k, sizes.temperature) for k in ks]
+    for _, (k, _), counted in votes(
+        search, queries.numpy(), labels=labels.numpy(), classes=sizes.classes, choices=choices, memory=memory
+    ):
+        found[k].append(counted.argmax(1))
+    return {k: torch.cat(parts) for k, parts in found.items()}
+
+
+def one_hot_answers(bank: Tensor, labels: Tensor, queries: Tensor, *, k: int, sizes: KnnSizes) -> Tensor:
+    """Classes (N,) in the usual way, from its formula."""
+    answers = []
+    for chunk in queries.split(CHUNK):
+        similarity, places = (chunk @ bank.T).topk(k)
+        answers.append(_one_hot_votes(similarity, labels[places], sizes).argsort(1, descending=True)[:, 0])
+    return torch.cat(answers)
+
+
+def _one_hot_votes(similarity: Tensor, voted: Tensor, sizes: KnnSizes) -> Tensor:
+    """Votes (B, C) as a sum over one-hot rows (B * k, C)."""
+    one_hot = torch.zeros(voted.numel(), sizes.classes, device=voted.device).scatter_(1, voted.reshape(-1, 1), 1)
+    weights = (similarity / sizes.temperature).exp()
+    return (one_hot.view(*voted.shape, sizes.classes) * weights[..., None]).sum(1)
+
+
+def _lightly_answers(
+    bank: Tensor, labels: Tensor, queries: Tensor, *, k: int, sizes: KnnSizes
+) -> Callable[[int | None], Tensor] | None:
+    """Classes (N,) of the first queries by lightly; None where it is not installed."""
+    try:
+        from lightly.utils.benchmarking import knn_predict
+    except ImportError:
+        return None
+    by_column = bank.T.contiguous()
+
+    def answers(count: int | None = None) -> Tensor:
+        parts = queries[:count].split(LIGHTLY_CHUNK)
+        ranked = [
+            knn_predict(part, by_column, labels, num_classes=sizes.classes, knn_k=k, knn_t=sizes.temperature)
+            for part in parts
+        ]
+        return torch.cat([each[:, 0] for each in ranked])
+
+    return answers
+
+
+def _vote_counters(
+    bank: Tensor, labels: Tensor, queries: Tensor, *, sizes: KnnSizes
+) -> dict[str, Callable[[], object]]:
+    """Both ways to count the votes of one chunk of queries whose neighbors are known."""
+    k = max(sizes.ks)
+    near = Neighbors(*(queries[:CHUNK] @ bank.T).topk(k))
+    return {
+        "ours": lambda: list(single_label_votes(near, labels, sizes.classes, ks=[k], temperature=sizes.temperature)),
+        "usual": lambda: _one_hot_votes(near.similarity, labels[near.indices], sizes),
+    }
+
+
+def _share_equal(one: Tensor, other: Tensor) -> float:
+    return float((one.cpu() == other.cpu()).double().mean())
 
 
 # ---- seconds and bytes -----------------------------------------------------------------------------------------------
