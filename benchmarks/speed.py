@@ -11,6 +11,7 @@ the machine, ratios hardly.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import statistics
 import subprocess
@@ -414,7 +415,8 @@ def measure_knn(settings: SpeedSettings, *, say: Say = lambda words: None) -> di
 
     say(f"timing kNN, {sizes.bank:,} x {sizes.queries:,} x {sizes.width:,} ...")
     # A few queries say as much about memory, and about the smaller ks' answers, as all; and both ways are warm then.
-    peak, usual_peak = (peak_memory(partial(way, k, FEW), device) for way, k in ((ours, [largest]), (usual, largest)))
+    peak = peak_memory(lambda: ours([largest], FEW), device)
+    usual_peak = peak_memory(lambda: usual(largest, FEW), device)
     same = [_share_equal(ours([k], FEW)[k], usual(k, FEW)) for k in ks]
     ways: dict[str, Callable[[], object]] = {str(k): partial(usual, k) for k in ks}
     ways |= {"one": partial(ours, [largest]), "all": partial(ours, ks)}
@@ -494,10 +496,10 @@ def _one_hot_votes(similarity: Tensor, voted: Tensor, sizes: KnnSizes) -> Tensor
 
 def _lightly_answers(
     bank: Tensor, labels: Tensor, queries: Tensor, *, k: int, sizes: KnnSizes
-) -> Callable[[int | None], Tensor] | None:
+) -> Callable[..., Tensor] | None:
     """Classes (N,) of the first queries by lightly; None where it is not installed."""
     try:
-        from lightly.utils.benchmarking import knn_predict
+        knn_predict = importlib.import_module("lightly.utils.benchmarking").knn_predict
     except ImportError:
         return None
     by_column = bank.T.contiguous()
