@@ -22,7 +22,7 @@ from ssl_colorize.evaluate.metrics import DRAWS, class_mean_interval, common_mea
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.finetune.config import FinetuneSettings, SegmentationSettings
-from ssl_colorize.finetune.segmenter import fcn_32s, with_context
+from ssl_colorize.finetune.segmenter import make_segmenter
 from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Sheet, TrainingBatch, to_model
 
 _PICTURES = 8
@@ -64,12 +64,7 @@ class Segmentation(AnnotatedTask):
 
     def build(self, backbone: Encoder) -> nn.Module:
         self.note_size(backbone)
-        if self.settings.head == "fcn32s":
-            return fcn_32s(backbone, len(self.classes), dropout=self.settings.dropout)
-        return with_context(
-            backbone, len(self.classes),
-            hidden=self.settings.hidden, dropout=self.settings.dropout, normalize=self.settings.normalize,
-        )  # fmt: skip
+        return make_segmenter(backbone, self.settings, classes=len(self.classes))
 
     def batches(
         self, indices: NDArray[np.int64], *, seed: int, start: int, steps: int, rank: int = 0, world_size: int = 1

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
+from ssl_colorize.finetune.config import SegmentationSettings
 from ssl_colorize.finetune.neck import Pyramid
 
 # Reach of the head's three views in cells: with the pooled one they see an object, its surroundings and the scene.
@@ -79,26 +80,23 @@ class TopMap(nn.Module):
         return self.backbone(photos)[self.backbone.layers[-1]]  # type: ignore[no-any-return]
 
 
-def with_context(
-    backbone: Encoder, classes: int, *, hidden: int, dropout: float, normalize: bool | None = None
-) -> Segmenter:
-    """A segmenter at the backbone's stride; `normalize` as in `Pyramid`.
+def make_segmenter(backbone: Encoder, settings: SegmentationSettings, *, classes: int) -> Segmenter:
+    """A segmenter with a new head: one with context at the backbone's stride, or the paper's.
 
     Raises:
-        UserError: `hidden` is no multiple of 8.
+        UserError: the settings do not fit each other or the network.
     """
-    if hidden % _GROUPS:
-        raise UserError(f"Setting hidden: {hidden} is no multiple of {_GROUPS}.")
-    features = FinestMap(backbone, normalize=normalize)
-    return Segmenter(features, ContextHead(features.out_channels, classes, hidden=hidden, dropout=dropout))
+    if settings.head == "fcn32s":
+        return _fcn_32s(backbone, classes, dropout=settings.dropout)
+    if settings.hidden % _GROUPS:
+        raise UserError(f"Setting hidden: {settings.hidden} is no multiple of {_GROUPS}.")
+    features = FinestMap(backbone, normalize=settings.normalize)
+    head = ContextHead(features.out_channels, classes, hidden=settings.hidden, dropout=settings.dropout)
+    return Segmenter(features, head)
 
 
-def fcn_32s(backbone: Encoder, classes: int, *, dropout: float) -> Segmenter:
-    """The paper's: a linear classifier on fc7 at stride 32, enlarged bilinearly (Long et al. 2015).
-
-    Raises:
-        UserError: the network has no such layer.
-    """
+def _fcn_32s(backbone: Encoder, classes: int, *, dropout: float) -> Segmenter:
+    """The paper's: a linear classifier on fc7 at stride 32, enlarged bilinearly (Long et al. 2015)."""
     model = backbone.trunk.colorizer
     if model is None or backbone.layers[-1:] != model.fully_connected[-1:]:
         raise UserError(f"Setting head: fcn32s is for fc7 of our alexnet, not for {backbone.name}: use context.")
