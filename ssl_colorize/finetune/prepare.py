@@ -4,7 +4,7 @@ Both are for colorization networks: chains of convolutions with ReLU (and max po
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -75,25 +75,30 @@ def measure_statistics(encoder: Encoder, photos: Tensor) -> None:
 # ---- folding ---------------------------------------------------------------------------------------------------------
 
 
-class BorderedConv2d(nn.Conv2d):
-    """A convolution whose padding is a constant of each channel, not zero.
+class Bordered(nn.Module):
+    """A convolution with a constant of each of its input's channels beside its weights."""
+
+    border: Tensor  # (C,) of the input's channels
+    arguments: ClassVar[tuple[str, ...]] = (
+        "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
+    )  # fmt: skip
+
+    @classmethod
+    def of(cls, conv: Convolution, border: Tensor) -> Self:
+        """The convolution with its weights, and a border."""
+        made = cls(**{name: getattr(conv, name) for name in cls.arguments}, device="meta")
+        made.register_parameter("weight", conv.weight)
+        made.register_parameter("bias", conv.bias)
+        made.register_buffer("border", border)
+        return made
+
+
+class BorderedConv2d(Bordered, nn.Conv2d):
+    """A convolution whose padding is the border, not zero.
 
     Where BatchNorm stood between ReLU and this convolution, the zeros around the map were zeros after the BatchNorm.
     Folded away, the map around them is what the BatchNorm takes to zero.
     """
-
-    border: Tensor  # (C,) of the input's channels
-
-    @classmethod
-    def of(cls, conv: nn.Conv2d, border: Tensor) -> Self:
-        """The convolution with its weights, padding with `border`."""
-        made = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,  # type: ignore[arg-type]
-            conv.groups, device="meta",
-        )  # fmt: skip
-        made.weight, made.bias = conv.weight, conv.bias
-        made.register_buffer("border", border)
-        return made
 
     def forward(self, x: Tensor) -> Tensor:
         down, right = (int(side) for side in self.padding)
@@ -104,24 +109,13 @@ class BorderedConv2d(nn.Conv2d):
         return functional.conv2d(padded, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-class ShiftedConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution of its input plus a constant of each channel.
+class ShiftedConvTranspose2d(Bordered, nn.ConvTranspose2d):
+    """A transposed convolution of its input less the border.
 
     Its outputs take their sums over different parts of the kernel, so the constant cannot go into the bias.
     """
 
-    border: Tensor  # (C,) what is taken from the input's channels
-
-    @classmethod
-    def of(cls, conv: nn.ConvTranspose2d, border: Tensor) -> Self:
-        """The convolution with its weights, of an input less `border`."""
-        made = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.output_padding,  # type: ignore[arg-type]
-            conv.groups, dilation=conv.dilation, device="meta",  # type: ignore[arg-type]
-        )  # fmt: skip
-        made.weight, made.bias = conv.weight, conv.bias
-        made.register_buffer("border", border)
-        return made
+    arguments: ClassVar[tuple[str, ...]] = (*Bordered.arguments, "output_padding")
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         return super().forward(x - self.border.view(1, -1, 1, 1), output_size)
@@ -260,7 +254,7 @@ def rescale_layers(
     factors = ((logs - logs.mean()) / 2).exp().tolist()
     scale, scales = 1.0, {}
     for factor, (name, conv) in zip(factors, _convolutions(model, top), strict=True):
-        if isinstance(conv, BorderedConv2d | ShiftedConvTranspose2d):
+        if isinstance(conv, Bordered):
             conv.border.mul_(scale)
         scale *= factor
         conv.weight.mul_(factor)
