@@ -86,9 +86,10 @@ class Bordered(nn.Module):
     @classmethod
     def of(cls, conv: Convolution, border: Tensor) -> Self:
         """The convolution with its weights, and a border."""
-        made = cls(**{name: getattr(conv, name) for name in cls.arguments}, device="meta")
-        made.register_parameter("weight", conv.weight)
-        made.register_parameter("bias", conv.bias)
+        options = {name: getattr(conv, name) for name in cls.arguments}
+        made = cls(**options, bias=conv.bias is not None, device="meta")
+        for name, parameter in conv.named_parameters():
+            made.register_parameter(name, parameter)
         made.register_buffer("border", border)
         return made
 
