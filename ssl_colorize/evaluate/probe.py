@@ -5,9 +5,7 @@ the chosen head of each layer sees the test photos, once. Untrained weights of t
 very same, on the same photos, since an untrained network's features are worth something already.
 """
 
-import signal
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -20,18 +18,20 @@ from torch import Tensor
 from ssl_colorize.data import LabeledDataset, UnreadableLog, choosing_split
 from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.engine.distributed import Processes, processes
-from ssl_colorize.engine.signals import Interrupted, StopRequest, stop_signals
-from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
+from ssl_colorize.engine.distributed import processes
+from ssl_colorize.engine.log import RunLog
+from ssl_colorize.engine.trainer import Session, training_session
+from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import linear_probe
 from ssl_colorize.evaluate.features import map_sides
 from ssl_colorize.evaluate.metrics import Predictions, best_of, summarize
 from ssl_colorize.evaluate.runner import Runner, Say, Watch
 from ssl_colorize.evaluate.settings import ProbeSettings
-from ssl_colorize.evaluate.sgd_probe import HeadSettings, Probe, View, predict, step_count, train_probes
-from ssl_colorize.runs import write_atomically
+from ssl_colorize.evaluate.sgd_probe import HeadSettings, Probe, View, fit_probes, predict, step_count
 
-STATE_NAME = "probe.pt"
+# As checkpoints name the verb, and what its state was called before it was one.
+KIND, OLD_STATE = "linear-probe", "probe.pt"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run_linear_probe(
     """Measure an encoder; alone, or as one of the processes of torchrun.
 
     Args:
-        folder: for the state that `resume` goes on from, and the list of unreadable photos.
+        folder: for metrics.jsonl, the checkpoint that `resume` goes on from, and the list of unreadable photos.
 
     Returns:
         By layer: what `metrics.summarize` gives, "learning_rate" (None in closed form) and the other chosen settings,
@@ -72,31 +72,33 @@ def run_linear_probe(
         `Runner.run`. Empty but in the first process.
 
     Raises:
-        UserError: the settings, the photos or the encoder cannot be used, or there is nothing to resume.
+        UserError: the settings, the photos or the encoder cannot be used, there is nothing to resume, or all heads
+            have blown up.
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
-    device = choose_device(settings.device)
-    with ExitStack() as stack:
-        group = stack.enter_context(processes(device.type))
-        if device.type == "cuda":
-            device = torch.device("cuda", group.local_rank)
-        runner = Runner.open(settings, say=say, watch=watch, device=device)
-
-        def summary(runs: Sequence[ProbeResult]) -> dict[str, Any]:
-            return _summary(runs, runner.test.classes, seed=settings.seed)
-
-        if settings.engine == "sgd":
-            stop = stack.enter_context(stop_signals())
-            metrics = runner.run(_SgdProbes(runner, folder, group, stop, resume=resume).measure, summary)
-        elif group.world_size > 1:
-            raise UserError(f"--engine {settings.engine} runs in one process: leave torchrun away.")
-        else:
-            # Nothing to resume: features are in the cache, and the rest is quick.
-            metrics = runner.run(lambda encoders, seed: [_solved(runner, each, seed) for each in encoders], summary)
-    if not group.first:
+    if settings.engine != "sgd":
+        return _in_closed_form(settings, say=say, watch=watch)
+    with training_session(settings.device, folder, command=KIND) as session:
+        runner = Runner.open(settings, say=say, watch=watch, device=session.device)
+        with _SgdProbes(runner, session, resume=resume) as probes:
+            metrics = runner.run(probes.measure, lambda runs: _summary(runs, runner.test.classes, seed=settings.seed))
+    if not session.group.first:
         return {}
-    (folder / STATE_NAME).unlink(missing_ok=True)
+    for name in (CHECKPOINT_NAME, OLD_STATE):
+        (folder / name).unlink(missing_ok=True)
     return metrics
+
+
+def _in_closed_form(settings: ProbeSettings, *, say: Say, watch: Watch) -> dict[str, Any]:
+    """There is nothing to resume: features are in the cache, and the rest is quick."""
+    with processes(choose_device(settings.device).type) as group:
+        if group.world_size > 1:
+            raise UserError(f"--engine {settings.engine} runs in one process: leave torchrun away.")
+    runner = Runner.open(settings, say=say, watch=watch)
+    return runner.run(
+        lambda encoders, seed: [_solved(runner, encoder, seed) for encoder in encoders],
+        lambda runs: _summary(runs, runner.test.classes, seed=settings.seed),
+    )
 
 
 def _summary(runs: Sequence[ProbeResult], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
@@ -137,28 +139,37 @@ def _solved(runner: Runner[ProbeSettings], encoder: Encoder, seed: int) -> Resul
 class _SgdProbes:
     """The heads of all layers, trained by SGD: of every encoder at once, on the same batches."""
 
-    def __init__(
-        self, runner: Runner[ProbeSettings], folder: Path, group: Processes, stop: StopRequest, *, resume: bool
-    ) -> None:
-        self.runner, self.settings, self.folder = runner, runner.settings, folder
-        self.group, self.stop = group, stop
+    def __init__(self, runner: Runner[ProbeSettings], session: Session, *, resume: bool) -> None:
+        self.runner, self.settings, self.session = runner, runner.settings, session
         self.view = View.of(runner.settings)
-        self.log = UnreadableLog(folder, len(runner.train) + len(runner.test), rank=group.rank)
-        state: dict[str, Any] = load_state(folder) if resume else {"done": [], "step": 0, "probes": []}
-        self.done = [unpacked(results) for results in state["done"]]
-        self.step, self.saved = state["step"], state["probes"]
+        photos, rank = len(runner.train) + len(runner.test), session.group.rank
+        self.unreadable = UnreadableLog(session.folder, photos, rank=rank, append=resume)
+        # Of the seed that was being trained: its step and heads; of those before it: results, and steps in the log.
+        state = _saved(session.folder) if resume else Checkpoint(KIND, 0, extra={"done": [], "logged": 0})
+        session.seconds_before = state.seconds
+        self.step, self.heads = state.step, state.model
+        self.done, self.logged = [unpacked(each) for each in state.extra["done"]], int(state.extra["logged"])
+        self.log = RunLog(session.folder, self.logged + self.step, quiet=not session.group.first)
+
+    def __enter__(self) -> "_SgdProbes":
+        self.log.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.log.__exit__(*error)
 
     def measure(self, encoders: Sequence[Encoder], seed: int) -> Sequence[Results]:
+        """What each encoder gives by layer, with a seed; seeds come one after the other."""
         number = seed - self.settings.seed
         if number < len(self.done):
             return self.done[number]
-        probes = self._trained(encoders, seed)
-        kept, choosing, chosen = self._choose(probes, seed)
+        train = self.runner.train
+        fitted_on, held = choosing_split(train.labels, fraction=self.settings.choosing, seed=seed)
+        probes = self._trained(encoders, train.take(fitted_on), seed)
+        kept, choosing, chosen = self._choose(probes, train.take(held))
         if self.settings.refit:
             probes, chosen = self._refitted(encoders, kept, seed), [dict.fromkeys(self.runner.layers, 0)] * len(kept)
-        predictions = predict(
-            probes, self.runner.test, self.settings, view=self.view, chosen=chosen, unreadable=self._unreadable
-        )
+        predictions = self._predict(probes, self.runner.test, chosen)
         results: list[Results] = [
             {
                 layer: ProbeResult(
@@ -170,44 +181,45 @@ class _SgdProbes:
             for heads, value, found in zip(kept, choosing, predictions, strict=True)
         ]  # fmt: skip
         self.done.append(results)
-        self.step, self.saved = 0, []
+        self.step, self.heads = 0, {}
         self._save(0, [])
         return results
 
-    def _split(self, seed: int) -> tuple[LabeledDataset, LabeledDataset]:
-        train = self.runner.train
-        fit, held = choosing_split(train.labels, fraction=self.settings.choosing, seed=seed)
-        return train.take(fit), train.take(held)
-
-    def _trained(self, encoders: Sequence[Encoder], seed: int) -> list[Probe]:
+    def _trained(self, encoders: Sequence[Encoder], photos: LabeledDataset, seed: int) -> list[Probe]:
         """All heads, from the saved state if there is one."""
-        settings = self.settings
-        fit, _ = self._split(seed)
         probes = [self._probe(encoder) for encoder in encoders]
-        for probe, saved in zip(probes, self.saved, strict=False):
-            probe.load_state_dict(saved)
-        steps = step_count(settings, len(fit))
-
-        def after_step(step: int, loss: Tensor) -> None:
-            self.runner.watch("Training the heads", step * settings.batch_size, steps * settings.batch_size)
-            stopped = self.group.any(self.stop.number is not None)
-            if step % settings.checkpoint_every == 0 or stopped:
-                self._save(step, probes)
-            if stopped:
-                raise Interrupted(self.folder, self.stop.number or signal.SIGTERM, verb="linear-probe")
-
-        train_probes(
-            probes, fit, settings, view=self.view, seed=seed, start=self.step, group=self.group,
-            after_step=after_step, unreadable=self._unreadable,
-        )  # fmt: skip
+        for name, state in self.heads.items():
+            probes[int(name)].load_state_dict(state)
+        steps = step_count(self.settings, len(photos))
+        if self.step < steps:
+            self._fit(
+                probes,
+                photos,
+                seed,
+                what="Training the heads",
+                start=self.step,
+                save=lambda step: self._save(step, probes),
+            )
+        self.logged += steps
         return probes
 
+    def _fit(self, probes: Sequence[Probe], photos: LabeledDataset, seed: int, *, what: str, **more: Any) -> None:
+        fit_probes(
+            probes, photos, self.settings, view=self.view, seed=seed, session=self.session, log=self.log,
+            logged_before=self.logged, watch=lambda done, total: self.runner.watch(what, done, total),
+            unreadable=self._report, **more,
+        )  # fmt: skip
+
+    def _predict(
+        self, probes: Sequence[Probe], photos: LabeledDataset, chosen: Sequence[Mapping[str, int]] | None = None
+    ) -> list[dict[str, list[Predictions]]]:
+        return predict(probes, photos, self.settings, view=self.view, chosen=chosen, unreadable=self._report)
+
     def _choose(
-        self, probes: Sequence[Probe], seed: int
+        self, probes: Sequence[Probe], held: LabeledDataset
     ) -> tuple[list[dict[str, HeadSettings]], list[dict[str, float]], list[dict[str, int]]]:
         """Of each probe and layer the best head's settings, how good it is, and its number."""
-        _, held = self._split(seed)
-        found = predict(probes, held, self.settings, view=self.view, unreadable=self._unreadable)
+        found = self._predict(probes, held)
         chosen = [{layer: best_of(heads) for layer, heads in one.items()} for one in found]
         kept = [
             {layer: probe.heads[layer].settings[number] for layer, number in one.items()}
@@ -230,15 +242,10 @@ class _SgdProbes:
     def _refitted(
         self, encoders: Sequence[Encoder], kept: Sequence[Mapping[str, HeadSettings]], seed: int
     ) -> list[Probe]:
-        """The chosen heads trained again, on all training photos."""
-        train, batch_size = self.runner.train, self.settings.batch_size
+        """The chosen heads trained again, on all training photos; a run that is stopped here begins this again."""
         probes = [self._probe(encoder, heads) for encoder, heads in zip(encoders, kept, strict=True)]
-        total = step_count(self.settings, len(train)) * batch_size
-        train_probes(
-            probes, train, self.settings, view=self.view, seed=seed, group=self.group,
-            after_step=lambda step, _: self.runner.watch("Training again", step * batch_size, total),
-            unreadable=self._unreadable,
-        )  # fmt: skip
+        self._fit(probes, self.runner.train, seed, what="Training again")
+        self.logged += step_count(self.settings, len(self.runner.train))
         return probes
 
     def _warn_of_edges(self, kept: Mapping[str, HeadSettings]) -> None:
@@ -249,34 +256,31 @@ class _SgdProbes:
                 f"{', '.join(at_edge)}: chosen at the end of the learning rates; widen learning_rates with --set."
             )
 
-    def _unreadable(self, lines: list[str], read: int) -> None:
-        self.log.add(lines, read=read)
+    def _report(self, lines: list[str], read: int) -> None:
+        self.unreadable.add(lines, read=read)
 
     def _save(self, step: int, probes: Sequence[Probe]) -> None:
-        if not self.group.first:
+        if not self.session.group.first:
             return
-        done = [packed(one) for one in self.done]
-        state = {"done": done, "step": step, "probes": [one.state_dict() for one in probes]}
-        write_atomically(self.folder / STATE_NAME, lambda path: torch.save(state, path))
+        heads = {str(number): probe.state_dict() for number, probe in enumerate(probes)}
+        extra = {"done": [packed(each) for each in self.done], "logged": self.logged}
+        save_checkpoint(Checkpoint(KIND, step, heads, seconds=self.session.seconds, extra=extra), self.session.folder)
 
 
-def load_state(folder: Path) -> dict[str, Any]:
-    """What a stopped run saved.
+def _saved(folder: Path) -> Checkpoint:
+    """What a stopped run saved, also one of an earlier version.
 
     Raises:
         UserError: there is nothing, or it is damaged.
     """
-    path = folder / STATE_NAME
-    if not path.is_file():
-        raise UserError(f"Nothing to resume: {folder} holds no {STATE_NAME}.")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch.load's errors are of many kinds, and none of them names the file.
-        raise UserError(f"{path} is damaged and cannot be resumed: {one_line(error)}") from None
-    if not {"done", "step", "probes"} <= state.keys():
-        raise UserError(f"{path} is damaged and cannot be resumed: it is no state of linear-probe.")
-    return state
+    old = not (folder / CHECKPOINT_NAME).is_file() and (folder / OLD_STATE).is_file()
+    return load_checkpoint(folder, KIND, name=OLD_STATE if old else CHECKPOINT_NAME, from_format_1=_from_format_1)
+
+
+def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
+    """What was in probe.pt, as keywords of `Checkpoint`; such runs kept no log."""
+    heads = {str(number): state for number, state in enumerate(content["probes"])}
+    return {"step": content["step"], "model": heads, "extra": {"done": content["done"], "logged": 0}}
 
 
 def packed(results: Sequence[Results]) -> list[dict[str, Any]]:

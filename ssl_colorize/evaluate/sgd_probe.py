@@ -1,7 +1,7 @@
 """The linear probe by SGD: the frozen network runs once a batch, and every head of every layer learns from it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -11,16 +11,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.data import LabeledDataset, holdout_batches, training_batches
+from ssl_colorize.data import Batch, LabeledDataset, holdout_batches, training_batches
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder, pool_map
 from ssl_colorize.engine.distributed import Processes
+from ssl_colorize.engine.log import RunLog
+from ssl_colorize.engine.progress import TrainingProgress
+from ssl_colorize.engine.schedule import Schedule, regular_drops
+from ssl_colorize.engine.trainer import Session, fit
 from ssl_colorize.evaluate.features import map_sides
 from ssl_colorize.evaluate.metrics import Predictions, truth_ranks
 from ssl_colorize.evaluate.settings import ProbeSettings
 
-# Told after each step: how many are done, and the lowest loss of the heads of the deepest layer.
-Step = Callable[[int, Tensor], None]
 ReportUnreadable = Callable[[list[str], int], None]
 
 IGNORED = -1
@@ -279,42 +281,77 @@ def step_count(settings: ProbeSettings, photos: int) -> int:
     return settings.steps or max(1, math.ceil((settings.epochs or 0) * photos / settings.batch_size))
 
 
-def schedule(settings: ProbeSettings, step: int, steps: int) -> float:
+def schedule(settings: ProbeSettings, steps: int) -> Schedule:
     """The factor on every learning rate: half a cosine to zero, or a tenth after every `drop_every` steps."""
-    if settings.drop_every is not None:
-        return float(0.1 ** (step // settings.drop_every))
-    return 0.5 * (1 + math.cos(math.pi * step / steps))
+    drops = None if settings.drop_every is None else regular_drops(settings.drop_every, 0.1, steps)
+    return Schedule(steps, drops=drops)
 
 
-def train_probes(
+class WatchedProgress(TrainingProgress):
+    """Progress of a training that a verb's own bar shows."""
+
+    def __init__(self, start: int, steps: int, batch_size: int, watch: Callable[[int, int], None]) -> None:
+        super().__init__(start, steps, batch_size, quiet=True)
+        self.watch = watch
+
+    def advance(self, step: int, loss: float) -> float:
+        self.watch(step * self.batch_size, self.steps * self.batch_size)
+        return super().advance(step, loss)
+
+
+def fit_probes(
     probes: Sequence[Probe],
     data: LabeledDataset,
     settings: ProbeSettings,
     *,
     view: View,
     seed: int,
+    session: Session,
+    log: RunLog,
     start: int = 0,
-    group: Processes | None = None,
-    after_step: Step = lambda step, loss: None,
+    logged_before: int = 0,
+    save: Callable[[int], None] = lambda step: None,
+    watch: Callable[[int, int], None] = lambda done, total: None,
     unreadable: ReportUnreadable = lambda lines, read: None,
 ) -> None:
     """Train the heads of all probes on the same photos, from step `start` to the last one.
 
     The photos and their augmentation depend on the seed and the step alone, so a training that goes on from a saved
     state gives what one without a stop gives.
+
+    Args:
+        log: gets the lowest loss of all heads of the first probe, and the highest learning rate.
+        logged_before: steps of other trainings that are in the log.
+        save: is called after a step to keep what takes to go on from there.
+        watch: is told how many photos were seen, of how many.
     """
-    group = group or Processes()
+    group = session.group
+    session.share_of(settings.batch_size)
     steps = step_count(settings, len(data))
+    factor = schedule(settings, steps)
     labels = torch.from_numpy(np.asarray(data.labels)).long()
-    batches = training_batches(
-        data.photos, resize=view.training, crop=view.crop, batch_size=settings.batch_size, seed=seed, start=start,
-        steps=steps, workers=settings.workers, rank=group.rank, world_size=group.world_size,
+
+    def batches() -> Iterator[Batch]:
+        for batch in training_batches(
+            data.photos, resize=view.training, crop=view.crop, batch_size=settings.batch_size, seed=seed, start=start,
+            steps=steps, workers=settings.workers, rank=group.rank, world_size=group.world_size,
+        ):  # fmt: skip
+            unreadable(batch.unreadable, len(batch.photos))
+            yield batch
+
+    def take_step(batch: Batch, step: int) -> dict[str, Tensor]:
+        targets = labels[batch.indices]
+        first, *_ = [probe.train_on(batch.photos, targets, factor=factor(step), group=group) for probe in probes]
+        # A head whose rate is too high for it may blow up; it will not be chosen.
+        every = torch.cat([losses.nan_to_num(torch.inf) for losses in first.values()])
+        return {"loss": every.min()}
+
+    fit(
+        take_step, batches(), start=start, steps=steps, session=session, log=log,
+        learning_rate=lambda step: max(settings.learning_rates) * factor(step),
+        progress=WatchedProgress(start, steps, settings.batch_size, watch),
+        save=save, save_every=settings.checkpoint_every, logged_before=logged_before,
     )  # fmt: skip
-    for step, batch in enumerate(batches, start):
-        unreadable(batch.unreadable, len(batch.photos))
-        targets, factor = labels[batch.indices], schedule(settings, step, steps)
-        losses = [probe.train_on(batch.photos, targets, factor=factor, group=group) for probe in probes]
-        after_step(step + 1, losses[0][probes[0].layers[-1]].min())
 
 
 def predict(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from ssl_colorize.cli import main
+from ssl_colorize.engine.signals import Interrupted
+from ssl_colorize.evaluate import ProbeSettings, run_linear_probe
 
 TINY = ("--device", "cpu", "--workers", "0", "--resize", "16", "--batch-size", "4", "--no-cache")
 
@@ -44,9 +49,10 @@ def test_a_whole_run(classes: Path) -> None:
     assert content["metrics"]["random"]["conv5"]["top1"] <= 1
     assert json.loads(Path("out/per_class.json").read_text())["conv5"].keys() == {"dark", "light"}
     assert Image.open("out/layers.png").size[0] > 300
-    assert sorted(path.name for path in Path("out").iterdir()) == [
-        "config.yaml", "layers.png", "metrics.json", "per_class.json"
+    assert sorted(path.name for path in Path("out").iterdir() if "events" not in path.name) == [
+        "config.yaml", "layers.png", "metrics.json", "metrics.jsonl", "per_class.json"
     ]  # fmt: skip
+    assert [json.loads(row)["step"] for row in Path("out/metrics.jsonl").read_text().splitlines()] == [*range(1, 13)]
     # The written settings make the same run.
     again = run("--config", "out/config.yaml", "-o", "again", "--json")
     assert json.loads(again.stdout)["metrics"] == content["metrics"]
@@ -86,7 +92,19 @@ def test_mistakes_are_one_line(classes: Path, arguments: tuple[str, ...], said: 
 
 def test_a_run_is_resumed_by_its_own_settings(classes: Path) -> None:
     whole = run("--encoder", "runs/tiny", "--data", "classes", *TINY, "--steps", "4", "-o", "out", "--json")
-    again = run("--resume", "out", "--workers", "0", "--json")
-    assert json.loads(again.stdout)["metrics"] == json.loads(whole.stdout)["metrics"]
-    refused = run("--resume", "out", "--steps", "5")
+    finished = run("--resume", "out")
+    assert finished.exit_code == 2 and "Nothing to resume: out holds no checkpoint.pt" in finished.stderr
+
+    def stop(what: str, done: int, total: int) -> None:
+        # Once: a second signal acts at once.
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Path("stopped").mkdir()
+    shutil.copy("out/config.yaml", "stopped")
+    with pytest.raises(Interrupted):
+        run_linear_probe(ProbeSettings.resolve(file="out/config.yaml"), Path("stopped"), watch=stop)
+    refused = run("--resume", "stopped", "--steps", "5")
     assert refused.exit_code == 2 and "steps 4" in refused.stderr
+    again = run("--resume", "stopped", "--workers", "0", "--json")
+    assert json.loads(again.stdout)["metrics"] == json.loads(whole.stdout)["metrics"]

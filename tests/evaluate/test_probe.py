@@ -17,12 +17,15 @@ from PIL import Image
 
 from ssl_colorize.data import LabeledDataset, open_dataset
 from ssl_colorize.encoder import Encoder, load_encoder
+from ssl_colorize.engine.checkpoint import load_checkpoint
+from ssl_colorize.engine.log import RunLog, read_log
 from ssl_colorize.engine.signals import Interrupted
+from ssl_colorize.engine.trainer import training_session
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import map_sides, runner
 from ssl_colorize.evaluate.probe import run_linear_probe
 from ssl_colorize.evaluate.settings import ProbeSettings
-from ssl_colorize.evaluate.sgd_probe import Probe, View, schedule, train_probes
+from ssl_colorize.evaluate.sgd_probe import Probe, View, fit_probes, schedule
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
 
 SKIMAGE_PHOTOS = Path(skimage.__file__).parent / "data"
@@ -80,7 +83,10 @@ def test_figures_of_every_layer_and_of_the_untrained_network(striped: Path, trai
         assert one["low"] <= one["top1"] <= one["high"] and set(one["per_class"]) == {"lying", "standing"}
         assert 0 <= one["choosing"] <= 1 and one["top5"] == 1
     assert metrics["conv1"]["top1"] >= 0.75  # stripes are what first layers see
-    assert not list(tmp_path.iterdir())
+    # Of a finished run the log is left, and no state.
+    rows = read_log(tmp_path)
+    assert [row["step"] for row in rows] == list(range(1, 21)) and rows[-1]["loss"] < rows[0]["loss"]
+    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_the_same_seed_gives_the_same_and_the_trunk_stays(settings: ProbeSettings, tmp_path: Path) -> None:
@@ -136,8 +142,26 @@ def test_a_stopped_run_goes_on_exactly(settings: ProbeSettings, trained: str, tm
 
         with pytest.raises(Interrupted, match="--resume"):
             run_linear_probe(run, tmp_path, watch=stop)
-        assert (tmp_path / "probe.pt").is_file()
+        assert (tmp_path / "checkpoint.pt").is_file()
         assert figures(run_linear_probe(run, tmp_path, resume=True)) == figures(whole)
+        assert [row["step"] for row in read_log(tmp_path)] == list(range(1, 17))
+
+
+def test_a_state_of_before_checkpoints_had_a_number_goes_on(settings: ProbeSettings, tmp_path: Path) -> None:
+    whole = run_linear_probe(settings, tmp_path)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 3 * settings.batch_size:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        run_linear_probe(settings, tmp_path, watch=stop)
+    state = load_checkpoint(tmp_path, "linear-probe")
+    old = {"done": state.extra["done"], "step": state.step, "probes": list(state.model.values())}
+    (tmp_path / "checkpoint.pt").unlink()
+    torch.save(old, tmp_path / "probe.pt")
+    assert figures(run_linear_probe(settings, tmp_path, resume=True)) == figures(whole)
+    assert not list(tmp_path.glob("*.pt"))
 
 
 @pytest.mark.parametrize("engine", ["sgd", "ridge"])
@@ -150,7 +174,7 @@ def test_nothing_or_a_damaged_state_to_resume_is_one_line(settings: ProbeSetting
     with pytest.raises(UserError, match="Nothing to resume"):
         run_linear_probe(run, tmp_path, resume=True)
     for content in (b"", b"no state at all"):
-        (tmp_path / "probe.pt").write_bytes(content)
+        (tmp_path / "checkpoint.pt").write_bytes(content)
         with pytest.raises(UserError, match="is damaged and cannot be resumed") as caught:
             run_linear_probe(run, tmp_path, resume=True)
         assert "\n" not in str(caught.value)
@@ -200,7 +224,7 @@ def test_several_labels_a_photo(engine: str, striped: Path, tmp_path: Path, monk
     assert one["map"] > 0.8
 
 
-def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings) -> None:
+def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings, tmp_path: Path) -> None:
     """Training more layers and rates beside it changes nothing in a head."""
     train, _ = open_dataset(settings.data)
     encoder = load_encoder(SOURCE)
@@ -208,8 +232,9 @@ def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings) -> None:
     every = Probe(encoder, encoder.layers, settings, classes=2, crop=view.crop)
     single = settings.model_copy(update={"learning_rates": (0.01,)})
     one = Probe(encoder, ("conv3",), single, classes=2, crop=view.crop)
-    for probe, run in ((every, settings), (one, single)):
-        train_probes([probe], train, run, view=view, seed=0)
+    with training_session("cpu", tmp_path, command="linear-probe") as session, RunLog(tmp_path) as log:
+        for probe, run in ((every, settings), (one, single)):
+            fit_probes([probe], train, run, view=view, seed=0, session=session, log=log)
     torch.testing.assert_close(every.heads["conv3"].weight[1], one.heads["conv3"].weight[0], rtol=1e-5, atol=1e-7)
 
 
@@ -226,7 +251,7 @@ def test_the_papers_protocol(striped: Path) -> None:
     view = View.of(run)
     assert (view.crop, view.training) == (227, (256, 256))
     assert (run.batch_size, run.steps, run.epochs, run.learning_rates) == (256, 140_000, None, (0.01,))
-    assert [schedule(run, step, 140_000) for step in (0, 39_999, 40_000, 139_999)] == pytest.approx([1, 1, 0.1, 1e-3])
+    assert [schedule(run, 140_000)(step) for step in (0, 39_999, 40_000, 139_999)] == pytest.approx([1, 1, 0.1, 1e-3])
     assert list(map_sides(encoder, encoder.layers, 227, numbers=run.numbers, sizes=run.sizes).values()) == [
         10,
         6,
