@@ -46,7 +46,7 @@ from torch.nn import functional
 
 from ssl_colorize.cli.flags import settings_options
 from ssl_colorize.cli.pretrain import FREE_TO_CHANGE
-from ssl_colorize.cli.run import Asked, finish
+from ssl_colorize.cli.run import Invocation, finish
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data import Batch, Photos
 from ssl_colorize.data.photos import PhotoFiles
@@ -388,22 +388,22 @@ PRETEXTS: dict[str, type[FeaturePretext]] = {
 @click.argument("pretext", type=click.Choice(list(PRETEXTS)))
 @click.option("--like", type=click.Path(path_type=Path, file_okay=False), metavar="RUN", help="The run to be like.")
 @settings_options(PretextRecipe, resume=True)
-def main(asked: Asked[PretextRecipe], like: Path | None) -> None:
+def main(invocation: Invocation[PretextRecipe], like: Path | None) -> None:
     """Train the network of a colorization run on another pretext. Ctrl-C saves before it stops."""
-    if (like is None) == (asked.resume is None) or asked.config is not None:
+    if (like is None) == (invocation.resume is None) or invocation.config is not None:
         raise click.UsageError("Give --like RUN to begin, with --out; or --resume RUN alone to go on.")
     if like is not None:
-        asked = replace(asked, config=like / "config.yaml")
-    recipe = asked.settings(free=FREE_TO_CHANGE)
-    with asked.running(recipe.pretext, recipe, taken=(CHECKPOINT_NAME, WEIGHTS_NAME)) as run:
+        invocation = replace(invocation, config=like / "config.yaml")
+    recipe = invocation.settings(free=FREE_TO_CHANGE)
+    with invocation.running(recipe.pretext, recipe, taken=(CHECKPOINT_NAME, WEIGHTS_NAME)) as run:
         try:
-            content = train(recipe, run.folder, resume=asked.resume is not None, pretext=PRETEXTS[recipe.pretext])
+            content = train(recipe, run.folder, resume=invocation.resume is not None, pretext=PRETEXTS[recipe.pretext])
         except Interrupted as stopped:
             again = f"python benchmarks/pretexts.py {recipe.pretext} --resume {run.folder}"
             click.echo(f"Stopped; saved. Go on with: {again}", err=True)
             sys.exit(128 + stopped.signum)
     if content:
-        report(content, run.folder, as_json=asked.as_json)
+        report(content, run.folder, as_json=invocation.as_json)
 
 
 def report(content: dict[str, Any], folder: Path, *, as_json: bool) -> None:

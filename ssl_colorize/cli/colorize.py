@@ -9,7 +9,7 @@ import click
 
 from ssl_colorize.album import ColorizeSettings
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked, Watch, finish, list_unreadable, note
+from ssl_colorize.cli.run import Invocation, Watch, finish, list_unreadable, note
 
 if TYPE_CHECKING:
     from ssl_colorize.album import Colored, Job
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("photos", nargs=-1)
 @settings_options(ColorizeSettings, "checkpoint", "temperature", "size", "compare", "format", "device", "limit")
-def colorize(asked: Asked[ColorizeSettings]) -> None:
+def colorize(invocation: Invocation[ColorizeSettings]) -> None:
     """Color PHOTOS: files, and folders to any depth, whose structure is kept.
 
     Photos come back at their own size and with their own lightness. Nothing is overwritten: a name that is taken by a
@@ -29,11 +29,11 @@ def colorize(asked: Asked[ColorizeSettings]) -> None:
     from ssl_colorize.colorize import Colorizer
     from ssl_colorize.report.tables import figures_table
 
-    settings = asked.settings()
-    inputs = find_inputs(settings.photos, out=asked.out, limit=settings.limit)
+    settings = invocation.settings()
+    inputs = find_inputs(settings.photos, out=invocation.out, limit=settings.limit)
     colorizer = Colorizer.load(settings.checkpoint, device=settings.device)
     note(f"Coloring with {settings.checkpoint} on {colorizer.device}.")
-    with asked.running("colorize", settings) as run:
+    with invocation.running("colorize", settings) as run:
         jobs = plan(inputs, run.folder, kind=settings.format)
         started = perf_counter()
         done, problems, pixels = _color(colorizer, jobs, settings, watch=run.watch)
@@ -49,7 +49,7 @@ def colorize(asked: Asked[ColorizeSettings]) -> None:
     first = done[0].sheet if settings.compare else done[0].target
     more = "" if settings.compare else ", or add --compare to see gray, color and original side by side"
     table = figures_table(content["metrics"], title=f"Colored photos in {run.folder}")
-    finish(content, table, next_step=f"look at {first}{more}", as_json=asked.as_json)
+    finish(content, table, next_step=f"look at {first}{more}", as_json=invocation.as_json)
 
 
 def _color(

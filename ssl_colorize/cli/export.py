@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked, finish, note
+from ssl_colorize.cli.run import Invocation, finish, note
 from ssl_colorize.export.config import ExportSettings
 from ssl_colorize.runs import write_config
 
@@ -16,7 +16,7 @@ from ssl_colorize.runs import write_config
 @click.command()
 @click.argument("source", metavar="RUN")
 @settings_options(ExportSettings, "to", "what", "rgb", "layers", "size", "temperature", "half")
-def export(asked: Asked[ExportSettings]) -> None:
+def export(invocation: Invocation[ExportSettings]) -> None:
     """Export the network of RUN: a run folder, a weights file, eccv16_starter or eccv16-release.
 
     Graphs take photos of any number, height and width, and are compared with the network before they are kept. Nothing
@@ -25,10 +25,10 @@ def export(asked: Asked[ExportSettings]) -> None:
     from ssl_colorize.export.files import export as write
     from ssl_colorize.report.tables import figures_table
 
-    settings = asked.settings()
+    settings = invocation.settings()
     settings.check()
     # A folder for a hub holds nothing else, and what was there before keeps its settings where this fails.
-    with asked.running("export", settings, write_settings=False) as run:
+    with invocation.running("export", settings, write_settings=False) as run:
         note(f"Exporting {settings.source} to {run.folder}.")
         figures = write(settings, run.folder)
     content: dict[str, Any] = {"metrics": figures}
@@ -36,7 +36,7 @@ def export(asked: Asked[ExportSettings]) -> None:
         write_config(run.folder, settings)
         content = run.write(figures)
     table = figures_table(figures, title=f"Exported to {run.folder}")
-    finish(content, table, next_step=_next(settings, run.folder, figures), as_json=asked.as_json)
+    finish(content, table, next_step=_next(settings, run.folder, figures), as_json=invocation.as_json)
 
 
 def _next(settings: ExportSettings, folder: Path, figures: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked, Run, finish, note
+from ssl_colorize.cli.run import Invocation, Run, finish, note
 from ssl_colorize.finetune.config import (
     ClassificationSettings,
     DetectionSettings,
@@ -40,33 +40,33 @@ def finetune() -> None:
 
 @finetune.command()
 @settings_options(ClassificationSettings, *FLAGS, "crop", resume=True)
-def classification(asked: Asked[ClassificationSettings]) -> None:
+def classification(invocation: Invocation[ClassificationSettings]) -> None:
     """Photos with one label each (top-1), or a VOC folder with several (mean average precision)."""
-    _finetune("classification", asked)
+    _finetune("classification", invocation)
 
 
 @finetune.command()
 @settings_options(DetectionSettings, *FLAGS, resume=True)
-def detection(asked: Asked[DetectionSettings]) -> None:
+def detection(invocation: Invocation[DetectionSettings]) -> None:
     """Boxes around objects (VOC mean average precision at IoU 0.5, and COCO's)."""
-    _finetune("detection", asked)
+    _finetune("detection", invocation)
 
 
 @finetune.command()
 @settings_options(SegmentationSettings, *FLAGS, resume=True)
-def segmentation(asked: Asked[SegmentationSettings]) -> None:
+def segmentation(invocation: Invocation[SegmentationSettings]) -> None:
     """A class for every pixel (mean intersection over union)."""
-    _finetune("segmentation", asked)
+    _finetune("segmentation", invocation)
 
 
-def _finetune(name: str, asked: Asked[Any]) -> None:
+def _finetune(name: str, invocation: Invocation[Any]) -> None:
     from ssl_colorize.finetune.trainer import finetune as train
 
-    settings: FinetuneSettings = asked.settings(free=FREE_TO_CHANGE)
-    with asked.running(f"finetune-{name}", settings, taken=("checkpoint.pt", "finetuned.safetensors")) as run:
-        done = train(name, settings, run.folder, resume=asked.resume is not None, say=note)
+    settings: FinetuneSettings = invocation.settings(free=FREE_TO_CHANGE)
+    with invocation.running(f"finetune-{name}", settings, taken=("checkpoint.pt", "finetuned.safetensors")) as run:
+        done = train(name, settings, run.folder, resume=invocation.resume is not None, say=note)
     if done is not None:
-        _report(name, settings, run, done, as_json=asked.as_json)
+        _report(name, settings, run, done, as_json=invocation.as_json)
 
 
 def _report(name: str, settings: FinetuneSettings, run: Run, done: Finished, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ import annotated_types
 import click
 from pydantic.fields import FieldInfo
 
-from ssl_colorize.cli.run import Asked
+from ssl_colorize.cli.run import Invocation
 from ssl_colorize.config import Settings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -67,7 +67,7 @@ def settings_options(
 ) -> Callable[[Callable[..., None]], Command]:
     """Give a verb a flag for each of the fields named, and `--out`, `--config`, `--set` and `--json`.
 
-    The verb is called with what was `Asked` for; parameters of its own that are no fields come behind, by name.
+    The verb is called with its `Invocation`; parameters of its own that are no fields come behind, by name.
 
     Args:
         kind: the verb's settings. Its descriptions are the flags' help.
@@ -83,9 +83,9 @@ def settings_options(
             going_on = given.pop("resume", None)
             flags = {name: value for name, value in given.items() if name in kind.model_fields}
             own = {name: value for name, value in given.items() if name not in flags}
-            asked = Asked(kind, flags, out=out, config=config, assignments=assignments, as_json=as_json,
+            invocation = Invocation(kind, flags, out=out, config=config, assignments=assignments, as_json=as_json,
                           resume=_folder_to_resume(going_on, out))  # fmt: skip
-            verb(asked, **own)
+            verb(invocation, **own)
 
         made = [_option(name, kind.model_fields[name]) for name in fields]
         decorated: Command = command

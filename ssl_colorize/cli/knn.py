@@ -6,7 +6,7 @@ import click
 
 from ssl_colorize.cli.flags import settings_options
 from ssl_colorize.cli.measured import FLAGS, on_same, title_of, write_classes
-from ssl_colorize.cli.run import Asked, finish
+from ssl_colorize.cli.run import Invocation, finish
 from ssl_colorize.evaluate.settings import KnnSettings
 
 
@@ -15,7 +15,7 @@ from ssl_colorize.evaluate.settings import KnnSettings
     KnnSettings, "encoder", "data", "layers", "k", "temperature", "choose", "leave_one_out", "size", "engine", "memory",
     *FLAGS,
 )  # fmt: skip
-def knn(asked: Asked[KnnSettings]) -> None:
+def knn(invocation: Invocation[KnnSettings]) -> None:
     """Classify photos by the photos whose features are most like theirs.
 
     Nothing is trained: the nearest training photos vote. --k and --temperature may be given again: every combination
@@ -25,8 +25,8 @@ def knn(asked: Asked[KnnSettings]) -> None:
     from ssl_colorize.report.sheets import neighbors_sheet
     from ssl_colorize.report.tables import layers_of, layers_table
 
-    settings = asked.settings()
-    with asked.running("knn", settings) as run:
+    settings = invocation.settings()
+    with invocation.running("knn", settings) as run:
         result = run_knn(settings, say=run.say, watch=run.watch)
     look = write_classes(result.metrics, run.folder, depth=1)
     content = run.write(result.metrics)
@@ -40,4 +40,4 @@ def knn(asked: Asked[KnnSettings]) -> None:
     ]
     table = layers_table(rows, ("layer", "k", "T"), title=title_of(settings, run.folder, content["seconds"]))
     next_step = f"look at {look}, or train a classifier: {on_same('linear-probe', settings)}"
-    finish(content, table, next_step=next_step, as_json=asked.as_json)
+    finish(content, table, next_step=next_step, as_json=invocation.as_json)

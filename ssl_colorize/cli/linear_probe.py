@@ -8,7 +8,7 @@ import click
 
 from ssl_colorize.cli.flags import settings_options
 from ssl_colorize.cli.measured import FLAGS, title_of, write_classes
-from ssl_colorize.cli.run import Asked, finish, note
+from ssl_colorize.cli.run import Invocation, finish, note
 from ssl_colorize.evaluate.settings import ProbeSettings
 
 # What a resumed run may do otherwise without becoming another run.
@@ -19,7 +19,7 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "cache", "n
 @settings_options(
     ProbeSettings, "encoder", "data", "layers", "engine", "protocol", "epochs", "steps", *FLAGS, resume=True
 )  # fmt: skip
-def linear_probe(asked: Asked[ProbeSettings]) -> None:
+def linear_probe(invocation: Invocation[ProbeSettings]) -> None:
     """Train linear classifiers on every layer of a frozen encoder.
 
     All layers and learning rates learn in one pass. Each layer's learning rate is chosen on a part of the training
@@ -29,9 +29,11 @@ def linear_probe(asked: Asked[ProbeSettings]) -> None:
     from ssl_colorize.report.plots import probe_plot
     from ssl_colorize.report.tables import layers_of, layers_table
 
-    settings = asked.settings(free=FREE_TO_CHANGE)
-    with asked.running("linear-probe", settings) as run:
-        metrics = run_linear_probe(settings, run.folder, resume=asked.resume is not None, say=run.say, watch=run.watch)
+    settings = invocation.settings(free=FREE_TO_CHANGE)
+    with invocation.running("linear-probe", settings) as run:
+        metrics = run_linear_probe(
+            settings, run.folder, resume=invocation.resume is not None, say=run.say, watch=run.watch
+        )
     if not run.first:
         return
     listed, drawn = write_classes(metrics, run.folder, depth=0), run.folder / "layers.png"
@@ -47,5 +49,5 @@ def linear_probe(asked: Asked[ProbeSettings]) -> None:
         content,
         layers_table(rows, ("layer", chosen.removeprefix("learning_")), title=title),
         next_step=f"look at {drawn}; classes are in {listed}.",
-        as_json=asked.as_json,
+        as_json=invocation.as_json,
     )

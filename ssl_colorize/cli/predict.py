@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked, Watch, finish, list_unreadable
+from ssl_colorize.cli.run import Invocation, Watch, finish, list_unreadable
 from ssl_colorize.finetune.config import PredictSettings
 from ssl_colorize.runs import write_atomically
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("run")
 @click.argument("photos", nargs=-1)
 @settings_options(PredictSettings, "device", "limit")
-def predict(asked: Asked[PredictSettings]) -> None:
+def predict(invocation: Invocation[PredictSettings]) -> None:
     """Say what is on PHOTOS (files, and folders to any depth) with the fine-tuned model of RUN.
 
     Writes a picture for every photo and predictions.json. Nothing is overwritten but pictures made here before. Photos
@@ -32,10 +32,10 @@ def predict(asked: Asked[PredictSettings]) -> None:
     from ssl_colorize.finetune.saved import load_finetuned
     from ssl_colorize.report.tables import figures_table
 
-    settings = asked.settings()
-    inputs = find_inputs(settings.photos, out=asked.out, limit=settings.limit, verb=f"predict {settings.run}")
+    settings = invocation.settings()
+    inputs = find_inputs(settings.photos, out=invocation.out, limit=settings.limit, verb=f"predict {settings.run}")
     model = load_finetuned(settings.run, device=choose_device(settings.device))
-    with asked.running("predict", settings) as run:
+    with invocation.running("predict", settings) as run:
         jobs = plan(inputs, run.folder, mark="predicted")
         results, problems = _predict(model, jobs, watch=run.watch)
     listed = run.folder / "predictions.json"
@@ -45,7 +45,10 @@ def predict(asked: Asked[PredictSettings]) -> None:
     shown = jobs[0].target if len(jobs) == 1 else run.folder
     table = figures_table(content["metrics"], title=f"{model.task.name} of photos, {run.folder}")
     finish(
-        content | {"predictions": results}, table, next_step=f"look at {shown}, and at {listed}", as_json=asked.as_json
+        content | {"predictions": results},
+        table,
+        next_step=f"look at {shown}, and at {listed}",
+        as_json=invocation.as_json,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked, command_line, finish, note
+from ssl_colorize.cli.run import Invocation, command_line, finish, note
 from ssl_colorize.pretrain.config import Recipe
 
 # What a resumed run may do otherwise without becoming another run.
@@ -21,7 +21,7 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "evaluate_every", "checkpoint_e
     Recipe, "data", "model", "width", "steps", "epochs", "batch_size", "learning_rate", "limit", "seed", "workers",
     "device", resume=True,
 )  # fmt: skip
-def pretrain(asked: Asked[Recipe]) -> None:
+def pretrain(invocation: Invocation[Recipe]) -> None:
     """Train a network to color photos, without labels.
 
     Without any flags: a small network, on the photos that the installed packages carry, within five minutes on two
@@ -30,9 +30,9 @@ def pretrain(asked: Asked[Recipe]) -> None:
     from ssl_colorize.pretrain.loop import train
     from ssl_colorize.report.tables import figures_table
 
-    recipe = asked.settings(free=FREE_TO_CHANGE)
-    with asked.running("pretrain", recipe, taken=("checkpoint.pt", "model.safetensors")) as run:
-        content = train(recipe, run.folder, resume=asked.resume is not None)
+    recipe = invocation.settings(free=FREE_TO_CHANGE)
+    with invocation.running("pretrain", recipe, taken=("checkpoint.pt", "model.safetensors")) as run:
+        content = train(recipe, run.folder, resume=invocation.resume is not None)
     if not run.first:
         return
     content = _sign(run.folder, content)
@@ -42,7 +42,7 @@ def pretrain(asked: Asked[Recipe]) -> None:
         figures_table(content["metrics"], title=f"On held-out photos, {run.folder}"),
         next_step=f"look at {run.folder / 'samples.png'}, then color photos of your own: "
         f"ssl-colorize colorize PHOTO.jpg -o out/ --checkpoint {run.folder}",
-        as_json=asked.as_json,
+        as_json=invocation.as_json,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked, finish
+from ssl_colorize.cli.run import Invocation, finish
 from ssl_colorize.prior import PriorSettings
 from ssl_colorize.runs import write_atomically
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @settings_options(PriorSettings, "data", "limit", "neighbors", "mix", "workers", "batch_size")
-def prior(asked: Asked[PriorSettings]) -> None:
+def prior(invocation: Invocation[PriorSettings]) -> None:
     """Measure how common each color is in the photos, and the weight each should get in training.
 
     Writes prior.npy and weights.npy (313 numbers each), a picture of both, and the figures. Photos stream through:
@@ -29,10 +29,10 @@ def prior(asked: Asked[PriorSettings]) -> None:
     from ssl_colorize.prior import measure_prior
     from ssl_colorize.report.tables import figures_table
 
-    settings = asked.settings()
+    settings = invocation.settings()
     photos = open_photos(settings.data, limit=settings.limit)
     counted = 0
-    with asked.running("prior", settings) as run:
+    with invocation.running("prior", settings) as run:
 
         def count(more: int) -> None:
             nonlocal counted
@@ -47,7 +47,7 @@ def prior(asked: Asked[PriorSettings]) -> None:
         figures_table(content["metrics"], title=f"Colors of {', '.join(settings.data)}, in {run.folder}"),
         next_step=f"look at {run.folder / 'prior.png'}, or train with it: ssl-colorize pretrain"
         f"{''.join(f' --data {item}' for item in settings.data)} --set prior={run.folder / 'prior.npy'}",
-        as_json=asked.as_json,
+        as_json=invocation.as_json,
     )
 
 

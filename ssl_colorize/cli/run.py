@@ -37,7 +37,7 @@ WHOLE = 1000
 
 
 @dataclass(frozen=True)
-class Asked(Generic[AnySettings]):
+class Invocation(Generic[AnySettings]):
     """What was typed after a verb.
 
     Attributes:
@@ -71,14 +71,14 @@ class Asked(Generic[AnySettings]):
             raise UserError(f"Nothing to resume: {self.resume} holds no config.yaml, so it is not the folder of a run.")
         if self.config is not None:
             raise UserError("--resume goes on by the settings of the run; leave --config away.")
-        saved, asked = self.kind.resolve(file=file), self._resolved(file)
+        saved, resumed = self.kind.resolve(file=file), self._resolved(file)
         for name in self.kind.model_fields:
-            before, now = getattr(saved, name), getattr(asked, name)
+            before, now = getattr(saved, name), getattr(resumed, name)
             if before != now and name not in free:
                 raise UserError(
                     f"--resume goes on with {name} {before}, as the run began; {now} needs a run of its own."
                 )
-        return asked
+        return resumed
 
     def _resolved(self, file: Path | None) -> AnySettings:
         given = {name: None if value == () else value for name, value in self.flags.items()}

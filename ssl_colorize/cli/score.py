@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked, finish, note, results
+from ssl_colorize.cli.run import Invocation, finish, note, results
 from ssl_colorize.runs import write_atomically
 from ssl_colorize.score.config import ScoreSettings
 
@@ -24,7 +24,7 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "show"})
     ScoreSettings, "data", "method", "temperature", "size", "classifier", "labels", "prior", "prior_data",
     "random_data", "lpips", "fid_features", "show", "limit", "batch_size", "workers", "device", "seed", resume=True,
 )  # fmt: skip
-def score(asked: Asked[ScoreSettings]) -> None:
+def score(invocation: Invocation[ScoreSettings]) -> None:
     """Score colors: any methods, on any photos, by one protocol.
 
     --data is a folder (of one with val/ or test/ that part is read), a VOC folder, a torchvision set, or samples. All
@@ -32,11 +32,11 @@ def score(asked: Asked[ScoreSettings]) -> None:
     """
     from ssl_colorize.score.run import LINES, run_score
 
-    settings = asked.settings(free=FREE_TO_CHANGE)
-    with asked.running("score", settings, taken=(LINES,)) as run:
-        scores = run_score(settings, run.folder, resume=asked.resume is not None, say=run.say, watch=run.watch)
+    settings = invocation.settings(free=FREE_TO_CHANGE)
+    with invocation.running("score", settings, taken=(LINES,)) as run:
+        scores = run_score(settings, run.folder, resume=invocation.resume is not None, say=run.say, watch=run.watch)
     content = run.write(scores.metrics)
-    _report(settings, run.folder, scores, content, as_json=asked.as_json)
+    _report(settings, run.folder, scores, content, as_json=invocation.as_json)
 
 
 def _report(settings: ScoreSettings, folder: Path, scores: Scores, content: dict[str, Any], *, as_json: bool) -> None:

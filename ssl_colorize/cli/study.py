@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked, Run, finish, note
+from ssl_colorize.cli.run import Invocation, Run, finish, note
 from ssl_colorize.errors import UserError
 from ssl_colorize.runs import write_atomically
 from ssl_colorize.study.protocol import ReportSettings, ServeSettings
@@ -35,7 +35,7 @@ def study() -> None:
     ServeSettings, "methods", "host", "port", "contact", "practice", "trials", "temperature", "device", "limit",
     resume=True,
 )  # fmt: skip
-def serve(asked: Asked[ServeSettings]) -> None:
+def serve(invocation: Invocation[ServeSettings]) -> None:
     """Show pairs of PHOTOS, real and recolored, in a web page, until Ctrl-C.
 
     The paper's protocol: 256 px, one second each, one after the other; 10 pairs with feedback, then 40 without, 10 % of
@@ -48,13 +48,13 @@ def serve(asked: Asked[ServeSettings]) -> None:
     from ssl_colorize.study.serving import serve as answer_until_stopped
 
     check_installed()
-    settings = asked.settings(free=FREE_TO_CHANGE)
+    settings = invocation.settings(free=FREE_TO_CHANGE)
     if not settings.photos:
         raise UserError("No photos given: name a folder of real ones, as in `ssl-colorize study serve photos/`.")
     method_names(settings.methods)
     listener = listen(settings.host, settings.port)
-    with asked.running("study", settings, taken=("study.sqlite", "photos")) as run:
-        pictures = _pictures(settings, run, prepared=asked.resume is not None)
+    with invocation.running("study", settings, taken=("study.sqlite", "photos")) as run:
+        pictures = _pictures(settings, run, prepared=invocation.resume is not None)
 
     from ssl_colorize.study.server import Study, create_app
     from ssl_colorize.study.storage import DATABASE, Store
@@ -73,7 +73,7 @@ def serve(asked: Asked[ServeSettings]) -> None:
         "answers": sum(len(one.answers) for one in sessions),
     })  # fmt: skip
     table = figures_table(content["metrics"], title=f"Finished sessions in {run.folder}")
-    finish(content, table, next_step=f"ssl-colorize study report {run.folder}", as_json=asked.as_json)
+    finish(content, table, next_step=f"ssl-colorize study report {run.folder}", as_json=invocation.as_json)
 
 
 def _pictures(settings: ServeSettings, run: Run, *, prepared: bool) -> Pictures:
@@ -100,7 +100,7 @@ def _pictures(settings: ServeSettings, run: Run, *, prepared: bool) -> Pictures:
 @study.command()
 @click.argument("study", metavar="RUN", type=click.Path(file_okay=False))
 @settings_options(ReportSettings, "vigilance", "unfinished", "seed")
-def report(asked: Asked[ReportSettings]) -> None:
+def report(invocation: Invocation[ReportSettings]) -> None:
     """The share of pairs of RUN in which the recolored photo was labeled real, for each method.
 
     With standard errors by the bootstrap: participants are resampled, then the pairs within each. Sessions that fail
@@ -112,7 +112,7 @@ def report(asked: Asked[ReportSettings]) -> None:
     from ssl_colorize.study.pictures import Pictures, method_names
     from ssl_colorize.study.storage import DATABASE, Store
 
-    settings = asked.settings()
+    settings = invocation.settings()
     served = Path(settings.study)
     sessions = Store(served / DATABASE).sessions()
     if not any(session.answers for session in sessions):
@@ -123,7 +123,7 @@ def report(asked: Asked[ReportSettings]) -> None:
     pictures = Pictures.prepared(served)
     # The pictures need not be beside a copy of the answers.
     names = method_names(protocol.methods) if pictures is None else pictures.methods
-    with asked.running("study-report", settings) as run:
+    with invocation.running("study-report", settings) as run:
         metrics = analyze(
             sessions, names, vigilance=settings.vigilance, unfinished=settings.unfinished,
             seconds=protocol.seconds, resamples=settings.resamples, seed=settings.seed,
@@ -138,5 +138,5 @@ def report(asked: Asked[ReportSettings]) -> None:
         rows_table(STUDY_COLUMNS, study_rows(metrics), title=f"Labeled real, in {served}, %"),
         figures_table({"sessions": metrics["sessions"], "shown": metrics["shown"]}, title="Sessions"),
         next_step=f"look at {drawn}; every answer is a line of {listed}",
-        as_json=asked.as_json,
+        as_json=invocation.as_json,
     )

@@ -8,7 +8,7 @@ import click
 
 from ssl_colorize.cli.flags import settings_options
 from ssl_colorize.cli.measured import FLAGS, on_same, title_of
-from ssl_colorize.cli.run import Asked, finish
+from ssl_colorize.cli.run import Invocation, finish
 from ssl_colorize.evaluate.settings import SvmSettings
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @settings_options(
     SvmSettings, "encoder", "data", "layers", "low_shot", "shots", "draws", "costs", "numbers", *FLAGS
 )  # fmt: skip
-def svm(asked: Asked[SvmSettings]) -> None:
+def svm(invocation: Invocation[SvmSettings]) -> None:
     """Train a linear SVM for each class on frozen features and report average precision.
 
     For photos with several labels (a VOC folder) and with one (class folders: each class against the rest).
@@ -27,8 +27,8 @@ def svm(asked: Asked[SvmSettings]) -> None:
     from ssl_colorize.evaluate import run_svm
     from ssl_colorize.report.tables import layers_of, layers_table
 
-    settings = asked.settings()
-    with asked.running("svm", settings) as run:
+    settings = invocation.settings()
+    with invocation.running("svm", settings) as run:
         metrics = run_svm(settings, say=run.say, watch=run.watch)
     content = run.write(metrics)
     untrained = metrics.get("random", {})
@@ -38,7 +38,7 @@ def svm(asked: Asked[SvmSettings]) -> None:
         f"look at {run.folder / 'metrics.json'} for the figures of each class, or ask the neighbors: "
         f"{on_same('knn', settings)}"
     )
-    finish(content, table, *_low_shot(metrics), next_step=next_step, as_json=asked.as_json)
+    finish(content, table, *_low_shot(metrics), next_step=next_step, as_json=invocation.as_json)
 
 
 def _low_shot(metrics: dict[str, Any]) -> list[Table]:

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from ssl_colorize.cli import VERBS, main
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Asked
+from ssl_colorize.cli.run import Invocation
 from ssl_colorize.config import OneOrMany, Settings
 from ssl_colorize.errors import UserError
 
@@ -33,9 +33,9 @@ class Example(Settings):
 @settings_options(
     Example, "data", "count", "share", "rates", "kind", "fast", "layers", "no_cache", resume=True
 )  # fmt: skip
-def verb(asked: Asked[Example], other: str | None) -> None:
+def verb(invocation: Invocation[Example], other: str | None) -> None:
     """A verb."""
-    click.echo(f"{other} {asked.settings()!r}")
+    click.echo(f"{other} {invocation.settings()!r}")
 
 
 def run(*arguments: str) -> Result:
