@@ -54,8 +54,9 @@ class Source:
         text = str(source)
         if current_name(text) != text:
             raise UserError(
-                f"Encoder {text!r} is called {current_name(text)!r} now, in config.yaml too: {LIGHTNESS_PREFIX}NAME is the "
-                f"network on lightness that `pretrain --model timm:NAME` begins with, {RGB_PREFIX}NAME timm's own on RGB."
+                f"Encoder {text!r} is called {current_name(text)!r} now, in config.yaml too: "
+                f"{LIGHTNESS_PREFIX}NAME is the network on lightness that `pretrain --model timm:NAME` begins with, "
+                f"{RGB_PREFIX}NAME timm's own on RGB."
             )
         if text.startswith(RGB_PREFIX):
             return cls._on_rgb("timm-untrained", text, text.removeprefix(RGB_PREFIX))
