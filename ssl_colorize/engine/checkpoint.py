@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.runs import write_atomically
@@ -101,6 +102,38 @@ def load_checkpoint(
     if checkpoint.kind != kind:
         raise UserError(f"{path} is of `ssl-colorize {checkpoint.kind}`, which alone can go on with it.")
     return checkpoint
+
+
+def restore(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ema: nn.Module | None = None,
+) -> None:
+    """Give a network, its optimizer and its average the state that a checkpoint has; what it lacks stays as it is.
+
+    Args:
+        checkpoint: what `load_checkpoint` gave.
+        folder: that it came from.
+        model: changed in place.
+        optimizer: likewise.
+        ema: likewise, where there is an average of the weights.
+
+    Raises:
+        UserError: they do not fit, key by key.
+    """
+    try:
+        if checkpoint.model:
+            model.load_state_dict(checkpoint.model)
+        if checkpoint.optimizer:
+            optimizer.load_state_dict(checkpoint.optimizer)
+        if ema is not None and checkpoint.ema is not None:
+            ema.load_state_dict(checkpoint.ema)
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{folder / CHECKPOINT_NAME} does not fit the run, which cannot go on: {reason}") from None
 
 
 def _damaged(path: Path, error: Exception) -> str:

@@ -44,7 +44,19 @@ LOG_ROWS = 1000
 
 
 class Diverged(UserError):
-    """Training has blown up: a loss or a weight is not finite."""
+    """Training has blown up: a loss or a weight is not finite.
+
+    Attributes:
+        what: is not, in words.
+        step: after which it was found.
+    """
+
+    def __init__(self, what: str, step: int, folder: Path) -> None:
+        super().__init__(
+            f"{what} at step {step}: lower the learning rate, or set clip. The last checkpoint in {folder} is "
+            "untouched."
+        )
+        self.what, self.step = what, step
 
 
 @dataclass
@@ -229,7 +241,7 @@ def finite(losses: Losses, step: int, session: Session) -> dict[str, float]:
     means = session.group.mean(torch.stack([loss.detach().float() for loss in losses.values()])).tolist()
     values = dict(zip(losses, means, strict=True))
     if not math.isfinite(values["loss"]):
-        raise diverged(f"The loss became {values['loss']}", step, session)
+        raise Diverged(f"The loss became {values['loss']}", step, session.folder)
     return values
 
 
@@ -240,12 +252,4 @@ def refuse_broken(parameters: Iterable[Tensor], step: int, session: Session) -> 
         Diverged: one is not finite.
     """
     if not all(bool(values.isfinite().all()) for values in parameters):
-        raise diverged("The weights are no longer finite", step, session)
-
-
-def diverged(what: str, step: int, session: Session) -> Diverged:
-    """The error that says what blew up, and what to do."""
-    return Diverged(
-        f"{what} at step {step}: lower the learning rate, or set clip. "
-        f"The last checkpoint in {session.folder} is untouched."
-    )
+        raise Diverged("The weights are no longer finite", step, session.folder)

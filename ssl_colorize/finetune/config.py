@@ -28,7 +28,9 @@ class FinetuneSettings(StepsOrEpochs):
     `with_sgd` says which others go with plain SGD, where they are not given.
     """
 
-    renamed: ClassVar[Mapping[str, str]] = {"colour": "color", "normalise": "normalize"}
+    renamed: ClassVar[Mapping[str, str]] = {
+        "colour": "color", "normalise": "normalize", "evaluate_every": "evaluate_epochs",
+    }  # fmt: skip
     with_sgd: ClassVar[Mapping[str, Any]] = {
         "learning_rates": (1e-3, 3e-3, 1e-2), "head_factor": 1.0, "weight_decay": 5e-4,
     }  # fmt: skip
@@ -78,7 +80,7 @@ class FinetuneSettings(StepsOrEpochs):
     # Choosing
     choosing: Share = Field(0.2, description="share of the training photos that rate and length are chosen on")
     choose_length: bool = Field(True, description="choose the best epoch; else train for the whole length")
-    evaluate_every: PositiveInt = Field(1, description="epochs between looks at the photos to choose on")
+    evaluate_epochs: PositiveInt = Field(1, description="epochs between evaluations on the photos to choose on")
     refit: bool = Field(True, description="train again on all training photos, with what was chosen")
 
     # The run

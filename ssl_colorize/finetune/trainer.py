@@ -4,10 +4,7 @@ The test photos are read once, by the one model that was chosen without them.
 """
 
 import math
-import signal
-import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +15,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssl_colorize.data import UnreadableLog
-from ssl_colorize.device import choose_autocast, choose_device
-from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
-from ssl_colorize.engine.distributed import Processes, processes, synchronized
+from ssl_colorize.device import choose_autocast
+from ssl_colorize.encoder import Encoder
+from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, restore, save_checkpoint
+from ssl_colorize.engine.distributed import distribute
 from ssl_colorize.engine.log import RunLog
+from ssl_colorize.engine.optimizer import make_optimizer
 from ssl_colorize.engine.progress import TrainingProgress
-from ssl_colorize.engine.signals import Interrupted, StopRequest, stop_signals
-from ssl_colorize.engine.trainer import LOG_ROWS
+from ssl_colorize.engine.schedule import Schedule, regular_drops
+from ssl_colorize.engine.trainer import Diverged, GradientStep, Session, fit, refuse_broken, training_session
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.building import build_model
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.saved import MODEL_NAME, save_finetuned
-from ssl_colorize.finetune.schedule import Length, make_optimizer, rate_factor, seed_step
-from ssl_colorize.finetune.state import Look, State, best_look, restored, stored
 from ssl_colorize.finetune.tasks import Judged, Say, Task, TrainingBatch, choosing_figure, task_type
+from ssl_colorize.finetune.trials import Evaluation, Length, Trials, best_evaluation, from_format_1
+
+KIND = "finetune"
 
 
 @dataclass(frozen=True)
@@ -64,25 +64,28 @@ def finetune(
         UserError: the settings, the photos, the encoder or the folder cannot be used, or every learning rate blew up.
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
-    device = choose_device(settings.device)
-    with ExitStack() as stack:
-        group = stack.enter_context(processes(device.type))
-        stop = stack.enter_context(stop_signals())
-        if device.type == "cuda":
-            device = torch.device("cuda", group.local_rank)
-        task = task_type(name).open(settings, say=say if group.first else _silent)
-        run = Run(task, settings, folder, group, device, stop, say if group.first else _silent)
-        run.begin(resume=resume)
-        run.log = stack.enter_context(RunLog(folder, run.logged, quiet=not group.first))
-        run.train()
-        return run.finish() if group.first else None
+    with training_session(settings.device, folder, command=f"finetune {name}") as session:
+        tell = say if session.group.first else _silent
+        task = task_type(name).open(settings, say=tell)
+        run = Finetuning(task, settings, session, resume=resume)
+        with RunLog(folder, run.trials.logged + run.begun.step, quiet=not session.group.first) as log:
+            for number in range(run.trials.trial, len(run.rates)):
+                run.try_rate(number, log, tell)
+            choice = run.choose(tell)
+            if settings.refit or not run.rates:
+                run.fit(choice.rate, run.every, choice.length, log, title="all training photos")
+            else:
+                assert run.trials.best is not None
+                run.model.load_state_dict(run.trials.best)
+        refuse_broken(run.model.parameters(), choice.length.stop, session)
+        return run.finish(choice) if session.group.first else None
 
 
 def _silent(line: str) -> None:
     """Of several processes, the first one speaks."""
 
 
-class Steps(nn.Module):
+class TaskLoss(nn.Module):
     """A model whose forward is a task's loss, as DistributedDataParallel wants it."""
 
     def __init__(self, task: Task, model: nn.Module) -> None:
@@ -93,249 +96,230 @@ class Steps(nn.Module):
         return self.task.loss(self.model, batch)
 
 
-class Run:
-    """A fine-tuning run in one process."""
+@dataclass(frozen=True)
+class Choice:
+    """With what the final model is trained; `figure` is that it was chosen by, None where nothing was to choose."""
 
-    def __init__(
-        self, task: Task, settings: FinetuneSettings, folder: Path, group: Processes, device: torch.device,
-        stop: StopRequest, say: Say,
-    ) -> None:  # fmt: skip
-        self.task, self.settings, self.folder, self.group, self.device = task, settings, folder, group, device
-        self.stop, self.say = stop, say
-        if settings.batch_size % group.world_size:
-            raise UserError(f"batch_size {settings.batch_size} does not divide by the {group.world_size} processes.")
-        self.rates = tuple(sorted(set(settings.learning_rates))) if settings.chooses else settings.learning_rates[:1]
-        self.trials = len(self.rates) if settings.chooses else 0
+    rate: float
+    length: Length
+    figure: float | None
+
+
+class Finetuning:
+    """A fine-tuning run in one process: everything that its trainings need."""
+
+    def __init__(self, task: Task, settings: FinetuneSettings, session: Session, *, resume: bool) -> None:
+        self.task, self.settings, self.session = task, settings, session
+        session.share_of(settings.batch_size)
+
+        # Photos: all to train on, and of these the part to fit on and the part to choose on. Rates, lowest first.
         self.every = np.arange(task.train_count)
-        self.fit, self.choose = self.every, self.every[:0]
+        self.fitting, self.choosing = self.every, self.every[:0]
         if settings.chooses:
-            self.fit, self.choose = task.split(fraction=settings.choosing, seed=settings.seed)
-        self.length = Length.whole(settings, len(self.fit), looking=settings.chooses)
-        self.autocast = choose_autocast(settings.precision, device)
-        self.began = time.monotonic()
-        self.log: RunLog
+            self.fitting, self.choosing = task.split(fraction=settings.choosing, seed=settings.seed)
+        self.rates: list[float] = sorted(set(settings.learning_rates)) if settings.chooses else []
+        self.length = Length.whole(settings, len(self.fitting), evaluated=settings.chooses)
+        total = task.train_count + task.test_count
+        self.unreadable = UnreadableLog(session.folder, total, rank=session.group.rank, append=resume)
 
-    # ---- beginning ---------------------------------------------------------------------------------------------------
+        # The model, from which every training begins.
+        self.about, model = build_model(task, settings)
+        self.model = model.to(session.device)
+        self.encoder = next(module for module in model.modules() if isinstance(module, Encoder))
+        self.initial = _copied(self.model)
+        # Where statistics of BatchNorm are frozen, synchronizing them changes nothing.
+        self.network = distribute(TaskLoss(task, self.model), session.group, session.device.type)
+        self.autocast = choose_autocast(settings.precision, session.device)
 
-    def begin(self, *, resume: bool) -> None:
-        """Build the model, and take up where the folder's checkpoint is if the run goes on."""
-        saved = load_checkpoint(self.folder, "finetune") if resume else None
-        total = self.task.train_count + self.task.test_count
-        self.unreadable = UnreadableLog(self.folder, total, rank=self.group.rank, append=resume)
-        self._build()
-        self.state = State()
-        if saved is not None:
-            self.state = restored(saved.extra)
-            if saved.model:
-                self.model.load_state_dict(saved.model)
-                self.optimizer.load_state_dict(saved.optimizer)
-        self.seconds_before = self.state.seconds
+        # Where a stopped run goes on: the training that is under way, and what was tried before.
+        self.begun = Checkpoint(KIND, 0)
+        if resume:
+            self.begun = load_checkpoint(session.folder, KIND, from_format_1=from_format_1)
+        session.seconds_before = self.begun.seconds
+        self.trials = Trials.restored(self.begun.extra)
 
-    def _build(self) -> None:
-        self.about, model = build_model(self.task, self.settings)
-        self.model = model.to(self.device)
-        self.initial = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        if self.group.world_size > 1:
-            # Where statistics are frozen, this changes nothing.
-            self.model = synchronized(self.model, self.device.type)
-        self.network: nn.Module = Steps(self.task, self.model)
-        if self.group.world_size > 1:
-            self.network = nn.parallel.DistributedDataParallel(self.network)
-        self.optimizer = make_optimizer(self.model, self.settings)
+    def try_rate(self, number: int, log: RunLog, say: Say) -> None:
+        """Train with one of the rates, on the photos to fit on; one that blows up is out of the choice."""
+        rate, trials = self.rates[number], self.trials
+        try:
+            self.fit(rate, self.fitting, self.length, log, title=f"rate {rate:g}, {number + 1} of {len(self.rates)}")
+            trials.next(self.length.stop)
+        except Diverged as error:
+            say(f"{error.what} after {error.step} steps at learning rate {rate:g}: it is out of the choice.")
+            trials.evaluations.append(Evaluation(number, error.step, float("-inf")))
+            trials.next(error.step)
 
-    @property
-    def logged(self) -> int:
-        """Steps of all trials together, as the log counts them."""
-        return self.state.logged + self.state.step
+    def fit(self, rate: float, indices: NDArray[np.int64], length: Length, log: RunLog, *, title: str) -> None:
+        """Train at a learning rate on some of the training photos, from the beginning or from where the run stopped."""
+        settings, session, group = self.settings, self.session, self.session.group
+        begun, self.begun = self.begun, Checkpoint(KIND, 0)
+        self.model.load_state_dict(self.initial)
+        optimizer = task_optimizer(self.model, self.encoder, settings)
+        restore(begun, session.folder, model=self.model, optimizer=optimizer)
+        schedule = schedule_of(settings, length.steps)
+        progress = TrainingProgress(begun.step, length.stop, settings.batch_size, title=title, quiet=not group.first)
 
-    # ---- training ----------------------------------------------------------------------------------------------------
+        def learning_rate(step: int) -> float:
+            return rate * schedule(step)
 
-    def train(self) -> None:
-        """The trials that are still to do, then the final training."""
-        state = self.state
-        for number in range(state.trial, self.trials):
-            title = f"rate {self.rates[number]:g}, {number + 1} of {self.trials}"
-            self._stage(self.rates[number], self.fit, self.length, title)
-            self._next_stage()
-        self.rate, self.final = self._chosen()
-        if self.settings.refit or not self.trials:
-            self._stage(self.rate, self.every, self.final, "all training photos")
-        else:
-            assert state.best is not None
-            self.model.load_state_dict(state.best)
+        def loss(batch: TrainingBatch) -> dict[str, Tensor]:
+            with self.autocast():
+                losses: dict[str, Tensor] = self.network(batch)
+            return losses
 
-    def _stage(self, rate: float, indices: NDArray[np.int64], length: Length, title: str) -> None:
-        """Train at a learning rate, from the state's step on."""
-        settings, state, group = self.settings, self.state, self.group
-        every = 1 if length.steps < LOG_ROWS else length.steps // LOG_ROWS
-        batches = self.task.batches(
-            indices, seed=settings.seed, start=state.step, steps=length.stop, rank=group.rank,
-            world_size=group.world_size,
+        def epochs(step: int) -> float:
+            return round(length.epochs(step, settings.batch_size), 4)
+
+        def evaluate(step: int) -> dict[str, float | None]:
+            name, figure, row = self.evaluate(step)
+            progress.say(f"epoch {epochs(step):.4g}: {name} {100 * figure:.1f} % on the photos to choose on")
+            return row
+
+        fit(
+            GradientStep(
+                self.network, optimizer, loss, learning_rate=learning_rate, seed=settings.seed, rank=group.rank,
+                clip=settings.clip,
+            ),
+            self.batches(indices, begun.step, length.stop),
+            start=begun.step, steps=length.stop, learning_rate=learning_rate,
+            session=session, log=log, progress=progress, logged_before=self.trials.logged,
+            save=lambda step: self.save(step, optimizer), save_every=settings.checkpoint_every,
+            evaluate=evaluate, evaluate_at=lambda step: step in length.evaluations,
+            columns=lambda step: {"trial": self.trials.trial, "epoch": epochs(step)},
         )  # fmt: skip
-        quiet = not group.first
-        with TrainingProgress(state.step, length.stop, settings.batch_size, title=title, quiet=quiet) as progress:
-            for batch in batches:
-                self.unreadable.add(batch.unreadable, read=len(batch.photos))
-                now = rate * rate_factor(settings, state.step, length.steps)
-                losses = self._step(batch, now)
-                stopped = group.any(self.stop.number is not None)
-                last = state.step == length.stop
-                looks = state.step in length.looks
-                keeps = not last and (stopped or state.step % settings.checkpoint_every == 0)
-                if state.step % every == 0 or state.step == 1 or last or looks or keeps:
-                    row = self._means(losses)
-                    if not math.isfinite(row["loss"]):
-                        return self._blown_up(rate, row["loss"], progress.say)
-                    row |= {"learning_rate": now, "photos_per_second": progress.advance(state.step, row["loss"])}
-                    row |= {"trial": state.trial, "epoch": round(length.epochs(state.step, settings.batch_size), 4)}
-                    if looks:
-                        row |= self._look(progress.say, row["epoch"])
-                        progress.rest()
-                    self.log.write(self.logged, row)
-                if keeps:
-                    self._save(self.model.state_dict(), self.optimizer.state_dict())
-                if stopped:
-                    if last:
-                        # Nothing of this stage is left: the next one begins when the run goes on.
-                        return None
-                    self._interrupt()
-        return None
 
-    def _step(self, batch: TrainingBatch, rate: float) -> dict[str, Tensor]:
-        """One step of the optimizer; returns what the task logs, on the device."""
-        settings = self.settings
-        seed_step(settings.seed, self.state.step, self.group.rank)
-        for options in self.optimizer.param_groups:
-            options["lr"] = rate * options["factor"]
-        self.model.train()
-        with self.autocast():
-            losses: dict[str, Tensor] = self.network(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        if settings.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
-        self.optimizer.step()
-        self.state.step += 1
-        return losses
+    def batches(self, indices: NDArray[np.int64], start: int, stop: int) -> Iterator[TrainingBatch]:
+        """This process's part of the batches of the steps from `start` to before `stop`."""
+        group = self.session.group
+        batches = self.task.batches(
+            indices, seed=self.settings.seed, start=start, steps=stop, rank=group.rank, world_size=group.world_size
+        )
+        for batch in batches:
+            self.unreadable.add(batch.unreadable, read=len(batch.photos))
+            yield batch
 
-    def _means(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        values = self.group.mean(torch.stack([loss.detach().float() for loss in losses.values()])).tolist()
-        return dict(zip(losses, values, strict=True))
+    def evaluate(self, step: int) -> tuple[str, float, dict[str, float | None]]:
+        """Evaluate the model on the photos to choose on, in the first process; its figure goes to all of them.
 
-    def _look(self, say: Say, epoch: float) -> dict[str, float]:
-        """Judge the model on the photos to choose on, in the first process; the figure goes to all of them."""
-        row: dict[str, float] = {}
-        figure = 0.0
-        if self.group.first:
-            figures = self._judge(self.choose).figures
+        Returns:
+            The name and the value of the figure to choose by, and what the log has of all figures.
+        """
+        name, figure, group = self.task.main, 0.0, self.session.group
+        row: dict[str, float | None] = {}
+        if group.first:
+            figures = self.figures(self.choosing).figures
             name, figure = choosing_figure(figures, self.task.main)
-            numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
-            row = {f"holdout_{name}": value for name, value in numbers.items() if math.isfinite(value)}
-            say(f"epoch {epoch:.4g}: {name} {100 * figure:.1f} % on the photos to choose on")
-        figure = float(self.group.mean(torch.tensor([figure], device=self.device))) * self.group.world_size
-        look = Look(self.state.trial, self.state.step, figure)
-        self.state.looks.append(look)
-        if not self.settings.refit and look == best_look(self.state.looks):
-            self.state.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
-        return row
+            numbers = {key: value for key, value in figures.items() if isinstance(value, int | float)}
+            row = {f"holdout_{key}": value for key, value in numbers.items() if math.isfinite(value)}
+        figure = float(group.mean(torch.tensor([figure], device=self.session.device))) * group.world_size
+        evaluation = Evaluation(self.trials.trial, step, figure)
+        self.trials.evaluations.append(evaluation)
+        if not self.settings.refit and evaluation == best_evaluation(self.trials.evaluations):
+            self.trials.best = _copied(self.model)
+        return name, figure, row
 
-    def _judge(self, indices: NDArray[np.int64] | None) -> Judged:
+    def figures(self, indices: NDArray[np.int64] | None) -> Judged:
+        """What the model is worth on some of the training photos, or on the test photos."""
         with torch.no_grad():
             return self.task.evaluate(
                 self.model, indices, autocast=self.autocast,
                 unreadable=lambda lines, read: self.unreadable.add(lines, read=read),
             )  # fmt: skip
 
-    def _blown_up(self, rate: float, loss: float, say: Callable[[str], None]) -> None:
-        """A trial that diverges is out; the final training must not.
+    def save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Write the checkpoint; in the first process.
 
         Raises:
-            UserError: it was the final one.
+            UserError: a weight is not finite, or it cannot be written; what was saved before is untouched.
         """
-        what = f"The loss became {loss} after {self.state.step} steps at learning rate {rate:g}"
-        if self.state.trial == self.trials:
-            raise UserError(f"{what}, training on all photos: give lower learning_rates, or set clip.")
-        say(f"{what}: it is out of the choice.")
-        self.state.looks.append(Look(self.state.trial, self.state.step, float("-inf")))
+        refuse_broken(self.model.parameters(), step, self.session)
+        if self.session.group.first:
+            checkpoint = Checkpoint(
+                KIND, step, self.model.state_dict(), optimizer.state_dict(),
+                seconds=self.session.seconds, extra=self.trials.stored(),
+            )  # fmt: skip
+            save_checkpoint(checkpoint, self.session.folder)
 
-    def _next_stage(self) -> None:
-        """Forget the trained weights and begin anew."""
-        state = self.state
-        state.logged, state.step, state.trial = self.logged, 0, state.trial + 1
-        self.model.load_state_dict(self.initial)
-        self.optimizer = make_optimizer(self.model, self.settings)
-        self._save(None, None)
-        if self.group.any(self.stop.number is not None):
-            self._interrupt()
-
-    def _chosen(self) -> tuple[float, Length]:
-        """The learning rate of the best look, and the length of a training on all photos that stops where it was.
+    def choose(self, say: Say) -> Choice:
+        """The learning rate of the best evaluation, and the length of a training on all photos that stops where it was.
 
         Raises:
             UserError: there is no figure.
         """
-        if not self.settings.chooses:
-            return self.rates[0], self.length
-        self.best = best_look(self.state.looks)
-        if not math.isfinite(self.best.figure):
+        settings, rates = self.settings, self.rates
+        if not rates:
+            return Choice(settings.learning_rates[0], self.length, None)
+        best = best_evaluation(self.trials.evaluations)
+        if not math.isfinite(best.figure):
+            tried = ", ".join(f"{rate:g}" for rate in rates)
             raise UserError(
-                f"No learning rate of {', '.join(f'{rate:g}' for rate in self.rates)} gave a figure to choose by: "
-                "set lower learning_rates, or clip."
+                f"No learning rate of {tried} gave a figure to choose by: set lower learning_rates, or clip."
             )
-        rate = self.rates[self.best.trial]
-        if len(self.rates) > 2 and rate in (self.rates[0], self.rates[-1]):
-            self.say(f"The learning rate {rate:g}, at the end of those tried, was chosen: widen learning_rates.")
-        if not self.settings.refit:
-            return rate, Length(len(self.fit), self.length.steps, self.best.step)
-        return rate, self.length.like(self.best.step, self.settings, len(self.every))
+        rate = rates[best.trial]
+        if len(rates) > 2 and rate in (rates[0], rates[-1]):
+            say(f"The learning rate {rate:g}, at the end of those tried, was chosen: widen learning_rates.")
+        if settings.refit:
+            return Choice(rate, self.length.like(best.step, settings, len(self.every)), best.figure)
+        return Choice(rate, Length(len(self.fitting), self.length.steps, best.step), best.figure)
 
-    # ---- keeping -----------------------------------------------------------------------------------------------------
-
-    def _save(self, model: dict[str, Tensor] | None, optimizer: dict[str, Any] | None) -> None:
-        """Write the checkpoint; in the first process."""
-        if not self.group.first:
-            return
-        self.state.seconds = self._seconds()
-        checkpoint = Checkpoint("finetune", self.state.step, model or {}, optimizer or {}, extra=stored(self.state))
-        save_checkpoint(checkpoint, self.folder)
-
-    def _seconds(self) -> float:
-        return self.seconds_before + time.monotonic() - self.began
-
-    def _interrupt(self) -> None:
-        verb = f"finetune {self.task.name}"
-        raise Interrupted(self.folder, self.stop.number or signal.SIGTERM, verb=verb, step=self.logged)
-
-    def finish(self) -> Finished:
-        """Keep the model, and judge it on the test photos.
-
-        Raises:
-            UserError: a weight is not finite.
-        """
-        # A single infinite gradient can break the weights after a loss that was fine.
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise UserError("The weights are no longer finite: give lower learning_rates, or set clip.")
-        settings = self.settings
-        steps = self.final.stop
-        metrics: dict[str, Any] = {
-            "learning_rate": self.rate,
-            "epochs": round(self.final.epochs(steps, settings.batch_size), 3),
-            "steps": steps,
-            "choosing": self.best.figure if self.trials else None,
-            "trials": [self._trial(number) for number in range(self.trials)],
+    def finish(self, choice: Choice) -> Finished:
+        """Evaluate the model on the test photos, and keep it."""
+        settings, length = self.settings, choice.length
+        judged = self.figures(None)
+        metrics: dict[str, Any] = judged.figures | {
+            "learning_rate": choice.rate,
+            "epochs": round(length.epochs(length.stop, settings.batch_size), 3),
+            "steps": length.stop,
+            "choosing": choice.figure,
+            "trials": [self._trial(number) for number in range(len(self.rates))],
             "refit": settings.refit or not settings.chooses,
-            "photos": {"train": self.final.photos, "choosing": len(self.choose), "test": self.task.test_count},
+            "photos": {"train": length.photos, "choosing": len(self.choosing), "test": self.task.test_count},
         }
-        judged = self._judge(None)
-        metrics = judged.figures | metrics
-        about = {**self.about, "training": metrics}
-        save_finetuned(self.model, self.task, about, self.folder / MODEL_NAME)
-        (self.folder / CHECKPOINT_NAME).unlink(missing_ok=True)
-        return Finished(metrics | {"seconds": self._seconds()}, self.task, judged)
+        save_finetuned(self.model, self.task, {**self.about, "training": metrics}, self.session.folder / MODEL_NAME)
+        (self.session.folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+        return Finished(metrics | {"seconds": self.session.seconds}, self.task, judged)
 
     def _trial(self, number: int) -> dict[str, Any]:
         """What one learning rate came to."""
-        best = best_look([look for look in self.state.looks if look.trial == number])
+        best = best_evaluation([one for one in self.trials.evaluations if one.trial == number])
         epochs = self.length.epochs(best.step, self.settings.batch_size)
         figure = best.figure if math.isfinite(best.figure) else None
         return {"learning_rate": self.rates[number], "choosing": figure, "epochs": round(epochs, 3)}
+
+
+def schedule_of(settings: FinetuneSettings, steps: int) -> Schedule:
+    """The settings', for a training of so many steps, in which the warm-up comes to its end."""
+    drops = None
+    if settings.drop_every is not None:
+        drops = regular_drops(settings.drop_every, settings.drop_factor, steps)
+    return Schedule(steps, min(settings.warmup, steps - 1), drops)
+
+
+def task_optimizer(model: nn.Module, encoder: nn.Module, settings: FinetuneSettings) -> torch.optim.Optimizer:
+    """Over all that learns, in groups that differ in weight decay and in "factor" on the learning rate.
+
+    Biases, scales and shifts do not decay; the head, which is all but the encoder, has a factor of its own.
+    """
+    inside = {id(parameter) for parameter in encoder.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in inside, parameter.ndim > 1), []).append(parameter)
+    options: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "factor": 1.0 if body else settings.head_factor,
+            # The last layer of a head has a row a class, which is no direction to keep; and a head is small.
+            "use_fallback": not (body and decays),
+        }
+        for (body, decays), parameters in groups.items()
+    ]
+    return make_optimizer(
+        settings.optimizer, options, weight_decay=settings.weight_decay, momentum=settings.momentum
+    )  # fmt: skip
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    """The model's weights as they are now, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ssl_colorize.data import Batch, UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.sources import leave_out, open_photos
 from ssl_colorize.device import choose_autocast
-from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from ssl_colorize.engine.distributed import Processes, distribute
 from ssl_colorize.engine.log import RunLog
 from ssl_colorize.engine.optimizer import make_optimizer
@@ -97,10 +97,10 @@ class Pretraining:
         self.unreadable = UnreadableLog(session.folder, len(self.photos), rank=group.rank, append=resume)
         self.steps = recipe.steps or math.ceil((recipe.epochs or 0) * len(self.photos) / recipe.batch_size)
 
-        # The network, initialized on the first photos or as it was saved, and what it is trained for.
+        # The network, initialized on the first photos unless it was saved, and what it is trained for.
         self.pretext = pretext(recipe, self.photos, self.held_out)
         self.model: ColorizationModel = make_network(self.pretext).to(device).to(memory_format=torch.channels_last)
-        state = self._saved() if resume else self._begun()
+        state = load_checkpoint(session.folder, KIND, from_format_1=from_format_1) if resume else self._begun()
         self.start, self.note = state.step, state.extra.get("note")
         self.figures: dict[str, float | None] = state.extra["figures"]
         session.seconds_before = state.seconds
@@ -109,14 +109,12 @@ class Pretraining:
 
         # What works on the network: its average, the other processes, the optimizer.
         self.ema = ModelEmaV3(self.model, decay=recipe.ema, use_warmup=True) if recipe.ema else None
-        if self.ema is not None and state.ema is not None:
-            self.ema.module.load_state_dict(state.ema)
         self.network = distribute(self.model, group, device.type)
         if recipe.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
         self.optimizer = recipe_optimizer(recipe, self.model)
-        if state.optimizer:
-            self.optimizer.load_state_dict(state.optimizer)
+        average = self.ema.module if self.ema is not None else None
+        restore(state, session.folder, model=self.model, optimizer=self.optimizer, ema=average)
         self.schedule = schedule(recipe, self.steps)
         self.autocast = choose_autocast(recipe.precision, device)
 
@@ -128,12 +126,6 @@ class Pretraining:
         if self.session.group.first:
             write_config(self.session.folder, self.recipe)
         return Checkpoint(KIND, 0, extra={"statistics": vars(statistics), "figures": {}, "note": note})
-
-    def _saved(self) -> Checkpoint:
-        """The state that the folder's checkpoint has, the network's weights in place."""
-        state = load_checkpoint(self.session.folder, KIND, from_format_1=from_format_1)
-        self.model.load_state_dict(state.model)
-        return state
 
     def learning_rate(self, step: int) -> float:
         """Of the step that follows after `step` steps."""
