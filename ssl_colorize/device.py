@@ -6,8 +6,7 @@ from typing import Protocol
 
 import torch
 
-from ssl_colorize.config import DeviceName as DeviceName
-from ssl_colorize.config import Precision as Precision
+from ssl_colorize.config import Precision
 from ssl_colorize.errors import UserError
 
 
