@@ -1,6 +1,6 @@
 """Weighted k nearest neighbors on frozen features: every k and temperature from one search (Wu et al. 2018)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from ssl_colorize.encoder import Encoder
 from ssl_colorize.evaluate.features import Features
 from ssl_colorize.evaluate.metrics import Predictions, as_array, summarize
 from ssl_colorize.evaluate.neighbors import Neighbors, Search, make_search
-from ssl_colorize.evaluate.runner import Runner, Say, Watch
+from ssl_colorize.evaluate.runner import Extracted, Runner, Say, Watch
 from ssl_colorize.evaluate.settings import KnnSettings
 
 GIB = 1 << 30
@@ -230,22 +230,8 @@ class KnnResult:
     examples: Examples | None
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """The bank and the queries: readable photos with features by layer."""
-
-    bank: LabeledDataset
-    queries: LabeledDataset
-    bank_features: Mapping[str, Features]
-    query_features: Mapping[str, Features]
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Predictions in one layer, with one seed; how well the chosen k and temperature did in choosing."""
-
-    predictions: dict[Choice, Predictions]
-    choosing: float | None = None
+# Predictions in one layer with one seed, and how well the chosen k and temperature did in choosing.
+_Found = tuple[dict[Choice, Predictions], float | None]
 
 
 def run_knn(
@@ -268,41 +254,35 @@ def run_knn(
     def measure(encoders: Sequence[Encoder], seed: int) -> list[dict[str, _Found]]:
         found = []
         for encoder in encoders:
-            parts = _parts(runner, encoder)
+            sizes = dict.fromkeys(runner.layers, settings.size)
+            bank = runner.features(encoder, runner.train, sizes=sizes)
+            queries = bank if settings.leave_one_out else runner.features(encoder, runner.test, sizes=sizes)
             if settings.examples and not examples:
-                examples.append(_examples(parts, runner))
-            found.append({layer: _predicted(parts, layer, runner, seed) for layer in runner.layers})
+                examples.append(_examples(runner, bank, queries))
+            found.append({layer: _predicted(runner, bank, queries, layer, seed) for layer in runner.layers})
         return found
 
     metrics = runner.run(measure, lambda runs: _summary(runner, runs), seed_matters=settings.choose)
     return KnnResult(metrics, examples[0] if examples else None)
 
 
-def _parts(runner: Runner[KnnSettings], encoder: Encoder) -> _Parts:
-    sizes = dict.fromkeys(runner.layers, runner.settings.size)
-    bank, bank_features = runner.features(encoder, runner.train, sizes=sizes)
-    if runner.settings.leave_one_out:
-        return _Parts(bank, bank, bank_features, bank_features)
-    queries, query_features = runner.features(encoder, runner.test, sizes=sizes)
-    return _Parts(bank, queries, bank_features, query_features)
-
-
-def _predicted(parts: _Parts, layer: str, runner: Runner[KnnSettings], seed: int) -> _Found:
-    settings, bank, classes = runner.settings, parts.bank_features[layer], len(parts.bank.classes)
+def _predicted(runner: Runner[KnnSettings], bank: Extracted, queries: Extracted, layer: str, seed: int) -> _Found:
+    settings, (photos, by_layer) = runner.settings, bank
+    features, classes = by_layer[layer], len(photos.classes)
     memory, choices, choosing = memory_bytes(settings, runner.device), all_choices(settings), None
     if settings.choose:
         best, choosing = choose(
-            bank, parts.bank.labels, classes=classes, choices=choices, settings=settings, device=runner.device,
+            features, photos.labels, classes=classes, choices=choices, settings=settings, device=runner.device,
             seed=seed,
         )  # fmt: skip
         runner.say(f"{layer}: chose {name_of(best)} of {len(choices)} on a split of the training photos.")
         choices = [best]
-    search = make_search(settings.engine, bank, device=runner.device, memory=memory)
+    search = make_search(settings.engine, features, device=runner.device, memory=memory)
     found = classify(
-        search, parts.query_features[layer], parts.queries.labels, labels=parts.bank.labels, classes=classes,
-        choices=choices, memory=memory, leave_one_out=settings.leave_one_out,
+        search, queries[1][layer], queries[0].labels, labels=photos.labels, classes=classes, choices=choices,
+        memory=memory, leave_one_out=settings.leave_one_out,
     )  # fmt: skip
-    return _Found(found, choosing)
+    return found, choosing
 
 
 def _summary(runner: Runner[KnnSettings], runs: Sequence[_Found]) -> dict[str, Any]:
@@ -310,16 +290,16 @@ def _summary(runner: Runner[KnnSettings], runs: Sequence[_Found]) -> dict[str, A
     classes, seed = runner.train.classes, runner.settings.seed
     if not runner.settings.choose:
         return {
-            name_of(choice): summarize([run.predictions[choice] for run in runs], classes, seed=seed)
-            for choice in runs[0].predictions
+            name_of(choice): summarize([found[choice] for found, _ in runs], classes, seed=seed)
+            for choice in runs[0][0]
         }
-    chosen = [next(iter(run.predictions)) for run in runs]
-    found = summarize([next(iter(run.predictions.values())) for run in runs], classes, seed=seed)
-    found["choosing"] = float(np.mean([run.choosing for run in runs if run.choosing is not None]))
-    found["chosen_from"] = len(all_choices(runner.settings))
+    chosen = [next(iter(found)) for found, _ in runs]
+    figures = summarize([found[choice] for choice, (found, _) in zip(chosen, runs, strict=True)], classes, seed=seed)
+    figures["choosing"] = float(np.mean([choosing for _, choosing in runs if choosing is not None]))
+    figures["chosen_from"] = len(all_choices(runner.settings))
     if len(runs) > 1:
-        found["chosen"] = [name_of(one) for one in chosen]
-    return {name_of(median_low(chosen)): found}
+        figures["chosen"] = [name_of(one) for one in chosen]
+    return {name_of(median_low(chosen)): figures}
 
 
 def all_choices(settings: KnnSettings) -> list[Choice]:
@@ -339,22 +319,22 @@ def memory_bytes(settings: KnnSettings, device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else GIB // 4
 
 
-def _examples(parts: _Parts, runner: Runner[KnnSettings]) -> Examples:
+def _examples(runner: Runner[KnnSettings], bank: Extracted, queries: Extracted) -> Examples:
     """Queries at even distances, whatever they look like, in the last layer."""
+    (photos, features), (asked, query_features) = bank, queries
     settings, layer = runner.settings, runner.layers[-1]
-    count = min(settings.examples, len(parts.queries))
-    shown = min(SHOWN, len(parts.bank) - settings.leave_one_out)
-    places = [(2 * number + 1) * len(parts.queries) // (2 * count) for number in range(count)]
+    count, shown = min(settings.examples, len(asked)), min(SHOWN, len(photos) - settings.leave_one_out)
+    places = [(2 * number + 1) * len(asked) // (2 * count) for number in range(count)]
     memory = memory_bytes(settings, runner.device)
-    search = make_search("torch", parts.bank_features[layer], device=runner.device, memory=memory)
+    search = make_search("torch", features[layer], device=runner.device, memory=memory)
     found = [
-        search(parts.query_features[layer][place : place + 1], shown, own=place if settings.leave_one_out else None)
+        search(query_features[layer][place : place + 1], shown, own=place if settings.leave_one_out else None)
         for place in places
     ]
-    neighbors = [parts.bank.take(one.indices[0].tolist()) for one in found]
-    queries = parts.queries.take(places)
-    right = [_shares_class(queries.labels[number], near.labels) for number, near in enumerate(neighbors)]
-    return Examples(layer, queries, neighbors, np.array(right))
+    neighbors = [photos.take(one.indices[0].tolist()) for one in found]
+    chosen = asked.take(places)
+    right = [_shares_class(chosen.labels[number], near.labels) for number, near in enumerate(neighbors)]
+    return Examples(layer, chosen, neighbors, np.array(right))
 
 
 def _shares_class(label: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ very same, on the same photos, since an untrained network's features are worth s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -166,23 +167,27 @@ class _SgdProbes:
         train = self.runner.train
         fitted_on, held = choosing_split(train.labels, fraction=self.settings.choosing, seed=seed)
         probes = self._trained(encoders, train.take(fitted_on), seed)
-        kept, choosing, chosen = self._choose(probes, train.take(held))
+        found = self._predict(probes, train.take(held))
+        best = [{layer: best_of(heads) for layer, heads in one.items()} for one in found]
+        kept = [
+            {layer: probe.heads[layer].settings[head] for layer, head in one.items()}
+            for probe, one in zip(probes, best, strict=True)
+        ]
+        self._warn_of_edges(kept[0])
+        chosen = best
         if self.settings.refit:
             probes, chosen = self._refitted(encoders, kept, seed), [dict.fromkeys(self.runner.layers, 0)] * len(kept)
         predictions = self._predict(probes, self.runner.test, chosen)
         results: list[Results] = [
             {
-                layer: ProbeResult(
-                    {"learning_rate": heads[layer].learning_rate, "weight_decay": heads[layer].weight_decay},
-                    value[layer], found[layer][0],
-                )
-                for layer in self.runner.layers
+                layer: ProbeResult(dict(vars(kept[n][layer])), found[n][layer][head].value, predictions[n][layer][0])
+                for layer, head in best[n].items()
             }
-            for heads, value, found in zip(kept, choosing, predictions, strict=True)
-        ]  # fmt: skip
+            for n in range(len(probes))
+        ]
         self.done.append(results)
         self.step, self.heads = 0, {}
-        self._save(0, [])
+        self._save(0, probes=[])
         return results
 
     def _trained(self, encoders: Sequence[Encoder], photos: LabeledDataset, seed: int) -> list[Probe]:
@@ -192,14 +197,8 @@ class _SgdProbes:
             probes[int(name)].load_state_dict(state)
         steps = step_count(self.settings, len(photos))
         if self.step < steps:
-            self._fit(
-                probes,
-                photos,
-                seed,
-                what="Training the heads",
-                start=self.step,
-                save=lambda step: self._save(step, probes),
-            )
+            save = partial(self._save, probes=probes)
+            self._fit(probes, photos, seed, what="Training the heads", start=self.step, save=save)
         self.logged += steps
         return probes
 
@@ -214,23 +213,6 @@ class _SgdProbes:
         self, probes: Sequence[Probe], photos: LabeledDataset, chosen: Sequence[Mapping[str, int]] | None = None
     ) -> list[dict[str, list[Predictions]]]:
         return predict(probes, photos, self.settings, view=self.view, chosen=chosen, unreadable=self._report)
-
-    def _choose(
-        self, probes: Sequence[Probe], held: LabeledDataset
-    ) -> tuple[list[dict[str, HeadSettings]], list[dict[str, float]], list[dict[str, int]]]:
-        """Of each probe and layer the best head's settings, how good it is, and its number."""
-        found = self._predict(probes, held)
-        chosen = [{layer: best_of(heads) for layer, heads in one.items()} for one in found]
-        kept = [
-            {layer: probe.heads[layer].settings[number] for layer, number in one.items()}
-            for probe, one in zip(probes, chosen, strict=True)
-        ]
-        choosing = [
-            {layer: heads[one[layer]].value for layer, heads in predictions.items()}
-            for predictions, one in zip(found, chosen, strict=True)
-        ]
-        self._warn_of_edges(kept[0])
-        return kept, choosing, chosen
 
     def _probe(self, encoder: Encoder, heads: Mapping[str, HeadSettings] | None = None) -> Probe:
         train = self.runner.train
@@ -286,34 +268,26 @@ def _from_format_1(content: dict[str, Any]) -> dict[str, Any]:
 def packed(results: Sequence[Results]) -> list[dict[str, Any]]:
     """As tensors and plain values, which a file may hold without being able to run code."""
 
-    def tensor(values: Any) -> Tensor | None:
-        return None if values is None else torch.from_numpy(np.asarray(values))
+    def tensors(predictions: Predictions) -> dict[str, Tensor | None]:
+        return {name: None if one is None else torch.from_numpy(one) for name, one in vars(predictions).items()}
 
     return [
         {
-            layer: {
-                "chosen": one.chosen, "choosing": one.choosing, "truth": tensor(one.predictions.truth),
-                "ranks": tensor(one.predictions.ranks), "scores": tensor(one.predictions.scores),
-            }
+            layer: {"chosen": one.chosen, "choosing": one.choosing, **tensors(one.predictions)}
             for layer, one in each.items()
         }
         for each in results
-    ]  # fmt: skip
+    ]
 
 
-def unpacked(results: list[dict[str, Any]]) -> list[Results]:
+def unpacked(results: Sequence[Mapping[str, Any]]) -> list[Results]:
     """The opposite of `packed`."""
 
-    def array(values: Tensor | None) -> Any:
-        return None if values is None else values.numpy()
+    def predictions(state: Mapping[str, Any]) -> Predictions:
+        ranks, scores = (None if state[name] is None else state[name].numpy() for name in ("ranks", "scores"))
+        return Predictions(state["truth"].numpy(), ranks=ranks, scores=scores)
 
     return [
-        {
-            layer: ProbeResult(
-                one["chosen"], one["choosing"],
-                Predictions(array(one["truth"]), ranks=array(one["ranks"]), scores=array(one["scores"])),
-            )
-            for layer, one in each.items()
-        }
+        {layer: ProbeResult(one["chosen"], one["choosing"], predictions(one)) for layer, one in each.items()}
         for each in results
-    ]  # fmt: skip
+    ]

@@ -32,8 +32,8 @@ from ssl_colorize.finetune.voc_ap import (
     Matched,
     average_precisions,
     interval,
-    judge,
     match,
+    match_photo,
 )
 
 SHOWN = 0.5  # confidence from which on a detection is drawn
@@ -159,7 +159,7 @@ class Detection(AnnotatedTask):
         """The photo with its objects, and with what was found."""
         photo = found.photos.photos.read(index)
         said, truth = _shown(found.detections[index]), found.photos.boxes[index]
-        verdicts = judge(said, truth)
+        verdicts = match_photo(said, truth)
         colors = {RIGHT: overlays.RIGHT, NOT_COUNTED: overlays.NOT_COUNTED}
         objects = [
             overlays.Mark(box, self.classes[label], overlays.NOT_COUNTED if hard else overlays.PLAIN)
@@ -276,7 +276,7 @@ def _shown(found: Detections) -> Detections:
 def _agreement(found: Detections, truth: Boxes) -> tuple[float, int, float]:
     """How right the shown detections of a photo are: F1 score, then how many are right less wrong, then confidence."""
     shown = _shown(found)
-    verdicts = judge(shown, truth)
+    verdicts = match_photo(shown, truth)
     right, wrong = int((verdicts == RIGHT).sum()), int((verdicts == 0).sum())
     missed = int((~truth.difficult).sum()) - right
     score = 2 * right / max(1, 2 * right + wrong + missed)

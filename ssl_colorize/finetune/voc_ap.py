@@ -7,6 +7,7 @@ the recalls 0, 0.1, ..., 1, of the best precision at that recall or a higher one
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -30,20 +31,15 @@ class Detections(NamedTuple):
 
 @dataclass(frozen=True)
 class Matched:
-    """All detections on N photos, held against the truth.
+    """All detections that count, on N photos, held against the truth.
 
     Attributes:
-        photos: (D,) which photo each detection is on.
-        labels: (D,) its class.
-        scores: (D,) its confidence.
-        verdicts: (D,) int8: RIGHT, WRONG or NOT_COUNTED.
+        ranked: for each class its detections, the most confident first: the photo of each (D,), and whether it is
+            right (D,).
         objects: (N, C) int64: objects that are not difficult.
     """
 
-    photos: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    verdicts: NDArray[np.int8]
+    ranked: list[tuple[NDArray[np.int64], NDArray[np.bool_]]]
     objects: NDArray[np.int64]
 
 
@@ -52,17 +48,20 @@ def match(found: Sequence[Detections], truth: Sequence[Boxes], classes: int) -> 
     objects = np.zeros((len(truth), classes), np.int64)
     for row, boxes in zip(objects, truth, strict=True):
         row += np.bincount(boxes.labels[~boxes.difficult], minlength=classes)
-    verdicts = [judge(each, boxes) for each, boxes in zip(found, truth, strict=True)]
-    return Matched(
-        np.repeat(np.arange(len(found)), [len(each.labels) for each in found]),
-        np.concatenate([each.labels for each in found]) if found else np.zeros(0, np.int64),
-        np.concatenate([each.scores for each in found]) if found else np.zeros(0, np.float32),
-        np.concatenate(verdicts) if verdicts else np.zeros(0, np.int8),
-        objects,
+    photos = np.repeat(np.arange(len(found)), [len(each.labels) for each in found])
+    labels, scores = (
+        np.concatenate(parts) for parts in ([each.labels for each in found], [each.scores for each in found])
     )
+    verdicts = np.concatenate([match_photo(each, boxes) for each, boxes in zip(found, truth, strict=True)])
+    ranked = []
+    for number in range(classes):
+        chosen = np.flatnonzero((labels == number) & (verdicts != NOT_COUNTED))
+        chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
+        ranked.append((photos[chosen], verdicts[chosen] == RIGHT))
+    return Matched(ranked, objects)
 
 
-def judge(found: Detections, truth: Boxes) -> NDArray[np.int8]:
+def match_photo(found: Detections, truth: Boxes) -> NDArray[np.int8]:
     """The verdicts (D,) on one photo's detections."""
     verdicts = np.full(len(found.labels), WRONG, np.int8)
     taken = np.zeros(len(truth.labels), np.bool_)
@@ -96,30 +95,12 @@ def average_precisions(matched: Matched, rows: NDArray[np.int64] | None = None) 
     Args:
         rows: photos drawn with replacement; all photos once if not given.
     """
-    return _over_classes(_ranked(matched), matched.objects, np.arange(len(matched.objects)) if rows is None else rows)
-
-
-# A class's detections that count, the most confident first: which photo each is on, and whether it is right.
-_Ranked = tuple[NDArray[np.int64], NDArray[np.bool_]]
-
-
-def _ranked(matched: Matched) -> list[_Ranked]:
-    found = []
-    for number in range(matched.objects.shape[1]):
-        chosen = np.flatnonzero((matched.labels == number) & (matched.verdicts != NOT_COUNTED))
-        chosen = chosen[np.argsort(-matched.scores[chosen], kind="stable")]
-        found.append((matched.photos[chosen], matched.verdicts[chosen] == RIGHT))
-    return found
-
-
-def _over_classes(
-    ranked: Sequence[_Ranked], objects: NDArray[np.int64], rows: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    times = np.bincount(rows, minlength=len(objects))
-    values = np.full(objects.shape[1], np.nan)
-    for number, there in enumerate(times @ objects):
+    count = len(matched.objects)
+    times = np.bincount(np.arange(count) if rows is None else rows, minlength=count)
+    values = np.full(matched.objects.shape[1], np.nan)
+    for number, there in enumerate(times @ matched.objects):
         if there:
-            photos, right = ranked[number]
+            photos, right = matched.ranked[number]
             counts = times[photos]
             values[number] = eleven_points((counts * right).cumsum(), counts.cumsum(), int(there))
     return values
@@ -147,8 +128,6 @@ def eleven_points(right: NDArray[np.int64], detected: NDArray[np.int64], objects
 
 def interval(matched: Matched, *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
     """The 95 % interval of the mean AP over classes, by bootstrap over the photos."""
-    ranked = _ranked(matched)
     return class_mean_interval(
-        lambda rows: _over_classes(ranked, matched.objects, rows), average_precisions(matched), len(matched.objects),
-        seed=seed, draws=draws,
-    )  # fmt: skip
+        partial(average_precisions, matched), average_precisions(matched), len(matched.objects), seed=seed, draws=draws
+    )

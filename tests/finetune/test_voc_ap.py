@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from ssl_colorize.data.annotations import Boxes
-from ssl_colorize.finetune.voc_ap import Detections, average_precisions, eleven_points, interval, iou, judge, match
+from ssl_colorize.finetune.voc_ap import (
+    Detections,
+    average_precisions,
+    eleven_points,
+    interval,
+    iou,
+    match,
+    match_photo,
+)
 
 WHOLE = (0, 0, 10, 10)
 FAR = (50, 50, 60, 60)
@@ -38,9 +46,9 @@ def test_verdicts() -> None:
         ((0, 0, 5, 10), 0, 0.95),  # IoU of exactly one half: right
         ((20, 0, 30, 10), 0, 0.1),
     )
-    assert judge(found, truth).tolist() == [0, 0, 0, -1, -1, 1, 0]
-    assert judge(found, Boxes.of([], [])).tolist() == [0] * 7
-    assert judge(said(), truth).tolist() == []
+    assert match_photo(found, truth).tolist() == [0, 0, 0, -1, -1, 1, 0]
+    assert match_photo(found, Boxes.of([], [])).tolist() == [0] * 7
+    assert match_photo(said(), truth).tolist() == []
 
 
 def test_worked_by_hand() -> None:
