@@ -49,15 +49,12 @@ def match(found: Sequence[Detections], truth: Sequence[Boxes], classes: int) -> 
     for row, boxes in zip(objects, truth, strict=True):
         row += np.bincount(boxes.labels[~boxes.difficult], minlength=classes)
     photos = np.repeat(np.arange(len(found)), [len(each.labels) for each in found])
-    labels, scores = (
-        np.concatenate(parts) for parts in ([each.labels for each in found], [each.scores for each in found])
-    )
+    labels = np.concatenate([each.labels for each in found])
     verdicts = np.concatenate([match_photo(each, boxes) for each, boxes in zip(found, truth, strict=True)])
-    ranked = []
-    for number in range(classes):
-        chosen = np.flatnonzero((labels == number) & (verdicts != NOT_COUNTED))
-        chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
-        ranked.append((photos[chosen], verdicts[chosen] == RIGHT))
+    order = np.argsort(-np.concatenate([each.scores for each in found]), kind="stable")
+    order = order[verdicts[order] != NOT_COUNTED]
+    of_class = [order[labels[order] == number] for number in range(classes)]
+    ranked = [(photos[chosen], verdicts[chosen] == RIGHT) for chosen in of_class]
     return Matched(ranked, objects)
 
 
