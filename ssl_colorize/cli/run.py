@@ -268,7 +268,9 @@ def progress() -> Iterator[tuple[Say, Watch]]:
     try:
         yield say, watch
     finally:
-        bar.stop()
+        # One that never started would print an empty line.
+        if bar.live.is_started:
+            bar.stop()
 
 
 def progress_bar() -> Progress:
@@ -287,12 +289,5 @@ def progress_bar() -> Progress:
             speed = task.completed / task.elapsed if task.elapsed and photos else 0
             return Text(f"{speed:.3g} photos/s" if speed else "", style="cyan")
 
-    class Bar(Progress):
-        """Prints no empty line where it never started or standard error is no terminal."""
-
-        def stop(self) -> None:
-            if self.live.is_started:
-                self.live.stop()
-
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeLeft(compact=True))
-    return Bar(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=Console(stderr=True))
