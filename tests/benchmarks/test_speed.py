@@ -43,6 +43,7 @@ def test_parts_asked_for_and_no_others(tmp_path: Path, monkeypatch: pytest.Monke
     assert "extraction" not in result.stdout
 
 
+@pytest.mark.slow
 def test_all_parts_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = run(*SMALL, "--crop", "16", "--batch-size", "2", "--set", "memory_batch=2", "--set", "repeats=1", "--json")
