@@ -81,7 +81,7 @@ def _report(name: str, settings: FinetuneSettings, run: Run, done: Finished, *, 
     seconds = metrics.pop("seconds")
     content = run.write(metrics, seconds=seconds)
     drawn = [learning_curves(run.folder, content["metrics"], main=done.task.main)]
-    drawn += write_sheets(done.task.pictures(done.judged), run.folder)
+    drawn += write_sheets(done.task.pictures(done.evaluated), run.folder)
     note(f"Drew {', '.join(path.name for path in drawn)} in {run.folder}.")
     part = "all training photos" if metrics["refit"] else "the training photos less those chosen on"
     note(f"Trained on {part}; the test photos were read once.")

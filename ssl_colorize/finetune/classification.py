@@ -21,7 +21,7 @@ from ssl_colorize.finetune.config import ClassificationSettings, FinetuneSetting
 from ssl_colorize.finetune.neck import ChannelNorm
 from ssl_colorize.finetune.overlays import captioned
 from ssl_colorize.finetune.tasks import (
-    Judged,
+    Evaluated,
     OnPhotos,
     Prediction,
     ReportUnreadable,
@@ -138,7 +138,7 @@ class Classification(OnPhotos):
         *,
         autocast: Autocast,
         unreadable: ReportUnreadable = lambda lines, read: None,
-    ) -> Judged:
+    ) -> Evaluated:
         model.eval()
         part = self.part(indices)
         found: list[Tensor] = []
@@ -155,8 +155,8 @@ class Classification(OnPhotos):
         scores, rows = torch.cat(found), torch.cat(kept).numpy()
         predictions = Predictions.of(scores, np.asarray(part.labels)[rows])
         if indices is not None:
-            return Judged({self.main: predictions.value, **self._common(predictions)})
-        return Judged(self._figures(predictions), details=(rows, self._probabilities(scores).numpy()))
+            return Evaluated({self.main: predictions.value, **self._common(predictions)})
+        return Evaluated(self._figures(predictions), details=(rows, self._probabilities(scores).numpy()))
 
     @torch.no_grad()
     def _scores(self, model: nn.Module, photos: Tensor) -> Tensor:
@@ -184,8 +184,8 @@ class Classification(OnPhotos):
 
     # ---- pictures ----------------------------------------------------------------------------------------------------
 
-    def pictures(self, judged: Judged) -> dict[str, Sheet]:
-        rows, probabilities = judged.details
+    def pictures(self, evaluated: Evaluated) -> dict[str, Sheet]:
+        rows, probabilities = evaluated.details
         truth = np.asarray(self.test.labels)[rows]
         order = np.argsort(-sureness(probabilities, truth), kind="stable")
         chosen = {"most_right": order[:_SHOWN], "most_wrong": order[::-1][:_SHOWN]}

@@ -24,7 +24,7 @@ from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.finetune.config import DetectionSettings, FinetuneSettings
 from ssl_colorize.finetune.detector import Detector
-from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Say, Sheet, TrainingBatch, to_model
+from ssl_colorize.finetune.tasks import Evaluated, Prediction, ReportUnreadable, Say, Sheet, TrainingBatch, to_model
 from ssl_colorize.finetune.voc_ap import (
     NOT_COUNTED,
     RIGHT,
@@ -107,7 +107,7 @@ class Detection(AnnotatedTask):
         *,
         autocast: Autocast,
         unreadable: ReportUnreadable = lambda lines, read: None,
-    ) -> Judged:
+    ) -> Evaluated:
         photos = self.part(indices)
         found: list[Detections] = []
         read: list[int] = []
@@ -128,7 +128,7 @@ class Detection(AnnotatedTask):
         figures |= common_mean("voc_map_common", values, photos.labels)
         if indices is None:
             figures |= self._all_figures(photos, found, matched, values)
-        return Judged(figures, Found(photos, found))
+        return Evaluated(figures, Found(photos, found))
 
     def _all_figures(
         self, photos: LabeledDataset, found: Sequence[Detections], matched: Matched, values: NDArray[np.float64]
@@ -142,8 +142,8 @@ class Detection(AnnotatedTask):
             **coco_figures(found, photos.boxes),
         }
 
-    def pictures(self, judged: Judged) -> dict[str, Sheet]:
-        found: Found = judged.details
+    def pictures(self, evaluated: Evaluated) -> dict[str, Sheet]:
+        found: Found = evaluated.details
         marks = [_agreement(said, truth) for said, truth in zip(found.detections, found.photos.boxes, strict=True)]
         with_objects = [index for index, truth in enumerate(found.photos.boxes) if (~truth.difficult).any()]
         order = sorted(with_objects, key=lambda index: marks[index], reverse=True)

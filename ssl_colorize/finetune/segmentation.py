@@ -23,7 +23,7 @@ from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.finetune.config import FinetuneSettings, SegmentationSettings
 from ssl_colorize.finetune.segmenter import make_segmenter
-from ssl_colorize.finetune.tasks import Judged, Prediction, ReportUnreadable, Sheet, TrainingBatch, to_model
+from ssl_colorize.finetune.tasks import Evaluated, Prediction, ReportUnreadable, Sheet, TrainingBatch, to_model
 
 _PICTURES = 8
 
@@ -94,7 +94,7 @@ class Segmentation(AnnotatedTask):
         *,
         autocast: Autocast,
         unreadable: ReportUnreadable = lambda lines, read: None,
-    ) -> Judged:
+    ) -> Evaluated:
         photos = self.part(indices)
         model.eval()
         tables: list[NDArray[np.int64]] = []
@@ -117,7 +117,7 @@ class Segmentation(AnnotatedTask):
         figures |= common_mean("miou_common", values, photos.labels[read])
         if indices is None:
             figures |= self._all_figures(each, values)
-        return Judged(figures, details)
+        return Evaluated(figures, details)
 
     def _all_figures(self, tables: NDArray[np.int64], values: NDArray[np.float64]) -> dict[str, Any]:
         low, high = interval(tables, seed=self.settings.seed)
@@ -129,8 +129,8 @@ class Segmentation(AnnotatedTask):
             "pixel_accuracy": float(np.trace(whole) / max(1, whole.sum())),
         }
 
-    def pictures(self, judged: Judged) -> dict[str, Sheet]:
-        details: Details = judged.details
+    def pictures(self, evaluated: Evaluated) -> dict[str, Sheet]:
+        details: Details = evaluated.details
         named = {"most_right": details.right, "most_wrong": details.wrong}
         titles = ("photo", "truth", "found")
         return {

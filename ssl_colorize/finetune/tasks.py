@@ -38,7 +38,7 @@ class TrainingBatch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """What a model is worth on some photos.
 
     Attributes:
@@ -162,7 +162,7 @@ class Task(Protocol):
         *,
         autocast: Autocast,
         unreadable: ReportUnreadable = lambda lines, read: None,
-    ) -> Judged:
+    ) -> Evaluated:
         """Judge a model, which it puts in eval mode, on these training photos (not augmented), or on the test photos.
 
         The forward pass belongs under `with autocast():`. `figures` hold `main`, and as "<main>_common" that of the
@@ -171,8 +171,8 @@ class Task(Protocol):
         """
         ...
 
-    def pictures(self, judged: Judged) -> dict[str, Sheet]:
-        """Sheets of judged test photos, by the names of their files: the most right ones and the most wrong ones.
+    def pictures(self, evaluated: Evaluated) -> dict[str, Sheet]:
+        """Sheets of evaluated test photos, by the names of their files: the most right ones and the most wrong ones.
 
         The trainer's caller writes them: `report`, which lies above this room, is not to be imported here.
         """

@@ -28,7 +28,7 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.building import build_model
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.saved import MODEL_NAME, save_finetuned
-from ssl_colorize.finetune.tasks import Judged, Say, Task, TrainingBatch, choosing_figure, task_type
+from ssl_colorize.finetune.tasks import Evaluated, Say, Task, TrainingBatch, choosing_figure, task_type
 from ssl_colorize.finetune.trials import Evaluation, Length, Trials, best_evaluation, from_format_1
 
 KIND = "finetune"
@@ -40,7 +40,7 @@ class Finished:
 
     metrics: dict[str, Any]
     task: Task
-    judged: Judged
+    evaluated: Evaluated
 
 
 def finetune(
@@ -218,7 +218,7 @@ class Finetuning:
             self.trials.best = _copied(self.model)
         return name, figure, row
 
-    def figures(self, indices: NDArray[np.int64] | None) -> Judged:
+    def figures(self, indices: NDArray[np.int64] | None) -> Evaluated:
         """What the model is worth on some of the training photos, or on the test photos."""
         with torch.no_grad():
             return self.task.evaluate(
@@ -265,8 +265,8 @@ class Finetuning:
     def finish(self, choice: Choice) -> Finished:
         """Evaluate the model on the test photos, and keep it."""
         settings, length = self.settings, choice.length
-        judged = self.figures(None)
-        metrics: dict[str, Any] = judged.figures | {
+        evaluated = self.figures(None)
+        metrics: dict[str, Any] = evaluated.figures | {
             "learning_rate": choice.rate,
             "epochs": round(length.epochs(length.stop, settings.batch_size), 3),
             "steps": length.stop,
@@ -277,7 +277,7 @@ class Finetuning:
         }
         save_finetuned(self.model, self.task, {**self.about, "training": metrics}, self.session.folder / MODEL_NAME)
         (self.session.folder / CHECKPOINT_NAME).unlink(missing_ok=True)
-        return Finished(metrics | {"seconds": self.session.seconds}, self.task, judged)
+        return Finished(metrics | {"seconds": self.session.seconds}, self.task, evaluated)
 
     def _trial(self, number: int) -> dict[str, Any]:
         """What one learning rate came to."""

@@ -150,16 +150,16 @@ class Brightness(Constant):
 def test_figures_of_several_labels(several: LabeledDataset) -> None:
     task = Classification(settings(multilabel=True), several.classes, (several, several))
     built(task)
-    judged = task.evaluate(Brightness(), None, autocast=nullcontext)
+    evaluated = task.evaluate(Brightness(), None, autocast=nullcontext)
     # odd: the brightest are difficult and not judged; then 25 right, 25 wrong, 25 right:
     # precision 1 up to recall 1/2, 50/75 at recall 1.
     # seldom: 19 of the 25 of one brightness, behind 25 that are darker; all come at once, at 19 / 50.
     ap = {"odd": 1 / 2 + 1 / 2 * 50 / 75, "seldom": 19 / 50}
-    assert judged.figures["ap"] == pytest.approx(ap, abs=1e-6)
-    assert judged.figures["map"] == pytest.approx(sum(ap.values()) / 2)
+    assert evaluated.figures["ap"] == pytest.approx(ap, abs=1e-6)
+    assert evaluated.figures["map"] == pytest.approx(sum(ap.values()) / 2)
     # Fewer than 20 test photos show the second class.
-    assert judged.figures["map_common"] == pytest.approx(ap["odd"])
-    assert judged.figures["low"] <= judged.figures["map"] <= judged.figures["high"]
+    assert evaluated.figures["map_common"] == pytest.approx(ap["odd"])
+    assert evaluated.figures["low"] <= evaluated.figures["map"] <= evaluated.figures["high"]
     few = task.evaluate(Brightness(), np.arange(10, 60), autocast=nullcontext)
     assert set(few.figures) == {"map", "map_common"} and few.details is None
 

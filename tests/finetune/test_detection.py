@@ -167,16 +167,16 @@ def test_photos_without_objects_are_learnt_from(tmp_path: Path) -> None:
 def test_a_detector_that_finds_all_scores_one_in_the_photos_own_pixels(tmp_path: Path) -> None:
     # Photos are shown at twice their size.
     task = opened(scenes(tmp_path, test=5), size=64)
-    judged = task.evaluate(Oracle(), None, autocast=nullcontext)
-    assert judged.figures["voc_map"] == judged.figures["ap50"] == 1.0
+    evaluated = task.evaluate(Oracle(), None, autocast=nullcontext)
+    assert evaluated.figures["voc_map"] == evaluated.figures["ap50"] == 1.0
     # Resizing smears the edges by a pixel or so.
-    assert judged.figures["ap"] > 0.6
-    assert judged.figures["voc_ap"] == {"cat": 1.0, "dog": 1.0}
+    assert evaluated.figures["ap"] > 0.6
+    assert evaluated.figures["voc_ap"] == {"cat": 1.0, "dog": 1.0}
     # No class is on as many as 20 photos.
-    assert "voc_map_common" not in judged.figures and len(judged.details.detections) == 5
-    box, truth = judged.details.detections[0].corners[0], task.test.boxes[0].corners[0]
+    assert "voc_map_common" not in evaluated.figures and len(evaluated.details.detections) == 5
+    box, truth = evaluated.details.detections[0].corners[0], task.test.boxes[0].corners[0]
     assert np.abs(box - truth).max() < 1.5
-    sheets = task.pictures(judged)
+    sheets = task.pictures(evaluated)
     assert set(sheets) == {"most_right", "most_wrong"}
     assert len(sheets["most_right"].rows) == 5 and len(sheets["most_right"].rows[0]) == 2
 
@@ -185,9 +185,9 @@ def test_photos_to_choose_on_are_those_asked_for(tmp_path: Path) -> None:
     task = opened(scenes(tmp_path, train=6))
     fit, choose = task.split(fraction=0.34, seed=0)
     assert len(fit) + len(choose) == 6
-    judged = task.evaluate(Oracle(), choose, autocast=nullcontext)
-    assert set(judged.figures) == {"voc_map"} and judged.figures["voc_map"] == 1.0
-    assert len(judged.details.detections) == len(choose)
+    evaluated = task.evaluate(Oracle(), choose, autocast=nullcontext)
+    assert set(evaluated.figures) == {"voc_map"} and evaluated.figures["voc_map"] == 1.0
+    assert len(evaluated.details.detections) == len(choose)
     assert task.evaluate(Oracle(shift=20.0), choose, autocast=nullcontext).figures["voc_map"] == 0.0
 
 
@@ -195,8 +195,8 @@ def test_unreadable_photos_are_left_out_and_told(tmp_path: Path) -> None:
     task = opened(scenes(tmp_path, test=3))
     (tmp_path / "JPEGImages" / "val1.png").write_bytes(b"gone bad")
     told: list[str] = []
-    judged = task.evaluate(Oracle(), None, autocast=nullcontext, unreadable=lambda lines, read: told.extend(lines))
-    assert len(judged.details.photos) == 2 and judged.figures["voc_map"] == 1.0
+    evaluated = task.evaluate(Oracle(), None, autocast=nullcontext, unreadable=lambda lines, read: told.extend(lines))
+    assert len(evaluated.details.photos) == 2 and evaluated.figures["voc_map"] == 1.0
     assert len(told) == 1 and "val1.png" in told[0]
 
 

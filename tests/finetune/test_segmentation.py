@@ -80,11 +80,11 @@ def test_ious_agree_with_torchmetrics() -> None:
 
 def test_a_model_that_knows_all_scores_one(tmp_path: Path) -> None:
     task = opened(scenes(tmp_path, test=4))
-    judged = task.evaluate(Oracle(), None, autocast=nullcontext)
-    assert judged.figures["miou"] == 1.0 == judged.figures["pixel_accuracy"]
-    assert judged.figures["iou"] == {"background": 1.0, "cat": 1.0, "dog": 1.0}
-    assert (judged.figures["low"], judged.figures["high"]) == (1.0, 1.0)
-    sheets = task.pictures(judged)
+    evaluated = task.evaluate(Oracle(), None, autocast=nullcontext)
+    assert evaluated.figures["miou"] == 1.0 == evaluated.figures["pixel_accuracy"]
+    assert evaluated.figures["iou"] == {"background": 1.0, "cat": 1.0, "dog": 1.0}
+    assert (evaluated.figures["low"], evaluated.figures["high"]) == (1.0, 1.0)
+    sheets = task.pictures(evaluated)
     assert len(sheets["most_right"].rows) == 4 and len(sheets["most_wrong"].rows[0]) == 3
     fit, choose = task.split(fraction=0.3, seed=0)
     assert set(task.evaluate(Oracle(), choose, autocast=nullcontext).figures) == {"miou"}
@@ -93,10 +93,10 @@ def test_a_model_that_knows_all_scores_one(tmp_path: Path) -> None:
 
 def test_photos_are_scored_at_their_own_size(tmp_path: Path) -> None:
     task = opened(scenes(tmp_path, test=2), size=16)
-    judged = task.evaluate(Oracle(), None, autocast=nullcontext)
+    evaluated = task.evaluate(Oracle(), None, autocast=nullcontext)
     # Half the pixels were seen, and all 48 x 32 are judged.
-    assert judged.details.right[0].said.shape == (32, 48)
-    assert 0.8 < judged.figures["miou"] < 1
+    assert evaluated.details.right[0].said.shape == (32, 48)
+    assert 0.8 < evaluated.figures["miou"] < 1
 
 
 def test_the_most_right_and_the_most_wrong(tmp_path: Path) -> None:

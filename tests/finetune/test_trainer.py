@@ -76,12 +76,12 @@ def interrupt(_: object) -> None:
 def test_what_a_run_does_and_writes(
     settings: ClassificationSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged: list[Any] = []
+    evaluated: list[Any] = []
     trained: list[Any] = []
     original, batches = Classification.evaluate, Classification.batches
 
     def evaluate(self: Any, model: Any, indices: Any, **options: Any) -> Any:
-        judged.append(None if indices is None else set(indices.tolist()))
+        evaluated.append(None if indices is None else set(indices.tolist()))
         return original(self, model, indices, **options)
 
     def spied(self: Any, indices: Any, **options: Any) -> Any:
@@ -93,8 +93,8 @@ def test_what_a_run_does_and_writes(
     done = run(settings, tmp_path / "run")
 
     # Two rates of two epochs each, then all photos; the test photos once, at the end.
-    fit, choose = trained[0], judged[0]
-    assert trained == [fit, fit, set(range(24))] and judged == [choose] * 4 + [None]
+    fit, choose = trained[0], evaluated[0]
+    assert trained == [fit, fit, set(range(24))] and evaluated == [choose] * 4 + [None]
     assert not fit & choose and fit | choose == set(range(24))
 
     log = read_log(tmp_path / "run")
@@ -238,7 +238,7 @@ def test_the_saved_model_needs_no_encoder_and_says_the_same(
     done = run(changed(settings, rescale=True, batchnorm="fold", color=True), tmp_path / "run")
     loaded = load_finetuned(tmp_path / "run")
     assert loaded.task.classes == ("dark", "light") and loaded.training["top1"] == done.metrics["top1"]
-    kept, probabilities = done.judged.details
+    kept, probabilities = done.evaluated.details
     photos = sorted((classes / "test").glob("*/*.png"))
     for place, index in enumerate(kept[:4]):
         said = loaded.task.predict(loaded.model, read_photo(photos[index]))
