@@ -6,13 +6,12 @@ win over ``--set``, which wins over ``--config``, which wins over the defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import annotated_types
 import click
 from pydantic.fields import FieldInfo
 
@@ -83,8 +82,10 @@ def settings_options(
             going_on = given.pop("resume", None)
             flags = {name: value for name, value in given.items() if name in kind.model_fields}
             own = {name: value for name, value in given.items() if name not in flags}
-            invocation = Invocation(kind, flags, out=out, config=config, assignments=assignments, as_json=as_json,
-                          resume=_folder_to_resume(going_on, out))  # fmt: skip
+            invocation = Invocation(
+                kind, flags, out=out, config=config, assignments=assignments, as_json=as_json,
+                resume=_folder_to_resume(going_on, out),
+            )  # fmt: skip
             verb(invocation, **own)
 
         made = [_option(name, kind.model_fields[name]) for name in fields]
@@ -106,90 +107,59 @@ def _folder_to_resume(resume: str | None, out: Path | None) -> Path | None:
     return None if resume is None else Path(resume)
 
 
-def flag_names(field: str) -> str:
-    """The flag of a field, without the one that switches it off: `--layer` of "layers"."""
-    return NAMES.get(field, f"--{field.replace('_', '-')}").partition("/")[0]
-
-
 def _option(name: str, field: FieldInfo) -> Option:
     """The flag of a field."""
-    shape = _shape(field)
+    base, bounds, several = _value(field)
     flag = NAMES.get(name, f"--{name.replace('_', '-')}")
-    if shape.base is bool:
+    if base is bool:
         names = flag if "/" in flag or flag.startswith("--no-") else f"{flag}/--no-{flag.removeprefix('--')}"
-        return click.option(names, name, is_flag=True, default=None, help=_help(field, names))
-    return click.option(
-        flag, name, type=_type(shape), multiple=shape.several, metavar=_metavar(name, shape), help=_help(field, flag)
-    )
+        return click.option(names, name, is_flag=True, default=None, help=_help(field, names, several=False))
+    metavar = None if get_origin(base) is Literal else METAVARS.get(name, {int: "N", float: "X"}.get(base, "TEXT"))
+    text = _help(field, flag, several=several)
+    return click.option(flag, name, type=_type(base, bounds), multiple=several, metavar=metavar, help=text)
 
 
-class _Shape(NamedTuple):
-    """What a field holds: one value or several, of which type, within which bounds."""
-
-    base: Any
-    several: bool
-    low: float | None
-    high: float | None
-    low_open: bool
-    high_open: bool
-
-
-def _shape(field: FieldInfo) -> _Shape:
-    bounds: dict[str, Any] = {}
-    several = False
+def _value(field: FieldInfo) -> tuple[Any, dict[str, Any], bool]:
+    """What a field holds: of which type, within which bounds (ge, gt, le, lt), and whether several of it."""
     base: Any = field.annotation
-    metadata = list(field.metadata)
+    metadata, several = list(field.metadata), False
     while (origin := get_origin(base)) in (Annotated, Union, UnionType, tuple):
         arguments = [each for each in get_args(base) if each is not NoneType]
         if origin is tuple:
             several, base = True, arguments[0]
         elif origin is Annotated:
-            base, more = arguments[0], arguments[1:]
-            metadata += more
+            base = arguments[0]
+            metadata += arguments[1:]
         elif len(arguments) == 1:
             base = arguments[0]
         else:  # choices, in several lists
             base = Literal[tuple(choice for each in arguments for choice in get_args(each))]
-    for each in _bounds(metadata):
-        bounds |= {key: getattr(each, key) for key in ("ge", "gt", "le", "lt") if hasattr(each, key)}
+    metadata += [inner for each in metadata if isinstance(each, FieldInfo) for inner in each.metadata]
+    bounds = {key: getattr(each, key) for each in metadata for key in ("ge", "gt", "le", "lt") if hasattr(each, key)}
+    return base, bounds, several
+
+
+def _type(base: Any, bounds: dict[str, Any]) -> Any:
+    """What click converts a value with."""
+    if get_origin(base) is Literal:
+        return click.Choice(get_args(base))
     low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-    return _Shape(base, several, low, high, "gt" in bounds, "lt" in bounds)
+    above, below = "gt" in bounds, "lt" in bounds
+    if base is int and bounds:
+        return click.IntRange(None if low is None else low + above, None if high is None else high - below)
+    if base is float and bounds:
+        return click.FloatRange(low, high, min_open=above, max_open=below)
+    if base not in (int, float, str):
+        raise TypeError(f"no flag can be made for values of {base}")
+    return base
 
 
-def _bounds(metadata: list[Any]) -> Iterator[annotated_types.BaseMetadata]:
-    for each in metadata:
-        if isinstance(each, FieldInfo):
-            yield from _bounds(each.metadata)
-        elif isinstance(each, annotated_types.Ge | annotated_types.Gt | annotated_types.Le | annotated_types.Lt):
-            yield each
-
-
-def _type(shape: _Shape) -> Any:
-    if get_origin(shape.base) is Literal:
-        return click.Choice(get_args(shape.base))
-    if shape.base is int and (shape.low, shape.high) != (None, None):
-        low = None if shape.low is None else int(shape.low) + shape.low_open
-        high = None if shape.high is None else int(shape.high) - shape.high_open
-        return click.IntRange(low, high)
-    if shape.base is float and (shape.low, shape.high) != (None, None):
-        return click.FloatRange(shape.low, shape.high, min_open=shape.low_open, max_open=shape.high_open)
-    if shape.base not in (int, float, str):
-        raise TypeError(f"no flag can be made for values of {shape.base}")
-    return shape.base
-
-
-def _metavar(name: str, shape: _Shape) -> str | None:
-    if get_origin(shape.base) is Literal:
-        return None
-    return METAVARS.get(name) or {int: "N", float: "X"}.get(shape.base, "TEXT")
-
-
-def _help(field: FieldInfo, flag: str) -> str:
+def _help(field: FieldInfo, flag: str, *, several: bool) -> str:
     """The field's description as a sentence, and its default."""
     words = field.description or ""
     # Names, as in "eccv16, alexnet or timm:NAME", stay as they are.
     sentence = words[:1].upper() + words[1:] if words.partition(" ")[0].isalpha() else words
-    again = "; may be given again" if _shape(field).several else ""
+    again = "; may be given again" if several else ""
     default = _default(field.default, flag)
     return f"{sentence}{again}." + (f" [default: {default}]" if default else "")
 
@@ -199,8 +169,8 @@ def _default(value: Any, flag: str) -> str:
     if isinstance(value, bool):
         on, _, off = flag.partition("/")
         return on if value else off
-    if isinstance(value, int | float):
+    if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
         return ", ".join(_default(each, flag) for each in value)
-    return value if isinstance(value, str) else ""
+    return str(value) if isinstance(value, int | str) else ""

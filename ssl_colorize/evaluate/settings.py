@@ -111,7 +111,7 @@ class ProbeSettings(StepsOrEpochs, EvaluationSettings):
     """
 
     engine: Literal["sgd", "ridge", "logistic"] = Field("sgd", description="ridge is quick")
-    protocol: Literal["small", "zhang16"] = Field("small", description="crops, maps, schedule")
+    protocol: Literal["small", "zhang16"] = Field("small", description="preset of crops, maps and schedule")
     choosing: Share = Field(0.2, description="share of the training photos that the settings are chosen on")
     refit: bool = Field(False, description="train once more on all training photos with the chosen settings")
 
@@ -181,7 +181,7 @@ class SvmSettings(EvaluationSettings):
     sizes: dict[str, PositiveInt] = Field({}, description="side of a layer's pooled map, where not left to `numbers`")
     low_shot: bool = Field(False, description="also train on few positives, several draws of each number")
     shots: OneOrMany[PositiveInt] = Field(
-        (1, 2, 4, 8, 16, 32, 64, 96), min_length=1, description="those numbers of positives"
+        (1, 2, 4, 8, 16, 32, 64, 96), min_length=1, description="numbers of positives of low_shot"
     )
-    draws: PositiveInt = Field(5, description="of each number of positives")
+    draws: PositiveInt = Field(5, description="draws of each number of positives")
     low_shot_cost: PositiveFloat = Field(1.0, description="C there: a few photos leave none to choose it on")
