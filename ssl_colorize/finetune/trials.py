@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ssl_colorize.finetune.building import current_state
 from ssl_colorize.finetune.config import FinetuneSettings
 
 
@@ -99,10 +100,11 @@ class Trials:
 def from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     """What was in a checkpoint before it had a format number, as keywords of `Checkpoint`."""
     state = content["state"]
-    extra = {name: state[name] for name in ("trial", "logged", "best")} | {"evaluations": state["looks"]}
+    extra = {name: state[name] for name in ("trial", "logged")} | {"evaluations": state["looks"]}
+    extra["best"] = None if state["best"] is None else current_state(state["best"])
     return {
         "step": state["step"],
-        "model": content["model"] or {},
+        "model": current_state(content["model"] or {}),
         "optimizer": content["optimizer"] or {},
         "seconds": state["seconds"],
         "extra": Trials.restored(extra).stored(),
