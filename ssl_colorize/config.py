@@ -127,7 +127,7 @@ class Settings(BaseModel):
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "settings"
             reason = first["msg"].removeprefix("Value error, ")
-            given = f", not {first['input']!r}" if first["loc"] else ""
+            given = f", not {first['input']!r}" if first["loc"] and first["type"] != "missing" else ""
             raise UserError(f"Setting {key}{' ' + where if where else ''}: {reason}{given}.") from None
 
 

@@ -194,3 +194,14 @@ def test_steps_and_epochs_replace_each_other(tmp_path: Path) -> None:
 def test_neither_or_both_is_a_mistake(asked: list[str]) -> None:
     with pytest.raises(UserError, match="steps or epochs, not both"):
         Training.resolve(assignments=asked)
+
+
+class Needed(Settings):
+    data: str
+    limit: int = 3
+
+
+def test_a_missing_setting_is_named_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("limit: 5\n")
+    with pytest.raises(UserError, match=r"^Setting data in .*a\.yaml: Field required\.$"):
+        Needed.resolve(file=tmp_path / "a.yaml")
