@@ -106,7 +106,7 @@ class Measured(NamedTuple):
     def share(self, name: str, ceiling: str) -> float | None:
         """The gap closed to a ceiling, if there is one: labels is nobody's body, supervised must be of this one."""
         untrained = self.untrained[name]
-        if ceiling not in self.figures or name in (untrained, ceiling, "labels"):
+        if not {untrained, ceiling} <= self.figures.keys() or name in (untrained, ceiling, "labels"):
             return None
         if ceiling != "labels" and self.untrained[ceiling] != untrained:
             return None
@@ -143,9 +143,15 @@ def tuned_figures(results: Path) -> list[Measured]:
     columns = []
     for task in sorted(TASKS):
         found = recorded(results / "transfer" / task)
-        figures = {name: [one[f"{TASKS[task].figure}_common"] for one in draws] for name, draws in found.items()}
+        figures = given(found, f"{TASKS[task].figure}_common")
         columns.append(Measured(task, figures, dict.fromkeys(figures, "random"), PUBLISHED[task]))
     return columns
+
+
+def given(found: Draws, key: str) -> dict[str, list[float]]:
+    """A figure of all draws of each network that has it: no class is common where there are few test photos."""
+    figures = {name: [one[key] for one in draws if one[key] is not None] for name, draws in found.items()}
+    return {name: values for name, values in figures.items() if values}
 
 
 def evidence(
@@ -206,8 +212,9 @@ def tuned(task: str, results: Path) -> str:
     found, figure = recorded(results / "transfer" / task), TASKS[task].figure
     columns = []
     for key, title in ((figure, "all classes (95 %)"), (f"{figure}_common", "the common ones")):
-        means = {name: statistics.mean(one[key] for one in draws) for name, draws in found.items()}
-        cells = {name: spread([one[key] for one in draws]) for name, draws in found.items()}
+        figures = given(found, key)
+        means = {name: statistics.mean(values) for name, values in figures.items()}
+        cells = {name: spread(values) for name, values in figures.items()}
         for name, draws in found.items():
             # Over the test photos; of several draws their own spread stands in its place.
             if key == figure and len(draws) == 1 and draws[0]["low"] is not None:
@@ -216,8 +223,7 @@ def tuned(task: str, results: Path) -> str:
         shares = {name: percent(closed(mean, *ends)) for name, mean in means.items()
                   if name not in ("random", "labels") and len(ends) == 2}  # fmt: skip
         columns += [Column(title, cells), Column("gap closed", shares)]
-    choosing = {name: spread([one["choosing"] for one in draws if one["choosing"] is not None])
-                for name, draws in found.items()}  # fmt: skip
+    choosing = {name: spread(values) for name, values in given(found, "choosing").items()}
     rates = {name: f"{draws[0]['learning_rate']:g}" for name, draws in found.items()}
     columns += [Column("chosen on", choosing), Column("rate", rates)]
     return f"**{task}**, {FIGURES[figure]}, %\n\n{table(columns, sorted(found, key=row_order))}"

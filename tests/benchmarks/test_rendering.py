@@ -76,6 +76,19 @@ def test_a_cell_has_the_figure_of_the_chosen_layer_and_the_gap_from_its_own_untr
     ]  # fmt: skip
 
 
+def test_a_figure_that_few_photos_do_not_give_stays_empty(tmp_path: Path) -> None:
+    tuned = {"miou": 0.2, "low": 0.1, "high": 0.3, "choosing": None, "learning_rate": 1e-3}
+    write(tmp_path / "transfer" / "segmentation", {
+        "random-0": tuned | {"miou_common": None},
+        "full-0": tuned | {"miou": 0.3, "miou_common": 0.4},
+        "labels-0": tuned | {"miou": 0.6, "miou_common": 0.6},
+    })  # fmt: skip
+    assert rendering.tuned("segmentation", tmp_path).splitlines()[-2:] == [
+        "| full | 30.0 (10.0 to 30.0) | 25% | 40.0 |  |  | 0.001 |",
+        "| labels | 60.0 (10.0 to 30.0) |  | 60.0 |  |  | 0.001 |",
+    ]
+
+
 def recipe(top1: float, **changed: object) -> dict:
     """One data set, four layers, of which the third and fourth are deep."""
     layers = {
