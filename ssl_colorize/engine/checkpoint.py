@@ -1,6 +1,6 @@
 """All that a run needs to go on exactly as if it had never stopped, in one file with a format number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,19 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def load_checkpoint(
-    folder: Path, kind: str, *, name: str = CHECKPOINT_NAME, from_format_1: FromFormat1 | None = None
+    folder: Path,
+    kind: str,
+    *,
+    extra: Collection[str] = (),
+    name: str = CHECKPOINT_NAME,
+    from_format_1: FromFormat1 | None = None,
 ) -> Checkpoint:
     """Read the folder's checkpoint, onto the CPU.
 
     Args:
         folder: of the run.
         kind: that it has to be of.
+        extra: names of what its run keeps, which have to be there.
         name: of the file, where older versions had another.
         from_format_1: what the content of a file without a format number is today.
 
@@ -95,8 +101,10 @@ def load_checkpoint(
         if number == 1 and from_format_1 is not None:
             content = {"kind": kind} | from_format_1(content)
         checkpoint = Checkpoint(**content)
-        # Also of what the run keeps: a value of another type fails here and not in the middle of a run.
-        _ = checkpoint.step + 0, {**checkpoint.model}, {**checkpoint.optimizer}, {**checkpoint.extra}
+        # What is missing or of another type fails here, and not in the middle of a run.
+        _ = checkpoint.step + 0, {**checkpoint.model}, {**checkpoint.optimizer}
+        if checkpoint.kind == kind and (missing := set(extra) - set(checkpoint.extra)):
+            raise ValueError(f"it lacks {' and '.join(sorted(missing))}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(_damaged(path, error)) from None
     if checkpoint.kind != kind:

@@ -19,13 +19,14 @@ class RunLog:
 
     def __init__(self, folder: Path, start: int = 0, *, quiet: bool = False) -> None:
         """Open the log of a run after `start` steps."""
-        # Slow to import.
-        from torch.utils.tensorboard import SummaryWriter
-
+        self.file, self.board = None, None
         if not quiet:
+            # Slow to import.
+            from torch.utils.tensorboard import SummaryWriter
+
             rewind_log(folder, start)
-        self.file = None if quiet else (folder / METRICS_LOG).open("a", encoding="utf-8")
-        self.board = None if quiet else SummaryWriter(folder, purge_step=start + 1 if start else None)
+            self.file = (folder / METRICS_LOG).open("a", encoding="utf-8")
+            self.board = SummaryWriter(folder, purge_step=start + 1 if start else None)
 
     def __enter__(self) -> "RunLog":
         return self

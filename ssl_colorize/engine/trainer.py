@@ -1,13 +1,23 @@
 """The trainer: one loop for pretraining, fine-tuning and the linear probe.
 
 It knows nothing of photos and networks. Its caller makes in view what the loop needs: batches from a step on, what a
-step does to the weights, and what is to be kept and evaluated:
+step does to the weights, and what is to be saved and evaluated. A line y = a x + b, fitted to y = 3 x - 1:
 
-    with training_session("cpu", folder, command="pretrain") as session:
-        ...
-        take_step = GradientStep(network, optimizer, loss, learning_rate=rate, seed=0, rank=session.group.rank)
-        with RunLog(folder, step) as log:
-            fit(take_step, batches, start=step, steps=100, learning_rate=rate, session=session, log=log, ...)
+>>> from ssl_colorize.engine.optimizer import make_optimizer
+>>> line, x = nn.Linear(1, 1), torch.linspace(0, 1, 20)[:, None]
+>>> optimizer = make_optimizer("adam", [{"params": list(line.parameters())}])
+>>> step = GradientStep(
+...     line, optimizer, lambda x: {"loss": (line(x) - (3 * x - 1)).square().mean()},
+...     learning_rate=lambda step: 0.1, seed=0,
+... )
+>>> with training_session("cpu", Path("run"), command="pretrain") as session:
+...     fit(
+...         step, [x] * 300, start=0, steps=300, learning_rate=step.learning_rate, session=session,
+...         log=RunLog(session.folder, quiet=True), progress=TrainingProgress(0, 300, 20, quiet=True),
+...         save=lambda step: None, save_every=100,
+...     )
+>>> [round(value.item(), 1) for value in line.parameters()]
+[3.0, -1.0]
 """
 
 import math

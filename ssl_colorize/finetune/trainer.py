@@ -134,7 +134,8 @@ class Finetuning:
         # Where a stopped run goes on: the training that is under way, and what was tried before.
         self.begun = Checkpoint(KIND, 0)
         if resume:
-            self.begun = load_checkpoint(session.folder, KIND, from_format_1=from_format_1)
+            kept = ("trial", "logged", "evaluations")
+            self.begun = load_checkpoint(session.folder, KIND, extra=kept, from_format_1=from_format_1)
         session.seconds_before = self.begun.seconds
         self.trials = Trials.restored(self.begun.extra)
 

@@ -1,1 +1,1 @@
-"""Pretraining: recipe, targets, objective, loop, checkpoints."""
+"""Pretraining: recipe, pretext, statistics of the photos, start, loop, figures on held-out photos."""

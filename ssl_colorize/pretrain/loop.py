@@ -100,7 +100,7 @@ class Pretraining:
         # The network, initialized on the first photos unless it was saved, and what it is trained for.
         self.pretext = pretext(recipe, self.photos, self.held_out)
         self.model: ColorizationModel = make_network(self.pretext).to(device).to(memory_format=torch.channels_last)
-        state = load_checkpoint(session.folder, KIND, from_format_1=from_format_1) if resume else self._begun()
+        state = self._saved() if resume else self._begun()
         self.start, self.note = state.step, state.extra.get("note")
         self.figures: dict[str, float | None] = state.extra["figures"]
         session.seconds_before = state.seconds
@@ -126,6 +126,11 @@ class Pretraining:
         if self.session.group.first:
             write_config(self.session.folder, self.recipe)
         return Checkpoint(KIND, 0, extra={"statistics": vars(statistics), "figures": {}, "note": note})
+
+    def _saved(self) -> Checkpoint:
+        """The state that the folder's checkpoint has."""
+        kept = ("statistics", "figures")
+        return load_checkpoint(self.session.folder, KIND, extra=kept, from_format_1=from_format_1)
 
     def learning_rate(self, step: int) -> float:
         """Of the step that follows after `step` steps."""

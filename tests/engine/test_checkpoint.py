@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_colorize.engine.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from ssl_colorize.engine.checkpoint import FORMAT, Checkpoint, load_checkpoint, restore, save_checkpoint
 from ssl_colorize.engine.log import RunLog, read_log, rewind_log
 from ssl_colorize.errors import UserError
 
@@ -84,6 +84,18 @@ def test_another_kind_of_run_and_a_newer_version_are_told(tmp_path: Path) -> Non
     torch.save({"format": FORMAT + 1}, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match=f"is of format {FORMAT + 1}, this version reads up to {FORMAT}: update"):
         load_checkpoint(tmp_path, "pretrain")
+
+
+def test_a_state_that_does_not_fit_is_told_in_one_line(tmp_path: Path) -> None:
+    line = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(line.parameters())
+    restore(Checkpoint("pretrain", 0), tmp_path, model=line, optimizer=optimizer)
+    with pytest.raises(UserError, match=r"checkpoint\.pt does not fit the run, which cannot go on: .*weight") as error:
+        restore(made(3), tmp_path, model=line, optimizer=optimizer)
+    assert "\n" not in str(error.value)
+    save_checkpoint(made(3), tmp_path)
+    with pytest.raises(UserError, match=r"damaged and cannot be resumed: it lacks statistics"):
+        load_checkpoint(tmp_path, "pretrain", extra=("figures", "statistics"))
 
 
 def test_a_file_of_before_is_mapped(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_colorize.data import read_photo
-from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, load_checkpoint
+from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
 from ssl_colorize.engine.log import read_log
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
@@ -230,6 +230,15 @@ def test_a_killed_run_does_its_last_steps_again(
 def test_nothing_to_resume(settings: ClassificationSettings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Nothing to resume"):
         run(settings, tmp_path / "run", resume=True)
+
+
+def test_a_state_that_cannot_be_gone_on_with_is_told(settings: ClassificationSettings, tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT_NAME).write_bytes(b"half a file")
+    with pytest.raises(UserError, match=rf"{CHECKPOINT_NAME} is damaged and cannot be resumed"):
+        run(settings, tmp_path, resume=True)
+    save_checkpoint(Checkpoint("pretrain", 3), tmp_path)
+    with pytest.raises(UserError, match="is of `ssl-colorize pretrain`, which alone can go on with it"):
+        run(settings, tmp_path, resume=True)
 
 
 def test_the_saved_model_needs_no_encoder_and_says_the_same(
