@@ -18,8 +18,9 @@ from torch.nn import functional
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.features import Features
 
-# On a CPU, similarities in larger blocks than these leave its caches, and in smaller ones the product is slower.
-CPU_QUERIES, CPU_BANK = 256, 16_384
+# Queries at a time, where the memory is there for them, and rows of the bank. Smaller blocks make products slower, and
+# cost most where processes share the cores; larger ones gain nothing.
+LEAST_QUERIES, MOST_QUERIES, MOST_BANK = 256, 1024, 65_536
 # Of the bank at a time where they only pass through.
 ROWS = 16_384
 
@@ -89,15 +90,16 @@ class TorchSearch:
     def _blocks(self, k: int) -> tuple[int, int]:
         """Rows of the bank, and of the queries, at a time."""
         count, width = self._bank.shape
-        on_cpu = self._device.type == "cpu"
-        bank_rows = -(-count // max(1, count // max(CPU_BANK, 16 * k))) if on_cpu else count
+        half, on_cpu = self._memory // 2, self._device.type == "cpu"
+        # Bytes of a similarity; on a GPU, top-k sorts values and 64-bit places as well.
+        size = 4 if on_cpu else 16
+        most = min(MOST_BANK, half // (size * LEAST_QUERIES))
         if not on_cpu or self._bank.dtype != np.float32:
             # Where it does not lie as it is used, blocks of it are copies.
-            bank_rows = min(bank_rows, max(k, self._memory // (8 * width)))
-        # The queries and the similarities; on a GPU, top-k sorts values and 64-bit places as well.
-        query_bytes = 4 * width + (4 if on_cpu else 16) * bank_rows
-        query_rows = max(1, self._memory // 2 // query_bytes)
-        return bank_rows, min(CPU_QUERIES, query_rows) if on_cpu else query_rows
+            most = min(most, half // (4 * width))
+        # Blocks of equal size.
+        bank_rows = -(-count // -(-count // max(k, most)))
+        return bank_rows, max(1, min(MOST_QUERIES, half // (4 * width + size * bank_rows)))
 
     def _search_block(
         self, block: Tensor, queries: Features, k: int, *, start: int, rows: int, skip: int | None
@@ -113,29 +115,10 @@ class TorchSearch:
             torch.mm(unit, block.T, out=similarity).mul_(inverse_length)
             if skip is not None:
                 _leave_out(similarity, first + skip)
-            value, index = _largest(similarity, shape[1])
+            value, index = similarity.topk(shape[1])
             found.similarity[first : first + rows] = value
             found.indices[first : first + rows] = index + start
         return found
-
-
-def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row (R, N), in order, and their places: `topk`, in a fraction of its time on a CPU.
-
-    They lie in the k groups with the largest maxima, so that only those groups need sorting.
-    """
-    count = values.shape[1]
-    size = int((count / k) ** 0.5)
-    if values.device.type != "cpu" or size < 3:
-        value, index = values.topk(k)
-        return value, index
-    groups = count // size
-    grouped = values[:, : groups * size].unflatten(1, (size, groups))
-    best = grouped.amax(1).topk(k, sorted=False).indices
-    inside = grouped.gather(2, best[:, None].expand(-1, size, -1)).flatten(1)
-    value, at = torch.cat([inside, values[:, groups * size :]], 1).topk(k)
-    index = best.gather(1, at % k) + at.div(k, rounding_mode="floor") * groups
-    return value, torch.where(at < k * size, index, at + (groups * size - k * size))
 
 
 def _merged(one: Neighbors, other: Neighbors, k: int) -> Neighbors:
