@@ -210,7 +210,7 @@ def probe_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> No
     """Draw top-1 accuracy (or mAP) by layer, with its 95 % interval, and the untrained network's below it.
 
     Args:
-        metrics: of `evaluate.linear_probe.linear_probe`.
+        metrics: of `evaluate.run_linear_probe`.
         path: the PNG to write.
         about: one line over the plot.
     """

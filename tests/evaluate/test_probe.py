@@ -295,6 +295,7 @@ if metrics:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
 def test_two_processes_are_one(settings: ProbeSettings, tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text(settings.model_dump_json())
@@ -332,6 +333,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_both_engines_agree_on_real_photos(places: Path, tmp_path: Path) -> None:
     run = made(
         places, layers=("conv1", "conv2", "conv3"), resize=32, batch_size=32, steps=400, numbers=256,
