@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -89,6 +90,9 @@ def load_checkpoint(
         raise UserError(f"Nothing to resume: {folder} holds no {name}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        # torch would have the user load it unsafely.
+        raise UserError(_damaged(path, ValueError("it is no checkpoint"))) from None
     except Exception as error:
         # torch.load's errors are of many kinds, and none of them names the file.
         raise UserError(_damaged(path, error)) from None
