@@ -237,14 +237,15 @@ class Predictions:
 
     truth: NDArray[Any]
     ranks: NDArray[np.int64] | None = None
-    scores: NDArray[np.float32] | None = None
+    scores: NDArray[np.floating] | None = None
 
     @classmethod
     def of(cls, scores: Any, labels: Any) -> "Predictions":
         """From scores (N, C) and labels (N,), or (N, C) of several labels; arrays or tensors."""
         truth, values = as_array(labels), as_array(scores)
         if truth.ndim == 2:
-            return cls(truth, scores=values.astype(np.float32))
+            # As they are: those of an SVM on features that hardly differ would be equal in 32 bits.
+            return cls(truth, scores=values)
         ranks = truth_ranks(torch.from_numpy(values), torch.from_numpy(truth).long())
         return cls(truth, ranks=ranks.numpy())
 

@@ -145,3 +145,10 @@ def test_the_bootstrap_is_that_of_scipy() -> None:
 def test_draws_that_say_nothing_are_left_out() -> None:
     low, high = bootstrap(lambda rows: 1.0 if 0 in rows else float("nan"), 3, seed=0)
     assert (low, high) == (1.0, 1.0)
+
+
+def test_scores_that_hardly_differ_keep_their_order() -> None:
+    """As an untrained deep layer's do, whose features are the same to 7 digits."""
+    scores = 0.5 + np.array([[4.0], [3.0], [2.0], [1.0]]) * 1e-9
+    labels = np.array([[1], [1], [0], [0]], np.int8)
+    assert Predictions.of(scores, labels).value == 1.0
