@@ -97,7 +97,7 @@ def votes(
     """
     most = max(k for k, _ in choices)
     # Similarities, places, weights, the neighbors' classes, votes and their comparison.
-    rows = max(256, memory // 64 // (32 * most + 8 * classes))
+    rows = max(256, memory // 16 // (32 * most + 8 * classes))
     known = torch.from_numpy(np.asarray(labels))
     known = known if known.ndim == 2 else known.long()
     for start in range(0, len(queries), rows):
