@@ -73,7 +73,7 @@ class KnnSizes(Settings):
     ks: OneOrMany[PositiveInt] = Field((10, 20, 100, 200), min_length=1)
     classes: PositiveInt = 200
     temperature: PositiveFloat = 0.07
-    memory: PositiveFloat = Field(48, description="MiB that our search may take")
+    memory: PositiveFloat = Field(40, description="MiB that our search may take")
     repeats: PositiveInt = Field(1, description="timed runs of each after a warm-up; the median counts")
 
 

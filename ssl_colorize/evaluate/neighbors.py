@@ -115,10 +115,29 @@ class TorchSearch:
             torch.mm(unit, block.T, out=similarity).mul_(inverse_length)
             if skip is not None:
                 _leave_out(similarity, first + skip)
-            value, index = similarity.topk(shape[1])
+            value, index = _largest(similarity, shape[1])
             found.similarity[first : first + rows] = value
             found.indices[first : first + rows] = index + start
         return found
+
+
+def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row (R, N), in order, and their places: `topk`, in a fraction of its time on a CPU.
+
+    They lie in the k groups with the largest maxima, so that only those groups need sorting.
+    """
+    count = values.shape[1]
+    size = int((count / k) ** 0.5)
+    if values.device.type != "cpu" or size < 3:
+        value, index = values.topk(k)
+        return value, index
+    groups = count // size
+    grouped = values[:, : groups * size].unflatten(1, (size, groups))
+    best = grouped.amax(1).topk(k, sorted=False).indices
+    inside = grouped.gather(2, best[:, None].expand(-1, size, -1)).flatten(1)
+    value, at = torch.cat([inside, values[:, groups * size :]], 1).topk(k)
+    index = best.gather(1, at % k) + at.div(k, rounding_mode="floor") * groups
+    return value, torch.where(at < k * size, index, at + (groups * size - k * size))
 
 
 def _merged(one: Neighbors, other: Neighbors, k: int) -> Neighbors:
