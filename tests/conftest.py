@@ -1,5 +1,6 @@
 """What tests of several rooms share: real photos from the installed packages, hand-made ones, reference files."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +18,12 @@ SKIMAGE_PHOTOS = Path(skimage.__file__).parent / "data"
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Tiny tensors gain nothing from threads, and sums in a fixed order come out the same every time."""
+    """Tiny tensors gain nothing from threads, and sums in a fixed order come out the same every time.
+
+    So it is for the processes that tests start: threads that wait for each other on busy cores take many times longer.
+    """
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture
