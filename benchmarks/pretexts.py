@@ -61,7 +61,7 @@ from ssl_colorize.models.registry import is_model, model_type
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
 from ssl_colorize.pretrain.pretext import Pretext
-from ssl_colorize.pretrain.statistics import CONSTANT_FLOOR
+from ssl_colorize.pretrain.start import CONSTANT_FLOOR
 from ssl_colorize.report.plots import loss_curve
 from ssl_colorize.report.tables import figures_table
 

@@ -14,7 +14,7 @@ from ssl_colorize.runs import write_atomically
 
 if TYPE_CHECKING:
     from ssl_colorize.album import Job
-    from ssl_colorize.finetune.saved import Finetuned
+    from ssl_colorize.finetune.building import Finetuned
 
 
 @click.command()
@@ -29,7 +29,7 @@ def predict(invocation: Invocation[PredictSettings]) -> None:
     """
     from ssl_colorize.album import find_inputs, plan
     from ssl_colorize.device import choose_device
-    from ssl_colorize.finetune.saved import load_finetuned
+    from ssl_colorize.finetune.building import load_finetuned
     from ssl_colorize.report.tables import figures_table
 
     settings = invocation.settings()

@@ -35,10 +35,8 @@ from torch import Tensor, nn
 
 from ssl_colorize.device import choose_device
 from ssl_colorize.engine.distributed import Processes, processes
-from ssl_colorize.engine.log import RunLog
-from ssl_colorize.engine.optimizer import set_learning_rate
-from ssl_colorize.engine.progress import TrainingProgress
-from ssl_colorize.engine.schedule import step_seed
+from ssl_colorize.engine.log import RunLog, TrainingProgress
+from ssl_colorize.engine.optimizer import set_learning_rate, step_seed
 from ssl_colorize.engine.signals import Interrupted, StopRequest, stop_signals
 from ssl_colorize.errors import UserError
 

@@ -15,9 +15,8 @@ from ssl_colorize.data import Batch, LabeledDataset, holdout_batches, training_b
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder, pool_map
 from ssl_colorize.engine.distributed import Processes
-from ssl_colorize.engine.log import RunLog
-from ssl_colorize.engine.progress import TrainingProgress
-from ssl_colorize.engine.schedule import Schedule, regular_drops
+from ssl_colorize.engine.log import RunLog, TrainingProgress
+from ssl_colorize.engine.optimizer import Schedule, regular_drops
 from ssl_colorize.engine.trainer import Session, fit
 from ssl_colorize.evaluate.features import map_sides
 from ssl_colorize.evaluate.metrics import Predictions, truth_ranks

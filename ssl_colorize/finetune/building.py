@@ -1,6 +1,8 @@
-"""From an encoder to a task's model, and to the same network again where the encoder is no more."""
+"""From an encoder to a task's model, and to one file from which it is built again where the encoder is no more."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,12 +11,14 @@ from torch import Tensor, nn
 from ssl_colorize.color import rgb_to_lightness
 from ssl_colorize.data import training_batches
 from ssl_colorize.encoder import Encoder, Source, load_encoder
+from ssl_colorize.errors import UserError
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.prepare import measure_statistics, prepare
-from ssl_colorize.finetune.tasks import Task
+from ssl_colorize.finetune.tasks import Task, task_type
 from ssl_colorize.models import create_model
 from ssl_colorize.models.source import current_name
 from ssl_colorize.models.trunks import ColorizationTrunk
+from ssl_colorize.models.weights_file import load_exactly, read_weights, write_weights
 
 # Photos that the layers are rescaled on, and that an untrained network's statistics are of; their side in pixels.
 _RESCALE_PHOTOS, _STATISTICS_PHOTOS, _SIDE = 8, 32, 96
@@ -97,3 +101,51 @@ def rebuilt_encoder(about: dict[str, Any]) -> Encoder:
 def current_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A model's state by today's names, whenever it was written (stems that see color spelled gray otherwise)."""
     return {key.replace(".grey.", ".gray."): value for key, value in state.items()}
+
+
+MODEL_NAME = "finetuned.safetensors"
+
+
+@dataclass
+class Finetuned:
+    """A fine-tuned model, in eval mode, with the task that knows what its outputs mean."""
+
+    model: nn.Module
+    task: Task
+    training: dict[str, Any]
+
+
+def save_finetuned(model: nn.Module, task: Task, about: dict[str, Any], path: Path) -> None:
+    """Write one self-contained file, atomically.
+
+    Args:
+        about: of `build_model`, and "training" (figures, free in form).
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    whole = about | {
+        "task": task.name,
+        "classes": list(task.classes),
+        "settings": task.settings.model_dump(mode="json"),
+    }
+    write_weights(path, model.state_dict(), whole, kind="finetuned")
+
+
+def load_finetuned(source: str | Path, *, device: torch.device | str = "cpu") -> Finetuned:
+    """Load the folder of a `ssl-colorize finetune` run, or the file in it.
+
+    Raises:
+        UserError: nothing is there, or it is no such file, or its keys or shapes do not fit.
+    """
+    path = Path(source)
+    path = path / MODEL_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(f"No fine-tuned model at {path}: give the folder of a `ssl-colorize finetune` run.")
+    about, tensors = read_weights(path, kind="finetuned", writer="`ssl-colorize finetune`")
+    kind = task_type(about["task"])
+    settings = kind.settings_type.checked(about["settings"], where=f"in {path}")
+    task = kind.trained(settings, about["classes"])
+    model = rebuild_model(task, about)
+    load_exactly(model, current_state(tensors), where=path)
+    return Finetuned(model.eval().requires_grad_(False).to(device), task, about.get("training", {}))

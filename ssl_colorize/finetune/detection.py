@@ -21,10 +21,19 @@ from ssl_colorize.encoder import Encoder
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.metrics import common_mean
 from ssl_colorize.finetune import overlays
-from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.finetune.config import DetectionSettings, FinetuneSettings
 from ssl_colorize.finetune.detector import Detector
-from ssl_colorize.finetune.tasks import Evaluated, Prediction, ReportUnreadable, Say, Sheet, TrainingBatch, to_model
+from ssl_colorize.finetune.tasks import (
+    AnnotatedTask,
+    Evaluated,
+    Prediction,
+    ReportUnreadable,
+    Say,
+    Sheet,
+    TrainingBatch,
+    map_layers,
+    to_model,
+)
 from ssl_colorize.finetune.voc_ap import (
     NOT_COUNTED,
     RIGHT,

@@ -20,10 +20,18 @@ from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.evaluate.metrics import DRAWS, class_mean_interval, common_mean
 from ssl_colorize.finetune import overlays
-from ssl_colorize.finetune.annotated_task import AnnotatedTask, map_layers
 from ssl_colorize.finetune.config import FinetuneSettings, SegmentationSettings
 from ssl_colorize.finetune.segmenter import make_segmenter
-from ssl_colorize.finetune.tasks import Evaluated, Prediction, ReportUnreadable, Sheet, TrainingBatch, to_model
+from ssl_colorize.finetune.tasks import (
+    AnnotatedTask,
+    Evaluated,
+    Prediction,
+    ReportUnreadable,
+    Sheet,
+    TrainingBatch,
+    map_layers,
+    to_model,
+)
 
 _PICTURES = 8
 

@@ -19,15 +19,12 @@ from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, restore, save_checkpoint
 from ssl_colorize.engine.distributed import distribute
-from ssl_colorize.engine.log import RunLog
-from ssl_colorize.engine.optimizer import make_optimizer
-from ssl_colorize.engine.progress import TrainingProgress
-from ssl_colorize.engine.schedule import Schedule, regular_drops
+from ssl_colorize.engine.log import RunLog, TrainingProgress
+from ssl_colorize.engine.optimizer import Schedule, make_optimizer, regular_drops
 from ssl_colorize.engine.trainer import Diverged, GradientStep, Session, fit, refuse_broken, training_session
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.building import build_model
+from ssl_colorize.finetune.building import MODEL_NAME, build_model, save_finetuned
 from ssl_colorize.finetune.config import FinetuneSettings
-from ssl_colorize.finetune.saved import MODEL_NAME, save_finetuned
 from ssl_colorize.finetune.tasks import Evaluated, Say, Task, TrainingBatch, choosing_figure, task_type
 from ssl_colorize.finetune.trials import Evaluation, Length, Trials, best_evaluation, from_format_1
 

@@ -8,21 +8,19 @@ from typing import Any
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ssl_colorize.data import Batch, UnreadableLog, holdout_batches, training_batches
 from ssl_colorize.data.sources import leave_out, open_photos
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from ssl_colorize.engine.distributed import Processes, distribute
-from ssl_colorize.engine.log import RunLog
-from ssl_colorize.engine.optimizer import make_optimizer
-from ssl_colorize.engine.progress import TrainingProgress
-from ssl_colorize.engine.schedule import Schedule
+from ssl_colorize.engine.log import RunLog, TrainingProgress
+from ssl_colorize.engine.optimizer import Schedule, make_optimizer
 from ssl_colorize.engine.trainer import GradientStep, Session, fit, refuse_broken, training_session
 from ssl_colorize.models import ColorizationModel, Pretrained, save_pretrained
 from ssl_colorize.models.objectives import TrainingStatistics
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
-from ssl_colorize.pretrain.augment import augment
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.holdout import evaluate, in_words
 from ssl_colorize.pretrain.pretext import Pretext
@@ -258,3 +256,41 @@ def from_format_1(content: dict[str, Any]) -> dict[str, Any]:
     # It must be these statistics, or the run would fail later.
     statistics = vars(TrainingStatistics(**content["statistics"]))
     return {**same, "extra": {"statistics": statistics, "figures": content["figures"]}}
+
+
+_BLUR = (0.3, 1.5)  # of a blurred photo's Gaussian, in pixels
+_TRUNCATE = 4  # a Gaussian reaches so many sigma, as SciPy's does
+
+
+def augment(light: Tensor, *, jitter: float, blur: float) -> Tensor:
+    """Lightness as of another exposure, and of a worse lens. What is random comes from torch's global generator.
+
+    Args:
+        light: (B, 1, H, W) in 0..100.
+        jitter: share by which contrast changes at most, and half of 100 by which brightness does; a draw a photo.
+        blur: share of the photos that are blurred.
+
+    Returns:
+        (B, 1, H, W) in 0..100.
+    """
+    if jitter:
+        contrast, brightness = (2 * torch.rand(2, len(light), 1, 1, 1, device=light.device) - 1) * jitter
+        light = (50 + 50 * brightness + (1 + contrast) * (light - 50)).clamp(0, 100)
+    if blur:
+        low, high = _BLUR
+        sigmas = low + (high - low) * torch.rand(len(light), device=light.device)
+        chosen = torch.rand(len(light), device=light.device) < blur
+        light = torch.where(chosen.view(-1, 1, 1, 1), gaussian_blur(light, sigmas), light)
+    return light
+
+
+def gaussian_blur(light: Tensor, sigmas: Tensor) -> Tensor:
+    """Each photo blurred by its own Gaussian: (B, 1, H, W) and sigmas (B,) in pixels, at most 1.5; edges repeat."""
+    reach = round(_TRUNCATE * _BLUR[1])
+    cells = torch.arange(-reach, reach + 1, device=light.device)
+    kernels = (-0.5 * (cells / sigmas[:, None]) ** 2).exp()
+    kernels = kernels / kernels.sum(1, keepdim=True)
+    # A photo a group, first down, then across.
+    rows = functional.pad(light.transpose(0, 1), (reach,) * 4, mode="replicate")
+    rows = functional.conv2d(rows, kernels.view(-1, 1, 2 * reach + 1, 1), groups=len(light))
+    return functional.conv2d(rows, kernels.view(-1, 1, 1, 2 * reach + 1), groups=len(light)).transpose(0, 1)

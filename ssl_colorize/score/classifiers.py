@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_colorize.errors import UserError, one_line
-from ssl_colorize.finetune.saved import load_finetuned
+from ssl_colorize.finetune.building import load_finetuned
 from ssl_colorize.models.released import checkpoints_folder
 from ssl_colorize.models.source import LITE0
 from ssl_colorize.models.timm_factory import local_copy, where_to_put

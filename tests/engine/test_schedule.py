@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from ssl_colorize.engine.schedule import Schedule, regular_drops, step_seed
+from ssl_colorize.engine.optimizer import Schedule, regular_drops, step_seed
 
 
 def test_a_cosine_after_a_linear_warm_up() -> None:

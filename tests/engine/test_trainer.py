@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from ssl_colorize.engine import trainer
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ssl_colorize.engine.log import RunLog, read_log
-from ssl_colorize.engine.optimizer import make_optimizer
-from ssl_colorize.engine.progress import TrainingProgress
-from ssl_colorize.engine.schedule import Schedule
+from ssl_colorize.engine.log import RunLog, TrainingProgress, read_log
+from ssl_colorize.engine.optimizer import Schedule, make_optimizer
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.engine.trainer import Diverged, GradientStep, Session, fit, refuse_broken, training_session
 

@@ -8,9 +8,9 @@ from annotated_sets import scenes, voc_boxes
 
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.annotated_task import map_layers
 from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.detection import Detection, DetectionSettings
+from ssl_colorize.finetune.tasks import map_layers
 
 
 def layers(encoder: str, *, pyramid: bool | None = None, **options: Any) -> tuple[str, ...]:

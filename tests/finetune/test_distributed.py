@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from ssl_colorize.engine.log import read_log
+from ssl_colorize.finetune.building import MODEL_NAME
 from ssl_colorize.finetune.classification import ClassificationSettings
-from ssl_colorize.finetune.saved import MODEL_NAME
 from ssl_colorize.finetune.trainer import finetune
 from ssl_colorize.runs import write_config
 

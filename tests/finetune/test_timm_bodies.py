@@ -8,9 +8,8 @@ from annotated_sets import scenes
 from torch import nn
 
 from ssl_colorize.encoder import load_encoder
-from ssl_colorize.finetune.building import architecture, rebuilt_encoder
+from ssl_colorize.finetune.building import MODEL_NAME, architecture, load_finetuned, rebuilt_encoder
 from ssl_colorize.finetune.classification import ClassificationSettings
-from ssl_colorize.finetune.saved import MODEL_NAME, load_finetuned
 from ssl_colorize.finetune.segmentation import Segmentation, SegmentationSettings
 from ssl_colorize.finetune.trainer import finetune
 from ssl_colorize.models import Pretrained, create_model, save_pretrained

@@ -18,8 +18,8 @@ from ssl_colorize.engine.log import read_log
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.errors import UserError
 from ssl_colorize.finetune import building
+from ssl_colorize.finetune.building import MODEL_NAME, load_finetuned
 from ssl_colorize.finetune.classification import Classification, ClassificationSettings
-from ssl_colorize.finetune.saved import MODEL_NAME, load_finetuned
 from ssl_colorize.finetune.trainer import Finished, finetune
 
 

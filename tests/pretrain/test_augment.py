@@ -9,8 +9,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from ssl_colorize.pretrain import loop
-from ssl_colorize.pretrain.augment import augment, gaussian_blur
 from ssl_colorize.pretrain.config import Recipe
+from ssl_colorize.pretrain.loop import augment, gaussian_blur
 from ssl_colorize.pretrain.pretext import Pretext
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ssl_colorize.color import rebalance_weights, smooth_prior
 from ssl_colorize.errors import UserError
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.statistics import count_statistics
+from ssl_colorize.pretrain.start import count_statistics
 
 
 def gray_photo() -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ssl_colorize.cli import main
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.saved import load_finetuned
+from ssl_colorize.finetune.building import load_finetuned
 from ssl_colorize.score.classifiers import Classifier, imagenet_classifier, load_classifier, true_classes
 from ssl_colorize.score.photos import center_crop, open_scored
 

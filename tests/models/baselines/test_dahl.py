@@ -13,7 +13,7 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, create_model, predict_ab
 from ssl_colorize.models.baselines.dahl import UV, MedianUV, blur, blurred_distance, rgb_to_luma, rgb_to_yuv, yuv_to_rgb
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.statistics import count_statistics
+from ssl_colorize.pretrain.start import count_statistics
 
 # ---- luma and color differences --------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from ssl_colorize.models.baselines.larsson import (
 )
 from ssl_colorize.models.pretrained import parameter_count
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.statistics import count_statistics
+from ssl_colorize.pretrain.start import count_statistics
 
 # ---- hue and chroma --------------------------------------------------------------------------------------------------
 

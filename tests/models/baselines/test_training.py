@@ -21,7 +21,7 @@ from ssl_colorize.models.baselines.larsson import rgb_to_mean
 from ssl_colorize.models.init import initialize
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.loop import train
-from ssl_colorize.pretrain.statistics import count_statistics
+from ssl_colorize.pretrain.start import count_statistics
 from ssl_colorize.report.checkpoint import describe
 
 BASELINES = ("dahl", "larsson")
