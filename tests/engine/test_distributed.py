@@ -123,6 +123,7 @@ def two(made: Path, recipe: Recipe) -> Path:
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.slow
 def test_two_processes_are_one(two: Path, recipe: Recipe, tmp_path: Path) -> None:
     check_normalization(two)
     one = tmp_path / "one"

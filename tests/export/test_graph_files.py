@@ -49,6 +49,7 @@ def colorizer(saved: Save, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 @pytest.mark.slow
 # Any size, up to 2:1.
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (75, 131), (200, 100), (31, 47)])
+@pytest.mark.slow
 def test_onnx_colors_as_the_colorizer_does(colorizer: tuple[Path, Path], height: int, width: int) -> None:
     source, file = colorizer
     photos = photo(height, width)

@@ -39,6 +39,7 @@ def free_port() -> int:
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+@pytest.mark.slow
 def test_two_processes_are_as_one(classes: Path, tmp_path: Path) -> None:
     settings = ClassificationSettings(
         encoder="random:eccv16@0.125", layers=("conv2",), data=(str(classes),), size=24, crop=16, batch_size=8,

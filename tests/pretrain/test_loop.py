@@ -316,6 +316,7 @@ def test_nothing_to_resume(recipe: Recipe, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals to a process group")
+@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(photo_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = ("resize=40", "crop=32", "width=0.125", "init=lsuv", "init_photos=8", "prior_photos=16", "workers=1")
