@@ -16,9 +16,9 @@ from ssl_colorize.finetune.config import FinetuneSettings
 from ssl_colorize.finetune.prepare import measure_statistics, prepare
 from ssl_colorize.finetune.tasks import Task, task_type
 from ssl_colorize.models import create_model
+from ssl_colorize.models.pretrained import load_exactly, read_weights, write_weights
 from ssl_colorize.models.source import current_name
 from ssl_colorize.models.trunks import ColorizationTrunk
-from ssl_colorize.models.weights_file import load_exactly, read_weights, write_weights
 
 # Photos that the layers are rescaled on, and that an untrained network's statistics are of; their side in pixels.
 _RESCALE_PHOTOS, _STATISTICS_PHOTOS, _SIDE = 8, 32, 96

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ssl_colorize.color import lightness_to_gray
 from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.models.pretrained import load_exactly
 from ssl_colorize.models.registry import ColorizationModel, FeatureInfo, register_family
 from ssl_colorize.models.timm_factory import (
     feature_info,
@@ -23,7 +24,6 @@ from ssl_colorize.models.timm_factory import (
     parse_name,
     published_state,
 )
-from ssl_colorize.models.weights_file import load_exactly
 
 FAMILY = "timm"
 STRIDES = (4, 8)

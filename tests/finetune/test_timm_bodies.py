@@ -13,7 +13,7 @@ from ssl_colorize.finetune.classification import ClassificationSettings
 from ssl_colorize.finetune.segmentation import Segmentation, SegmentationSettings
 from ssl_colorize.finetune.trainer import finetune
 from ssl_colorize.models import Pretrained, create_model, save_pretrained
-from ssl_colorize.models.weights_file import read_weights, write_weights
+from ssl_colorize.models.pretrained import read_weights, write_weights
 
 NAME = "timm:test_resnet"
 
