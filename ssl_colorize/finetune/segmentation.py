@@ -18,7 +18,8 @@ from ssl_colorize.data.loading import annotated_holdout_batches, annotated_train
 from ssl_colorize.data.transforms import Plan, apply
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.evaluate.metrics import DRAWS, class_mean_interval, common_mean
+from ssl_colorize.evaluate.iou import BOTH, TRUE, class_pixels, ious, miou_interval
+from ssl_colorize.evaluate.metrics import common_mean
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.config import FinetuneSettings, SegmentationSettings
 from ssl_colorize.finetune.segmenter import make_segmenter
@@ -105,7 +106,7 @@ class Segmentation(AnnotatedTask):
     ) -> Evaluated:
         photos = self.part(indices)
         model.eval()
-        tables: list[NDArray[np.int64]] = []
+        pixels: list[NDArray[np.int64]] = []
         read: list[int] = []
         details = Details(photos, [], [])
         for batch in annotated_holdout_batches(
@@ -115,11 +116,11 @@ class Segmentation(AnnotatedTask):
             unreadable(batch.unreadable, len(batch.photos))
             for index, photo, mask in zip(batch.indices.tolist(), batch.each_photo(), batch.masks, strict=True):
                 said = segment(model, photo, mask.shape, autocast=autocast)
-                tables.append(confusion(said, torch.from_numpy(mask), len(self.classes)))
+                pixels.append(class_pixels(said, mask, len(self.classes)))
                 read.append(index)
                 if indices is None:
-                    _keep_extremes(details, Shown(_photo_score(tables[-1]), index, said.numpy()))
-        each = np.stack(tables)
+                    _keep_extremes(details, Shown(_photo_score(pixels[-1]), index, said.numpy()))
+        each = np.stack(pixels)
         values = ious(each.sum(0))
         figures: dict[str, Any] = {"miou": float(np.nanmean(values))}
         figures |= common_mean("miou_common", values, photos.labels[read])
@@ -127,14 +128,14 @@ class Segmentation(AnnotatedTask):
             figures |= self._all_figures(each, values)
         return Evaluated(figures, details)
 
-    def _all_figures(self, tables: NDArray[np.int64], values: NDArray[np.float64]) -> dict[str, Any]:
-        low, high = interval(tables, seed=self.settings.seed)
-        whole = tables.sum(0)
+    def _all_figures(self, pixels: NDArray[np.int64], values: NDArray[np.float64]) -> dict[str, Any]:
+        low, high = miou_interval(pixels, seed=self.settings.seed)
+        whole = pixels.sum(0)
         return {
             "low": low,
             "high": high,
             "iou": {name: float(value) for name, value in zip(self.classes, values, strict=True) if value == value},
-            "pixel_accuracy": float(np.trace(whole) / max(1, whole.sum())),
+            "pixel_accuracy": float(whole[BOTH].sum() / max(1, whole[TRUE].sum())),
         }
 
     def pictures(self, evaluated: Evaluated) -> dict[str, Sheet]:
@@ -172,38 +173,10 @@ def segment(model: nn.Module, photo: Tensor, size: tuple[int, ...], *, autocast:
     return enlarged[0].argmax(0).to(torch.uint8).cpu()
 
 
-def confusion(said: Tensor, truth: Tensor, classes: int) -> NDArray[np.int64]:
-    """(C, C) pixels by their true class (rows) and what was said (columns); IGNORED ones are left out."""
-    from torchmetrics.functional.classification import multiclass_confusion_matrix  # takes a second
-
-    found: Tensor = multiclass_confusion_matrix(
-        said.long().flatten(), truth.long().flatten(), num_classes=classes, ignore_index=IGNORED
-    )
-    return found.numpy().astype(np.int64)
-
-
-def ious(table: NDArray[Any]) -> NDArray[np.float64]:
-    """IoU of each class from (..., C, C) counts: (..., C), NaN for a class that is neither there nor said."""
-    both = np.diagonal(table, axis1=-2, axis2=-1).astype(np.float64)
-    either = table.sum(-1) + table.sum(-2) - both
-    return np.asarray(np.divide(both, either, out=np.full(both.shape, np.nan), where=either > 0))
-
-
-def interval(tables: NDArray[np.int64], *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
-    """The 95 % interval of the mean IoU, by bootstrap over the photos' tables (N, C, C)."""
-    # In floating point, which multiplies matrices a hundred times as fast; pixels of a set are far below 2^53.
-    pixels = tables.reshape(len(tables), -1).astype(np.float64)
-
-    def drawn(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return ious((np.bincount(rows, minlength=len(tables)) @ pixels).reshape(tables.shape[1:]))
-
-    return class_mean_interval(drawn, ious(tables.sum(0)), len(tables), seed=seed, draws=draws)
-
-
-def _photo_score(table: NDArray[np.int64]) -> float:
+def _photo_score(pixels: NDArray[np.int64]) -> float:
     """Mean IoU over the classes on one photo; NaN if there is nothing but background."""
-    there = table.sum(1) > 0
-    return float(np.nanmean(ious(table)[there])) if there[1:].any() else float("nan")
+    there = pixels[TRUE] > 0
+    return float(np.nanmean(ious(pixels)[there])) if there[1:].any() else float("nan")
 
 
 def _keep_extremes(details: Details, shown: Shown) -> None:

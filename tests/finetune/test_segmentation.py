@@ -10,11 +10,10 @@ import torch
 from annotated_sets import mask, scenes
 from PIL import Image
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassJaccardIndex
 
 from ssl_colorize.encoder import load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.finetune.segmentation import Segmentation, SegmentationSettings, confusion, interval, ious
+from ssl_colorize.finetune.segmentation import Segmentation, SegmentationSettings
 from ssl_colorize.finetune.segmenter import Segmenter
 from ssl_colorize.finetune.tasks import TrainingBatch
 
@@ -50,32 +49,6 @@ class Oracle(nn.Module):
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
-
-
-def test_ious_worked_by_hand() -> None:
-    truth = torch.tensor([[0, 0, 1, 1, 255, 255]], dtype=torch.uint8)
-    said = torch.tensor([[0, 1, 1, 1, 2, 0]], dtype=torch.uint8)
-    table = confusion(said, truth, 4)
-    # Rows are the truth. What was said where it does not count leaves no trace.
-    assert table.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
-    values = ious(table)
-    assert values[:2].tolist() == [1 / 2, 2 / 3]
-    assert np.isnan(values[2:]).all()
-    # A class that is said but not there is a mistake, with an IoU of 0.
-    assert ious(confusion(torch.tensor([2], dtype=torch.uint8), torch.tensor([0]), 3))[[0, 2]].tolist() == [0, 0]
-
-
-def test_ious_agree_with_torchmetrics() -> None:
-    chance = torch.Generator().manual_seed(0)
-    truth = torch.randint(0, 5, (3, 20, 30), generator=chance)
-    said = torch.where(torch.rand(truth.shape, generator=chance) < 0.6, truth, (truth + 1) % 5)
-    truth[torch.rand(truth.shape, generator=chance) < 0.1] = 255
-    metric = MulticlassJaccardIndex(5, average=None, ignore_index=255)
-    expected = metric(said, truth).numpy()
-    tables = [confusion(one, other, 5) for one, other in zip(said, truth, strict=True)]
-    assert ious(np.sum(tables, axis=0)) == pytest.approx(expected, abs=1e-6)
-    low, high = interval(np.stack(tables), seed=0, draws=50)
-    assert low <= expected.mean() <= high
 
 
 def test_a_model_that_knows_all_scores_one(tmp_path: Path) -> None:
