@@ -95,14 +95,12 @@ def summarize_ious(runs: Sequence[NDArray[np.int64]], classes: Sequence[str], *,
     figures = [iou_figures(run) for run in runs]
     low, high = np.mean([miou_interval(run, seed=seed) for run in runs], axis=0).tolist()
     each = np.stack([ious(run.sum(0)) for run in runs])
-    known = ~np.isnan(each).all(0)
+    known = np.flatnonzero(~np.isnan(each).all(0)).tolist()
     found: dict[str, Any] = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
     found |= {
         "low": low, "high": high,
         "pixel_accuracy": float(np.mean([run[:, BOTH].sum() / max(1, run[:, TRUE].sum()) for run in runs])),
-        "per_class": {
-            name: float(np.nanmean(each[:, number])) for number, name in enumerate(classes) if known[number]
-        },
+        "per_class": {classes[number]: float(np.nanmean(each[:, number])) for number in known},
     }  # fmt: skip
     if len(runs) > 1:
         values = [one["miou"] for one in figures]
@@ -114,4 +112,4 @@ def classes_there(pixels: NDArray[np.int64], classes: Sequence[str]) -> dict[str
     """Names of the classes that the photos (N, 3, C) show: "common", on at least 20 of them, "rare", and "absent"."""
     counts = presence(pixels).sum(0, dtype=np.int64)
     kinds = {"common": counts >= COMMON, "rare": (counts > 0) & (counts < COMMON), "absent": counts == 0}
-    return {kind: [classes[number] for number in np.flatnonzero(mask)] for kind, mask in kinds.items()}
+    return {kind: [classes[number] for number in np.flatnonzero(mask).tolist()] for kind, mask in kinds.items()}
