@@ -21,6 +21,7 @@ from ssl_colorize.data.annotations import (
     proposals_of,
 )
 from ssl_colorize.data.photos import PhotoFiles, Photos
+from ssl_colorize.data.reading import Reading, joined
 from ssl_colorize.data.splits import rank_in_class
 from ssl_colorize.errors import UserError
 
@@ -40,6 +41,7 @@ class LabeledDataset:
         masks: likewise.
         proposals: likewise; (P, 4) float32 regions of each photo to look at, in pixels as boxes.
         findings: what the checks on loading found.
+        reading: what was read, also of the parts that are taken of it.
     """
 
     photos: Photos
@@ -50,6 +52,7 @@ class LabeledDataset:
     masks: tuple[Mask, ...] = ()
     proposals: tuple[NDArray[np.float32], ...] = ()
     findings: tuple[Finding, ...] = ()
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         if len(self.photos) != len(self.labels):
@@ -229,6 +232,7 @@ def join(sets: Sequence[LabeledDataset]) -> LabeledDataset:
         boxes=chained(lambda part: part.boxes),
         masks=chained(lambda part: part.masks),
         findings=chained(lambda part: part.findings),
+        reading=joined(part.reading for part in parts),
     )
 
 

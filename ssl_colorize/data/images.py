@@ -1,8 +1,6 @@
-"""Any photo file in, an upright 8-bit sRGB picture out; and the list of the photo files below a folder."""
+"""Any photo file in, an upright 8-bit sRGB picture out."""
 
-import os
 import warnings
-from collections.abc import Callable
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -12,10 +10,6 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from ssl_colorize.errors import UserError
-
-PHOTO_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".png", ".webp", ".avif", ".gif", ".bmp", ".dib")
-).union((".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"))
 
 # 178 megapixels: above any camera's single frame, and 0.5 GiB once decoded.
 MAX_PIXELS = 178_956_970
@@ -88,67 +82,6 @@ def photo_size(source: Path | str) -> tuple[int, int]:
     except Exception as error:  # As in read_photo.
         raise UnreadablePhoto(f"{source}: {_reason(error)}") from None
     return (height, width) if turned else (width, height)
-
-
-def find_photos(folder: Path) -> list[Path]:
-    """List the photo files below a folder, at any depth, sorted by path. Hidden files and folders are skipped.
-
-    Raises:
-        UserError: the folder does not exist, cannot be read, or holds no photo.
-    """
-    found = sorted(walk_photos(str(folder)))
-    if not found:
-        raise UserError(f"{folder} holds no photos. Give a folder with files like .jpg, .png or .webp in it.")
-    return [Path(path) for path in found]
-
-
-def walk_photos(folder: str, choose: Callable[[str, list[str]], tuple[bool, list[str]]] | None = None) -> list[str]:
-    """Paths of all photo files below a folder, in no order; every folder is read once, so that links cannot loop.
-
-    `choose(folder, names of its subfolders)` answers whether to take the photos right inside the folder, and which of
-    its subfolders to read; all by default. Plain strings and one scandir a folder list 100,000 photos in a second.
-
-    Raises:
-        UserError: a folder does not exist or cannot be read.
-    """
-    found: list[str] = []
-    waiting = [folder]
-    seen: set[tuple[int, int]] = set()
-    while waiting:
-        here = waiting.pop()
-        files, subfolders = _list_folder(here, seen)
-        take, subfolders = choose(here, subfolders) if choose is not None else (True, subfolders)
-        if take:
-            found += files
-        waiting += [f"{here.rstrip(os.sep)}{os.sep}{name}" for name in subfolders]
-    return found
-
-
-def _list_folder(folder: str, seen: set[tuple[int, int]]) -> tuple[list[str], list[str]]:
-    """Paths of the photos right inside a folder, and names of its subfolders, sorted; nothing if it was `seen`."""
-    files, subfolders = [], []
-    try:
-        status = os.stat(folder)  # noqa: PTH116 - strings all the way: a Path a file costs more than the listing
-        if (status.st_dev, status.st_ino) in seen:
-            return [], []
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    subfolders.append(entry.name)
-                elif is_photo_name(entry.name):
-                    files.append(entry.path)
-    except OSError as error:
-        raise UserError(f"Cannot read the folder {folder}: {error.strerror}. Check the path.") from None
-    return files, sorted(subfolders)
-
-
-def is_photo_name(name: str) -> bool:
-    """Whether a file name ends like a photo's, in upper or lower case."""
-    _, dot, suffix = name.rpartition(".")
-    return dot + suffix.lower() in PHOTO_SUFFIXES
 
 
 @cache

@@ -13,11 +13,23 @@ from typing import Self
 from PIL import Image
 
 from ssl_colorize.data.images import photo_size, read_photo
+from ssl_colorize.data.reading import Reading
 from ssl_colorize.errors import UserError
 
 
 class Photos(ABC):
-    """A fixed, ordered set of photos. Small enough to pickle to worker processes: it holds names, not pixels."""
+    """A fixed, ordered set of photos. Small enough to pickle to worker processes: it holds names, not pixels.
+
+    Attributes:
+        reading: what was read, of a set that was opened; the sets that are taken of it know nothing of that.
+    """
+
+    reading: Reading = Reading()
+
+    def with_reading(self, reading: Reading) -> Self:
+        """The same set, which now carries this."""
+        self.reading = reading
+        return self
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -3,19 +3,21 @@
 import difflib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ssl_colorize.data.annotations import Annotation
+from ssl_colorize.data.annotations import Annotation, summary
 from ssl_colorize.data.coco import measuring_folders, read_coco
 from ssl_colorize.data.datasets import LabeledDataset, join, with_trained_classes
-from ssl_colorize.data.images import is_photo_name, walk_photos
 from ssl_colorize.data.photos import PhotoFiles, Photos, together
+from ssl_colorize.data.reading import Kind, Part, PassedOver, Reading, joined
 from ssl_colorize.data.samples import SamplePhotos
 from ssl_colorize.data.splits import find_splits, hold_out_by_class, measuring_names
 from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS, fetch_voc, open_labeled_torchvision, open_torchvision
 from ssl_colorize.data.voc import VOC_PHOTOS, find_voc, pretraining_photos, read_voc
+from ssl_colorize.data.walk import is_photo_name, walk_photos
 from ssl_colorize.errors import UserError, one_line
 
 Parts = tuple[LabeledDataset, LabeledDataset]
@@ -44,7 +46,8 @@ def leave_out(photos: Photos, file: Path) -> Photos:
         raise UserError(f"{file} names none of the photos to train on: they are called like {example!r}.")
     if not kept:
         raise UserError(f"{file} leaves no photo to train on.")
-    return photos.take(kept)
+    left = {photos.name(index) for index in range(len(photos))}.intersection(names)
+    return photos.take(kept).with_reading(photos.reading.passing("excluded", left))
 
 
 def open_photos(
@@ -76,22 +79,27 @@ def open_photos(
         raise UserError("No photos given. Say which with --data: a folder, a torchvision name, or samples.")
     if limit is not None and limit < 1:
         raise UserError(f"--limit is the number of photos to use, at least 1, not {limit}.")
-    photos = together([_open_item(str(item), split=split, root=root) for item in data])
-    return photos if limit is None else photos.limit(limit)
+    opened = [_open_item(str(item), split=split, root=root) for item in data]
+    photos = together(opened)
+    limited = photos if limit is None else photos.limit(limit)
+    return limited.with_reading(joined(each.reading for each in opened))
 
 
 def _open_item(item: str, *, split: str, root: Path | None) -> Photos:
     if item == "samples":
-        return SamplePhotos.installed()
+        samples = SamplePhotos.installed()
+        return samples.with_reading(Reading.of("samples", item, Part(split, len(samples))))
     if item in TORCHVISION_SETS:
-        return open_torchvision(item, split=split, root=root or default_root())
+        photos = open_torchvision(item, split=split, root=root or default_root())
+        return photos.with_reading(Reading.of("torchvision", item, Part(split, len(photos))))
     path = Path(item).expanduser()
     if path.is_dir():
-        return _open_folder(str(path), split=split)
+        return _open_folder(item, split=split)
     if path.is_file():
         if not is_photo_name(path.name):
             raise UserError(f"{item} is not a photo by its name. Give a photo, a folder of photos, or a set by name.")
-        return PhotoFiles.below(str(path.absolute().parent), [str(path.absolute())])
+        files = PhotoFiles.below(str(path.absolute().parent), [str(path.absolute())])
+        return files.with_reading(Reading.of("photos", item, Part(split, 1)))
     raise UserError(_unknown(item))
 
 
@@ -107,12 +115,15 @@ def _unknown(item: str) -> str:
     return f"No photos at {item}: no such folder or file, nor one of the sets {', '.join(names)}.{hint}"
 
 
-def _open_folder(folder: str, *, split: str) -> PhotoFiles:
+def _open_folder(item: str, *, split: str) -> PhotoFiles:
     # Absolute, so that the same file given in two ways is known as one.
-    folder = str(Path(folder).absolute())
-    paths, left_out = _list_folder(folder, training=split == "train")
+    folder = str(Path(item).expanduser().absolute())
+    passed: PassedOver = {}
+    paths, left_out = _list_folder(folder, passed, training=split == "train")
     if paths:
-        return PhotoFiles.below(folder, sorted(paths))
+        passed |= {"measuring": {f"{name}/" for name in left_out}} if left_out else {}
+        reading = Reading.of("photos", item, Part(split, len(paths)), passed=passed)
+        return PhotoFiles.below(folder, sorted(paths)).with_reading(reading)
     if left_out:
         names = ", ".join(f"{name}/" for name in sorted(left_out))
         raise UserError(
@@ -122,7 +133,7 @@ def _open_folder(folder: str, *, split: str) -> PhotoFiles:
     raise UserError(f"{folder} holds no photos. Give a folder with files like .jpg, .png or .webp in it.")
 
 
-def _list_folder(folder: str, *, training: bool) -> tuple[list[str], set[str]]:
+def _list_folder(folder: str, passed: PassedOver, *, training: bool) -> tuple[list[str], set[str]]:
     """The photo files to read, and the names of folders that were left out because they are for measuring."""
     inside: list[str] = []
     left_out: set[str] = set()
@@ -130,7 +141,8 @@ def _list_folder(folder: str, *, training: bool) -> tuple[list[str], set[str]]:
     def choose(here: str, subfolders: list[str]) -> tuple[bool, list[str]]:
         if VOC_PHOTOS in subfolders:
             # Only these: the masks beside them are pictures too.
-            found = pretraining_photos(here) if training else walk_photos(f"{here}{os.sep}{VOC_PHOTOS}")
+            below = f"{here}{os.sep}{VOC_PHOTOS}"
+            found = pretraining_photos(here) if training else walk_photos(below, passed=passed)
             inside.extend(found)
             if not found:
                 left_out.add(VOC_PHOTOS)
@@ -140,7 +152,7 @@ def _list_folder(folder: str, *, training: bool) -> tuple[list[str], set[str]]:
         train = find_splits(subfolders)["train"]
         if train:
             # Not by this rule again: below train/ a class may have any name.
-            inside.extend(path for name in train for path in walk_photos(f"{here}{os.sep}{name}"))
+            inside.extend(path for name in train for path in walk_photos(f"{here}{os.sep}{name}", passed=passed))
             return False, []
         measuring = measuring_names(subfolders)
         if "annotations" in subfolders or Path(here).name == "images":
@@ -149,7 +161,7 @@ def _list_folder(folder: str, *, training: bool) -> tuple[list[str], set[str]]:
         left_out.update(measuring)
         return True, [name for name in subfolders if name not in measuring]
 
-    return walk_photos(folder, choose) + inside, left_out
+    return walk_photos(folder, choose, passed) + inside, left_out
 
 
 # ---- photos with labels, boxes or masks ------------------------------------------------------------------------------
@@ -200,6 +212,12 @@ def open_dataset(
             raise UserError(f"{where} has no photos to {name}.")
     if annotation != "masks":
         train, test = with_trained_classes(train, test, where=where)
+    train, test = (
+        replace(
+            part, reading=replace(part.reading, findings=tuple(f"{name}: {line}" for line in summary(part.findings)))
+        )
+        for name, part in (("train", train), ("test", test))
+    )
     if limit is None:
         return train, test
     return train.limit(limit, where=where), test.limit(max(limit // 4, len(test.shown())), where=where)
@@ -207,7 +225,7 @@ def open_dataset(
 
 def _open_parts(item: str, annotation: Annotation, root: Path) -> Parts:
     if annotation == "labels" and item in TORCHVISION_SETS and item not in _TORCHVISION_VOC:
-        return open_labeled_torchvision(item, root=root)
+        return _noted("torchvision", item, open_labeled_torchvision(item, root=root))
     folder = fetch_voc(item, root=root) if item in _TORCHVISION_VOC else Path(item).expanduser().absolute()
     if not folder.is_dir():
         if annotation == "labels":
@@ -216,42 +234,66 @@ def _open_parts(item: str, annotation: Annotation, root: Path) -> Parts:
         raise UserError(f"No annotated photos at {item}: give a VOC folder, a COCO folder, voc2007 or voc2012.")
     voc = find_voc(folder)
     if voc is not None:
-        return read_voc(voc, annotation)
+        return _noted("VOC", item, read_voc(voc, annotation))
     if annotation == "labels":
-        return _open_class_folders(folder)
+        return _open_class_folders(folder, item)
     coco = read_coco(folder, annotation)
     if coco is None:
         raise UserError(
             f"{item} holds no annotated photos: neither a VOC folder (with {VOC_PHOTOS}) nor a COCO folder "
             "(with annotations/instances_train*.json)."
         )
-    return coco
+    return _noted("COCO", item, coco)
 
 
-def _open_class_folders(folder: Path) -> Parts:
+def _noted(kind: Kind, item: str, parts: Parts) -> Parts:
+    """Parts with a reading each, which says no more than how many photos they have."""
+    train, test = (
+        replace(part, reading=Reading.of(kind, item, Part(split, len(part)), classes=part.classes))
+        for split, part in zip(("train", "test"), parts, strict=True)
+    )
+    return train, test
+
+
+def _open_class_folders(folder: Path, item: str) -> Parts:
     found = find_splits(each.name for each in folder.iterdir() if each.is_dir())
     measuring = measuring_names(name for names in found.values() for name in names)
     if not found["train"]:
         if measuring:
             raise UserError(f"{folder} has {measuring[0]}/ but no train/: put the photos to train on there.")
-        return _with_held_out(_read_class_folders(folder))
-    train = _read_class_folders(folder / found["train"][0])
+        return _with_held_out(*_read_class_folders(folder), item, ())
+    train, passed = _read_class_folders(folder / found["train"][0])
+    place = (f"{found['train'][0]}/",)
     if not measuring:
-        return _with_held_out(train)
+        return _with_held_out(train, passed, item, place)
     # Of two, test/ is the one to report on, unless it came without labels, as competitions' do.
     known = [name for name in measuring if any((folder / name / label).is_dir() for label in train.classes)]
-    return train, _read_class_folders(folder / (known or measuring)[0])
+    tested = (known or measuring)[0]
+    test, passed_in_test = _read_class_folders(folder / tested)
+    return (
+        _with_reading(train, item, Part("train", len(train), place), passed),
+        _with_reading(test, item, Part("test", len(test), (f"{tested}/",)), passed_in_test),
+    )
 
 
-def _with_held_out(whole: LabeledDataset) -> Parts:
+def _with_held_out(whole: LabeledDataset, passed: PassedOver, item: str, place: tuple[str, ...]) -> Parts:
     train, test = hold_out_by_class(whole.photos, whole.labels)
-    return whole.take(train), whole.take(test)
+    held = (*place, "a fifth held out to test")
+    return (
+        _with_reading(whole.take(train), item, Part("train", len(train), place), passed),
+        _with_reading(whole.take(test), item, Part("test", len(test), held), passed),
+    )
 
 
-def _read_class_folders(folder: Path) -> LabeledDataset:
-    """FOLDER/CLASS/**; class folders without photos do not count."""
+def _with_reading(part: LabeledDataset, item: str, counted: Part, passed: PassedOver) -> LabeledDataset:
+    return replace(part, reading=Reading.of("class folders", item, counted, classes=part.classes, passed=passed))
+
+
+def _read_class_folders(folder: Path) -> tuple[LabeledDataset, PassedOver]:
+    """FOLDER/CLASS/**, and what was passed over; class folders without photos do not count."""
+    passed: PassedOver = {}
     names = sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
-    found = {name: sorted(walk_photos(str(folder / name))) for name in names}
+    found = {name: sorted(walk_photos(str(folder / name), passed=passed)) for name in names}
     found = {name: paths for name, paths in found.items() if paths}
     if not found:
         if walk_photos(str(folder)):
@@ -260,4 +302,4 @@ def _read_class_folders(folder: Path) -> LabeledDataset:
     paths = [path for each in found.values() for path in each]
     photos = PhotoFiles.below(str(folder), paths)
     labels = np.repeat(np.arange(len(found)), [len(each) for each in found.values()])
-    return LabeledDataset(photos, labels, tuple(found))
+    return LabeledDataset(photos, labels, tuple(found)), passed

@@ -10,9 +10,9 @@ import numpy as np
 
 from ssl_colorize.data.annotations import Annotation, Boxes, MaskFile, box_presence
 from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
-from ssl_colorize.data.images import walk_photos
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.data.splits import measuring_lists, pretraining_lists
+from ssl_colorize.data.walk import walk_photos
 from ssl_colorize.errors import UserError
 
 VOC_PHOTOS = "JPEGImages"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ssl_colorize.data.images import MAX_PIXELS, UnreadablePhoto, find_photos, photo_size, read_photo
+from ssl_colorize.data.images import MAX_PIXELS, UnreadablePhoto, photo_size, read_photo
+from ssl_colorize.data.walk import find_photos
 from ssl_colorize.errors import UserError
 
 
