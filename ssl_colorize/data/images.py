@@ -4,7 +4,7 @@ import warnings
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
@@ -67,21 +67,38 @@ def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) 
         raise UnreadablePhoto(f"{name}: {_reason(error)}") from None
 
 
+class Header(NamedTuple):
+    """What the header of a photo's file says."""
+
+    size: tuple[int, int]  # width and height in pixels of the upright photo
+    orientation: int = 1  # how it is stored, as EXIF counts it: 1 upright, 2 to 8 mirrored or turned
+
+
 def photo_size(source: Path | str) -> tuple[int, int]:
     """Width and height in pixels of a photo as `read_photo` gives it, from the file's header alone.
 
     Raises:
         UnreadablePhoto: the file is missing or not a photo.
     """
+    return read_header(source).size
+
+
+def read_header(source: Path | str) -> Header:
+    """The size of a photo as `read_photo` gives it, and how it is stored.
+
+    Raises:
+        UnreadablePhoto: the file is missing or not a photo.
+    """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(source, formats=_formats()) as image:
+            stored = _orientation(image)
             if image.format == "TIFF":
                 image.load()  # Its reader turns pictures by itself, and says so only afterwards.
             width, height = image.size
             turned = _orientation(image) in (5, 6, 7, 8)
     except Exception as error:  # As in read_photo.
         raise UnreadablePhoto(f"{source}: {_reason(error)}") from None
-    return (height, width) if turned else (width, height)
+    return Header((height, width) if turned else (width, height), stored if stored in _UPRIGHT else 1)
 
 
 @cache
