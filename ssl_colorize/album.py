@@ -23,6 +23,7 @@ from ssl_colorize.runs import write_atomically
 
 if TYPE_CHECKING:
     from ssl_colorize.colorize import Colorizer
+    from ssl_colorize.data.reading import Reading
 
 
 def usual_checkpoint(runs: Path = Path("runs")) -> str:
@@ -84,9 +85,15 @@ def sheet_path(target: Path) -> Path:
     return target.with_name(f"{target.stem}-compare.png")
 
 
+class Inputs(list[tuple[Path, Path]]):
+    """Photos, each with its path below an output folder; and what was read to find them."""
+
+    reading: Reading
+
+
 def find_inputs(
     photos: Sequence[str | Path], *, out: Path | None = None, limit: int | None = None, verb: str = "colorize"
-) -> list[tuple[Path, Path]]:
+) -> Inputs:
     """Every photo once, with its path below an output folder: files by their name, folders with their structure.
 
     Args:
@@ -99,24 +106,33 @@ def find_inputs(
     Raises:
         UserError: nothing was named, a path does not exist, or a folder holds no photos.
     """
-    from ssl_colorize.data import find_photos
+    from ssl_colorize.data.reading import Part, PassedOver, Reading, joined, pass_over
+    from ssl_colorize.data.walk import find_photos
 
     if not photos:
         raise UserError(f"No photos given: name photos or folders, as in `ssl-colorize {verb} photo.jpg`.")
     found: dict[Path, tuple[Path, Path]] = {}
-    for path in map(Path, photos):
+    readings = []
+    for item in photos:
+        path, passed, before = Path(item).expanduser(), PassedOver(), len(found)
         if not path.exists():
             raise UserError(f"No photo or folder at {path}: check the path.")
         if not path.is_dir():
             found.setdefault(path.resolve(), (path, Path(path.name)))
+            readings.append(Reading.of("photos", str(item), Part("photos", len(found) - before)))
             continue
         results = out.resolve() if out is not None and path.resolve() in out.resolve().parents else None
-        for source in find_photos(path):
+        for source in find_photos(path, passed):
             if results is None or results not in source.resolve().parents:
                 found.setdefault(source.resolve(), (source, source.relative_to(path)))
+            else:
+                pass_over(passed, "output", str(source))
+        readings.append(Reading.of("photos", str(item), Part("photos", len(found) - before), passed=passed))
     if not found:
         raise UserError(f"There is nothing to read but what lies in the output folder {out}: choose another --out.")
-    return list(found.values())[:limit]
+    inputs = Inputs(list(found.values())[:limit])
+    inputs.reading = joined(readings)
+    return inputs
 
 
 def plan(

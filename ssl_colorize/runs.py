@@ -93,11 +93,16 @@ def write_metrics(
     config: Mapping[str, Any],
     seed: int | None,
     seconds: float,
+    read: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write `metrics.json`: final figures, and what it takes to make them again. Returns its content."""
+    """Write `metrics.json`: final figures, and what it takes to make them again. Returns its content.
+
+    `read` is the record of the photos they are of (`data.reading`).
+    """
     content = {
         "command": command,
         "metrics": _finite(metrics),
+        **({} if read is None else {"read": dict(read)}),
         "config": dict(config),
         "seed": seed,
         "versions": versions(),

@@ -27,18 +27,20 @@ def colorize(invocation: Invocation[ColorizeSettings]) -> None:
     """
     from ssl_colorize.album import find_inputs, plan
     from ssl_colorize.colorize import Colorizer
+    from ssl_colorize.data import announce
     from ssl_colorize.report.tables import figures_table
 
     settings = invocation.settings()
-    inputs = find_inputs(settings.photos, out=invocation.out, limit=settings.limit)
-    colorizer = Colorizer.load(settings.checkpoint, device=settings.device)
-    note(f"Coloring with {settings.checkpoint} on {colorizer.device}.")
     with invocation.running("colorize", settings) as run:
+        inputs = find_inputs(settings.photos, out=invocation.out, limit=settings.limit)
+        announce(photos=inputs)
+        colorizer = Colorizer.load(settings.checkpoint, device=settings.device)
+        note(f"Coloring with {settings.checkpoint} on {colorizer.device}.")
         jobs = plan(inputs, run.folder, kind=settings.format)
         started = perf_counter()
         done, problems, pixels = _color(colorizer, jobs, settings, watch=run.watch)
         seconds = perf_counter() - started
-    list_unreadable(run.folder, problems, of=len(jobs))
+        list_unreadable(run.folder, problems, of=len(jobs))
     metrics = {
         "photos": len(done),
         "unreadable": len(problems),

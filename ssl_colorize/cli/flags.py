@@ -52,6 +52,7 @@ SET = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print metrics.json on standard output.")
 # The value of a bare --resume: the folder comes from --out.
 FROM_OUT = "from --out"
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what would be read, and stop; --json prints all of it.")
 RESUME = click.option(
     "--resume",
     is_flag=False,
@@ -64,7 +65,8 @@ RESUME = click.option(
 def settings_options(
     kind: type[AnySettings], *fields: str, resume: bool = False
 ) -> Callable[[Callable[..., None]], Command]:
-    """Give a verb a flag for each of the fields named, and `--out`, `--config`, `--set` and `--json`.
+    """Give a verb a flag for each of the fields named, and `--out`, `--config`, `--set` and `--json`; and
+    `--dry-run` where it reads photos, which a field `data` or `photos` names.
 
     The verb is called with its `Invocation`; parameters of its own that are no fields come behind, by name.
 
@@ -80,17 +82,19 @@ def settings_options(
             *, out: Path | None, config: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any
         ) -> None:
             going_on = given.pop("resume", None)
+            dry_run = given.pop("dry_run", False)
             flags = {name: value for name, value in given.items() if name in kind.model_fields}
             own = {name: value for name, value in given.items() if name not in flags}
             invocation = Invocation(
                 kind, flags, out=out, config=config, assignments=assignments, as_json=as_json,
-                resume=_folder_to_resume(going_on, out),
+                resume=_folder_to_resume(going_on, out), dry_run=dry_run,
             )  # fmt: skip
             verb(invocation, **own)
 
         made = [_option(name, kind.model_fields[name]) for name in fields]
         decorated: Command = command
-        for option in reversed([*made, OUT, *([RESUME] if resume else []), CONFIG, SET, JSON]):
+        reads = [DRY_RUN] if {"data", "photos"} & set(kind.model_fields) else []
+        for option in reversed([*made, OUT, *([RESUME] if resume else []), CONFIG, SET, *reads, JSON]):
             decorated = option(decorated)
         return decorated
 

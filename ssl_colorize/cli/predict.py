@@ -28,19 +28,21 @@ def predict(invocation: Invocation[PredictSettings]) -> None:
     that cannot be read are skipped and listed in unreadable.txt.
     """
     from ssl_colorize.album import find_inputs, plan
+    from ssl_colorize.data import announce
     from ssl_colorize.device import choose_device
     from ssl_colorize.finetune.building import load_finetuned
     from ssl_colorize.report.tables import figures_table
 
     settings = invocation.settings()
-    inputs = find_inputs(settings.photos, out=invocation.out, limit=settings.limit, verb=f"predict {settings.run}")
-    model = load_finetuned(settings.run, device=choose_device(settings.device))
     with invocation.running("predict", settings) as run:
+        inputs = find_inputs(settings.photos, out=invocation.out, limit=settings.limit, verb=f"predict {settings.run}")
+        announce(photos=inputs)
+        model = load_finetuned(settings.run, device=choose_device(settings.device))
         jobs = plan(inputs, run.folder, mark="predicted")
         results, problems = _predict(model, jobs, watch=run.watch)
-    listed = run.folder / "predictions.json"
-    write_atomically(listed, json.dumps(results, indent=2) + "\n")
-    list_unreadable(run.folder, problems, of=len(jobs))
+        listed = run.folder / "predictions.json"
+        write_atomically(listed, json.dumps(results, indent=2) + "\n")
+        list_unreadable(run.folder, problems, of=len(jobs))
     content = run.write({"photos": len(results), "unreadable": len(problems)})
     shown = jobs[0].target if len(jobs) == 1 else run.folder
     table = figures_table(content["metrics"], title=f"{model.task.name} of photos, {run.folder}")

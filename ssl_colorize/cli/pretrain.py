@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Invocation, command_line, finish, note
+from ssl_colorize.cli.run import Invocation, Run, command_line, finish, note
 from ssl_colorize.pretrain.config import Recipe
 
 # What a resumed run may do otherwise without becoming another run.
@@ -35,7 +35,7 @@ def pretrain(invocation: Invocation[Recipe]) -> None:
         content = train(recipe, run.folder, resume=invocation.resume is not None)
     if not run.first:
         return
-    content = _sign(run.folder, content)
+    content = _sign(run, content)
     _draw(run.folder, recipe)
     finish(
         content,
@@ -46,12 +46,12 @@ def pretrain(invocation: Invocation[Recipe]) -> None:
     )
 
 
-def _sign(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """Put the command as it was typed into metrics.json."""
+def _sign(run: Run, content: dict[str, Any]) -> dict[str, Any]:
+    """Put the command as it was typed, and what was read, into metrics.json."""
     from ssl_colorize.runs import write_atomically
 
-    content = content | {"command": command_line()}
-    write_atomically(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
+    content = content | {"command": command_line(), "read": run.read}
+    write_atomically(run.folder / "metrics.json", json.dumps(content, indent=2) + "\n")
     return content
 
 

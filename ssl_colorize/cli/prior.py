@@ -25,14 +25,15 @@ def prior(invocation: Invocation[PriorSettings]) -> None:
     Writes prior.npy and weights.npy (313 numbers each), a picture of both, and the figures. Photos stream through:
     any number of them fits.
     """
-    from ssl_colorize.data import open_photos
+    from ssl_colorize.data import announce, open_photos
     from ssl_colorize.prior import measure_prior
     from ssl_colorize.report.tables import figures_table
 
     settings = invocation.settings()
-    photos = open_photos(settings.data, limit=settings.limit)
     counted = 0
     with invocation.running("prior", settings) as run:
+        photos = open_photos(settings.data, limit=settings.limit)
+        announce(photos=photos)
 
         def count(more: int) -> None:
             nonlocal counted

@@ -9,10 +9,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+
+    from ssl_colorize.data.reading import Reading
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 Say = Callable[[str], None]
@@ -44,6 +47,7 @@ class Invocation(Generic[AnySettings]):
         kind: the class of the verb's settings.
         flags: by field; None or () where not given.
         resume: folder of the run to go on with.
+        dry_run: stop after saying what would be read.
     """
 
     kind: type[AnySettings]
@@ -53,6 +57,7 @@ class Invocation(Generic[AnySettings]):
     assignments: tuple[str, ...] = ()
     as_json: bool = False
     resume: Path | None = None
+    dry_run: bool = False
 
     def settings(self, *, free: frozenset[str] = frozenset()) -> AnySettings:
         """The settings that file, assignments and flags come to.
@@ -107,8 +112,19 @@ class Invocation(Generic[AnySettings]):
         Raises:
             UserError: the folder cannot be written, or holds a run already.
         """
+        from ssl_colorize.data.reading import OnlyRead, listening
         from ssl_colorize.engine.signals import Interrupted
 
+        if self.dry_run:
+            # A verb may write before it reads: that goes where nobody sees it.
+            with TemporaryDirectory() as nowhere, progress() as (say, watch):
+                run = Run(Path(nowhere), settings, say=say, watch=watch, only_reads=True, as_json=self.as_json)
+                try:
+                    with listening(run):
+                        yield run
+                except OnlyRead:
+                    click.get_current_context().exit(0)
+            return
         out = self.resume or self.out
         if out is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("Under torchrun every process has to know the run folder: give it with --out.")
@@ -123,7 +139,9 @@ class Invocation(Generic[AnySettings]):
             if write_settings and first_process():
                 write_config(folder, settings)
             with progress() as (say, watch):
-                yield Run(folder, settings, say=say, watch=watch)
+                run = Run(folder, settings, say=say, watch=watch)
+                with listening(run):
+                    yield run
         except Interrupted as stopped:
             note(str(stopped))
             click.get_current_context().exit(128 + stopped.signum)
@@ -135,13 +153,48 @@ class Invocation(Generic[AnySettings]):
 
 @dataclass(frozen=True)
 class Run:
-    """A verb at work: where it writes, and how it says what it does."""
+    """A verb at work: where it writes, and how it says what it does and what it reads."""
 
     folder: Path
     settings: Settings
     say: Say
     watch: Watch
     began: float = field(default_factory=perf_counter)
+    only_reads: bool = False
+    as_json: bool = False
+    _readings: list[Reading] = field(default_factory=list)
+    _passed: dict[str, set[str]] = field(default_factory=dict)
+
+    def hear(self, reading: Reading) -> None:
+        """Say what was read, which metrics.json will hold as well; with `--dry-run` that is all.
+
+        Raises:
+            OnlyRead: that was all.
+        """
+        from ssl_colorize.data.reading import OnlyRead
+
+        note(reading.line())
+        for finding in reading.findings:
+            note(finding)
+        self._readings.append(reading)
+        if self.only_reads:
+            if self.as_json and self.first:
+                click.echo(json.dumps(reading.record(), indent=2))
+            raise OnlyRead
+
+    def pass_over(self, reason: str, names: Iterable[str]) -> None:
+        """Note what is known only after reading, for metrics.json."""
+        self._passed.setdefault(reason, set()).update(names)
+
+    @property
+    def read(self) -> dict[str, Any] | None:
+        """What was read and what was passed over, as JSON; None where nothing was read."""
+        if not self._readings:
+            return None
+        reading = self._readings[0]
+        for reason, names in self._passed.items():
+            reading = reading.passing(reason, names)
+        return reading.record()
 
     @property
     def first(self) -> bool:
@@ -162,6 +215,7 @@ class Run:
             config=self.settings.model_dump(mode="json"),
             seed=getattr(self.settings, "seed", None),
             seconds=perf_counter() - self.began if seconds is None else seconds,
+            read=self.read,
         )
 
 
@@ -205,6 +259,9 @@ def list_unreadable(folder: Path, problems: list[str], *, of: int) -> None:
     Raises:
         UserError: none of them could be read.
     """
+    from ssl_colorize.data.reading import report
+
+    report("unreadable", problems)
     listed = folder / "unreadable.txt"
     if not problems:
         listed.unlink(missing_ok=True)  # of an earlier run into the same folder

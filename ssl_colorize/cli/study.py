@@ -54,7 +54,7 @@ def serve(invocation: Invocation[ServeSettings]) -> None:
     method_names(settings.methods)
     listener = listen(settings.host, settings.port)
     with invocation.running("study", settings, taken=("study.sqlite", "photos")) as run:
-        pictures = _pictures(settings, run, prepared=invocation.resume is not None)
+        pictures = _pictures(settings, run, prepared=invocation.resume is not None and not invocation.dry_run)
 
     from ssl_colorize.study.server import Study, create_app
     from ssl_colorize.study.storage import DATABASE, Store
@@ -78,13 +78,14 @@ def serve(invocation: Invocation[ServeSettings]) -> None:
 
 def _pictures(settings: ServeSettings, run: Run, *, prepared: bool) -> Pictures:
     """The study's photos, prepared under a bar where they are not yet."""
-    from ssl_colorize.data import open_photos
+    from ssl_colorize.data import announce, open_photos
     from ssl_colorize.score.methods import load_methods
     from ssl_colorize.study.pictures import Pictures, check_enough, prepare
 
     if prepared and (ready := Pictures.prepared(run.folder)) is not None:
         return ready
     photos = open_photos(settings.photos, split="all", limit=settings.limit)
+    announce(photos=photos)
     check_enough(len(photos), settings.pairs)
     temperatures = () if settings.temperature is None else (settings.temperature,)
     methods = load_methods(settings.methods, temperatures=temperatures, device=settings.device)

@@ -22,6 +22,7 @@ from ssl_colorize.data.annotations import Boxes
 from ssl_colorize.data.datasets import LabeledDataset
 from ssl_colorize.data.images import UnreadablePhoto
 from ssl_colorize.data.photos import Photos
+from ssl_colorize.data.reading import report
 from ssl_colorize.data.transforms import (
     CENTERED,
     PADDING,
@@ -341,8 +342,11 @@ class UnreadableLog:
         self._path = folder / (f"unreadable-rank{rank}.txt" if rank else "unreadable.txt")
         self._total = total
         self._read = 0
+        if not append:
+            self._path.unlink(missing_ok=True)  # of an earlier run into the same folder
         known = self._path.read_text("utf-8").splitlines() if append and self._path.is_file() else []
         self._lines: dict[str, None] = dict.fromkeys(known)
+        report("unreadable", known)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -356,6 +360,7 @@ class UnreadableLog:
         self._read += read
         known = len(self._lines)
         # A file name need not be valid UTF-8, and still has to be told.
+        report("unreadable", unreadable)
         self._lines.update((line.encode("utf-8", "backslashreplace").decode(), None) for line in unreadable)
         if len(self._lines) > known:
             write_atomically(self._path, "".join(f"{line}\n" for line in self._lines))

@@ -7,7 +7,7 @@ that gives the first line of the output, and what metrics.json holds under `read
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -26,6 +26,7 @@ REASONS: dict[str, tuple[str, str, str]] = {
     "no file": ("pipe, socket or device", "pipes, sockets or devices", ""),
     "closed": ("without permission", "without permission", "chmod them"),
     "double": ("the same file again", "the same file again", ""),
+    "output": ("in the output folder", "in the output folder", ""),
     "excluded": ("in the exclude list", "in the exclude list", ""),
     "measuring": ("kept for measuring", "kept for measuring", ""),
     "unlabeled": ("without a label", "without a label", ""),
@@ -123,7 +124,7 @@ class Reading:
 
     Attributes:
         sources: one an item of `--data`.
-        findings: lines on annotations.
+        findings: lines on annotations, which a verb says after its first line.
         counts: photos by split that are used, after limits.
         classes: how many there are, over all sources; 0 without labels.
         fingerprint: what `fingerprint.Fingerprint` says of the photos used, in a word; "" if it was not asked.
@@ -164,18 +165,19 @@ class Reading:
         found = sum(part.photos for source in self.sources for part in source.parts)
         few = f" of {found:,}" if found > total else ""
         classes = f" of {self.classes:,} class{'es' if self.classes > 1 else ''}" if self.classes else ""
-        text = f"Read: {total:,}{few} photo{'s' if total != 1 or few else ''}{classes} from "
+        # Of samples, which are few, regions train and are held out.
+        shown = min(total, found) if found else total
+        text = f"Read: {shown:,}{few} photo{'s' if shown != 1 or few else ''}{classes} from "
         text += ", ".join(_described(source) for source in self.sources)
         if len(self.counts) > 1:
-            text += ": " + ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+            text += ", in regions: " if total > shown else ": "
+            text += ", ".join(f"{count:,} {split.replace('_', ' ')}" for split, count in self.counts.items())
         passed = self._passed()
         if passed:
             reasons = "; ".join(_counted(reason, count) for reason, count in passed.items())
             text += f"; passed over {sum(passed.values()):,} ({reasons})"
-        for finding in self.findings[:_NAMED]:
-            text += f"; {finding}"
-        if len(self.findings) > _NAMED:
-            text += f"; and {len(self.findings) - _NAMED} more findings"
+        if self.findings:
+            text += "; findings on annotations follow"
         return printable(text)
 
     def record(self) -> dict[str, Any]:
@@ -260,19 +262,34 @@ class OnlyRead(Exception):
     """Ends a verb that was asked only for what it reads (`--dry-run`)."""
 
 
-Hear = Callable[[Reading], None]
+class Listener(Protocol):
+    """Who is told what a verb reads."""
 
-_hears: ContextVar[Hear | None] = ContextVar("hears", default=None)
+    def hear(self, reading: Reading) -> None:
+        """Gets what `announce` made."""
+
+    def pass_over(self, reason: str, names: Iterable[str]) -> None:
+        """Gets what `report` was told."""
+
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def listening(hear: Hear) -> Iterator[None]:
-    """Inside, `hear` gets what `announce` makes."""
-    token = _hears.set(hear)
+def listening(listener: Listener) -> Iterator[None]:
+    """Inside, the listener gets what `announce` and `report` are told."""
+    token = _listener.set(listener)
     try:
         yield
     finally:
-        _hears.reset(token)
+        _listener.reset(token)
+
+
+def report(reason: str, names: Iterable[str]) -> None:
+    """Tell what is passed over and known only now that photos are read ("unreadable", "gray"), by its names."""
+    listener = _listener.get()
+    if listener is not None:
+        listener.pass_over(reason, names)
 
 
 def announce(**parts: Opened) -> Reading:
@@ -291,7 +308,7 @@ def announce(**parts: Opened) -> Reading:
     counts = {name: len(part) for name, part in parts.items()}
     classes = max((len(getattr(part, "classes", ())) for part in parts.values()), default=0)
     reading = replace(joined(part.reading for part in parts.values()), counts=counts, classes=classes)
-    hear = _hears.get()
-    if hear is not None:
-        hear(reading)
+    listener = _listener.get()
+    if listener is not None:
+        listener.hear(reading)
     return reading

@@ -214,9 +214,10 @@ def open_dataset(
         train, test = with_trained_classes(train, test, where=where)
     train, test = (
         replace(
-            part, reading=replace(part.reading, findings=tuple(f"{name}: {line}" for line in summary(part.findings)))
+            part,
+            reading=replace(part.reading, findings=tuple(f"Photos {name}: {line}" for line in summary(part.findings))),
         )
-        for name, part in (("train", train), ("test", test))
+        for name, part in (("to train on", train), ("to test on", test))
     )
     if limit is None:
         return train, test

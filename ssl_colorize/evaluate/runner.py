@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
-from ssl_colorize.data import LabeledDataset, open_dataset
+from ssl_colorize.data import LabeledDataset, announce, open_dataset
+from ssl_colorize.data.reading import report
 from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder, Pooling, Source, load_encoder
 from ssl_colorize.evaluate.features import Features, extract, frozen
@@ -59,6 +61,7 @@ class Runner(Generic[S]):
         """
         device = device or choose_device(settings.device)
         train, test = open_dataset(settings.data, limit=settings.limit)
+        announce(train=train, test=test)
         encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
         resize, crop = settings.sides(encoder)
         filled = settings.model_copy(update={"resize": resize, "crop": crop})
@@ -146,4 +149,6 @@ class Runner(Generic[S]):
             sizes=sizes, batch_size=settings.batch_size, workers=settings.workers, cache=settings.cache_folder,
             say=self.say, advance=advance,
         )  # fmt: skip
+        left = np.setdiff1d(np.arange(len(part)), found.kept).tolist()
+        report("unreadable", [part.photos.name(index) for index in left])
         return part.take(found.kept.tolist()), found.features

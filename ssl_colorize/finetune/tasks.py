@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ssl_colorize.data import LabeledDataset, Photos, choosing_split, open_dataset
-from ssl_colorize.data.annotations import Annotation, summary
+from ssl_colorize.data import LabeledDataset, Photos, announce, choosing_split, open_dataset
+from ssl_colorize.data.annotations import Annotation
 from ssl_colorize.data.transforms import Augmentation, resized
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
@@ -198,11 +198,9 @@ class OnPhotos:
 
     @classmethod
     def open(cls, settings: Any, *, say: Say) -> Self:
-        """The task with its photos; what was found on loading goes to `say`."""
+        """The task with its photos; what was read is announced."""
         parts = open_dataset(settings.data, annotation=cls.annotation, limit=settings.limit)
-        for part, name in zip(parts, ("to train on", "to test on"), strict=True):
-            for line in summary(part.findings):
-                say(f"Photos {name}: {line}")
+        announce(train=parts[0], test=parts[1])
         return cls(settings, parts[0].classes, parts)
 
     @classmethod

@@ -10,7 +10,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.data import Batch, UnreadableLog, holdout_batches, training_batches
+from ssl_colorize.data import Batch, UnreadableLog, announce, holdout_batches, training_batches
 from ssl_colorize.data.sources import leave_out, open_photos
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
@@ -92,6 +92,7 @@ class Pretraining:
         if recipe.exclude is not None:
             photos = leave_out(photos, Path(recipe.exclude))
         self.photos, self.held_out = photos.holdout(recipe.holdout, most=recipe.holdout_photos)
+        announce(train=self.photos.with_reading(photos.reading), held_out=self.held_out)
         self.unreadable = UnreadableLog(session.folder, len(self.photos), rank=group.rank, append=resume)
         self.steps = recipe.steps or math.ceil((recipe.epochs or 0) * len(self.photos) / recipe.batch_size)
 

@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, Dataset
 from ssl_colorize.data import Photos, UnreadablePhoto, open_dataset, open_photos
 from ssl_colorize.data.loading import load
 from ssl_colorize.data.photos import together
+from ssl_colorize.data.reading import joined
 from ssl_colorize.data.splits import measuring_names
 from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS
 from ssl_colorize.data.transforms import resized_window
@@ -48,7 +49,8 @@ class ScoredPhotos:
             return self
         chosen = sorted(self.photos.by_hash(salt=b"limit")[:count])
         about = f"{count} of the {len(self)} of {self.about}"
-        return ScoredPhotos(self.photos.take(chosen), [self.labels[index] for index in chosen], about)
+        photos = self.photos.take(chosen).with_reading(self.photos.reading)
+        return ScoredPhotos(photos, [self.labels[index] for index in chosen], about)
 
 
 def open_scored(data: Sequence[str], *, limit: int | None = None) -> ScoredPhotos:
@@ -64,6 +66,7 @@ def open_scored(data: Sequence[str], *, limit: int | None = None) -> ScoredPhoto
     if len(opened) == 1:
         return opened[0].limit(limit)
     photos = together([each.photos for each in opened])
+    photos = photos.with_reading(joined(each.photos.reading for each in opened))
     whole = ScoredPhotos(photos, _folder_labels(photos), ", ".join(each.about for each in opened))
     return whole.limit(limit)
 
@@ -72,10 +75,11 @@ def _open_item(item: str) -> ScoredPhotos:
     path = Path(item).expanduser()
     if item in TORCHVISION_SETS or (path.is_dir() and find_voc(path) is not None):
         test = open_dataset([item])[1]
+        photos = test.photos.with_reading(test.reading)
         if test.multilabel:
-            return ScoredPhotos(test.photos, [()] * len(test), f"{item} (its test part)")
+            return ScoredPhotos(photos, [()] * len(test), f"{item} (its test part)")
         labels: list[tuple[str, ...]] = [(test.classes[number],) for number in test.labels.tolist()]
-        return ScoredPhotos(test.photos, labels, f"{item} (its test part)")
+        return ScoredPhotos(photos, labels, f"{item} (its test part)")
     if path.is_dir():
         measuring = measuring_names(each.name for each in path.iterdir() if each.is_dir())
         part = path / measuring[0] if measuring else path

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_colorize.data import UnreadableLog
+from ssl_colorize.data import UnreadableLog, announce
 from ssl_colorize.device import choose_device
 from ssl_colorize.engine.signals import Interrupted, stop_signals
 from ssl_colorize.errors import UserError
@@ -70,12 +70,13 @@ def run_score(
         UserError: photos, a method, or something to measure with that was named cannot be had.
         Interrupted: SIGINT or SIGTERM; what was done is saved.
     """
+    scored = open_scored(settings.data, limit=settings.limit)
+    announce(scored=scored.photos)
     device = choose_device(settings.device)
     methods = load_methods(settings.method, temperatures=settings.temperature, device=settings.device)
     names = tuple(method.name for method in methods)
     if taken := RESERVED.intersection(names):
         raise UserError(f"A method cannot be called {min(taken)!r}: choose another name.")
-    scored = open_scored(settings.data, limit=settings.limit)
     for method in methods:
         method.check(scored.photos, watch=watch)
     draws = any(method.takes_other for method in methods)

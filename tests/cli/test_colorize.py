@@ -94,7 +94,8 @@ def test_nothing_colored_is_a_mistake(photos: Path) -> None:
 def test_mistakes_are_one_line_and_leave_no_folder(photos: Path, arguments: tuple[str, ...], said: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
-    assert said in result.stderr and result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("Read: ")]
+    assert len(lines) == 1 and lines[0].startswith("Error: ") and said in lines[0], result.stderr
     assert [folder.name for folder in Path("runs").iterdir()] == ["tiny"]
 
 
