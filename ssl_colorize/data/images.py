@@ -1,14 +1,15 @@
 """Any photo file in, an upright 8-bit sRGB picture out."""
 
 import warnings
-from functools import cache, lru_cache
-from io import BytesIO
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from ssl_colorize.data.deep import Deep, deep_colors, deep_grays, deep_tiff, is_tiff, tiff_size
+from ssl_colorize.data.profiles import chunk_profile, samples_to_srgb, to_srgb
 from ssl_colorize.errors import UserError
 
 # 178 megapixels: above any camera's single frame, and 0.5 GiB once decoded.
@@ -36,8 +37,9 @@ class UnreadablePhoto(UserError):
 def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) -> Image.Image:
     """Decode a photo to mode RGB: upright, in sRGB, 8 bits a channel, the first frame, transparency laid on white.
 
-    An embedded color profile is converted, and ignored if it is broken. 16-bit grays are scaled, not clipped. The
-    result carries no metadata: what was embedded no longer describes it.
+    An embedded color profile, or what a PNG's gAMA and cHRM say, is converted, and ignored if it is broken or of
+    another color space. 16 bits a channel are kept until then, and rounded once. The result carries no metadata: what
+    was embedded no longer describes it.
 
     Args:
         source: a path, or a binary file that can seek.
@@ -45,8 +47,9 @@ def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) 
             whose short side is still at least this.
 
     Raises:
-        UnreadablePhoto: the file is missing, truncated, not a photo, or larger than MAX_PIXELS. The size is read
-            from the header, so that a decompression bomb costs nothing.
+        UnreadablePhoto: the file is missing, truncated, not a photo, of pixels whose range is not known (floats,
+            signed or 32-bit integers), or larger than MAX_PIXELS. The size is read from the header, so that a
+            decompression bomb costs nothing.
 
     >>> Image.new("LA", (4, 2)).save("faded.png")
     >>> photo = read_photo("faded.png")
@@ -56,15 +59,46 @@ def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) 
     name = source if isinstance(source, (str, Path)) else getattr(source, "name", "photo")
     try:
         # Damaged EXIF or TIFF tags make Pillow warn about things that do not matter to the pixels.
-        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=_formats()) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are too many (at most {MAX_PIXELS:,})")
-            if short_side is not None:
-                image.draft(None, (short_side, short_side))
-            image.load()
-            return upright_srgb(image)
+        with warnings.catch_warnings(action="ignore"):
+            try:
+                opened = _open(source)
+            except UnidentifiedImageError:
+                return _other_tiff(source)
+            with opened as image:
+                return _decoded(image, source, short_side)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged bytes.
         raise UnreadablePhoto(f"{name}: {_reason(error)}") from None
+
+
+def _open(source: Path | str | BinaryIO) -> Image.Image:
+    return Image.open(source, formats=_formats())
+
+
+def _decoded(image: Image.Image, source: Path | str | BinaryIO, short_side: int | None) -> Image.Image:
+    """An opened picture as `read_photo` gives it."""
+    _refuse_size(image.width, image.height)
+    if short_side is not None:
+        image.draft(None, (short_side, short_side))
+    deep = deep_colors(image, source, _open)
+    if deep is not None:
+        return _turned(_rounded(deep, image), deep.orientation or _orientation(image))
+    depth = _gray_depth(image)
+    image.load()
+    return upright_srgb(image, depth=depth)
+
+
+def _other_tiff(source: Path | str | BinaryIO) -> Image.Image:
+    """A TIFF of a kind that Pillow does not know."""
+    if not is_tiff(source):
+        raise UnidentifiedImageError
+    _refuse_size(*tiff_size(source)[:2])
+    deep = deep_tiff(source)
+    return _turned(_rounded(deep), deep.orientation)
+
+
+def _refuse_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are too many (at most {MAX_PIXELS:,})")
 
 
 class Header(NamedTuple):
@@ -90,14 +124,25 @@ def read_header(source: Path | str) -> Header:
         UnreadablePhoto: the file is missing or not a photo.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=_formats()) as image:
+        with warnings.catch_warnings(action="ignore"):
+            return _header(source)
+    except Exception as error:  # As in read_photo.
+        raise UnreadablePhoto(f"{source}: {_reason(error)}") from None
+
+
+def _header(source: Path | str) -> Header:
+    try:
+        with _open(source) as image:
             stored = _orientation(image)
             if image.format == "TIFF":
                 image.load()  # Its reader turns pictures by itself, and says so only afterwards.
             width, height = image.size
             turned = _orientation(image) in (5, 6, 7, 8)
-    except Exception as error:  # As in read_photo.
-        raise UnreadablePhoto(f"{source}: {_reason(error)}") from None
+    except UnidentifiedImageError:
+        if not is_tiff(source):
+            raise
+        width, height, stored = tiff_size(source)
+        turned = stored in (5, 6, 7, 8)
     return Header((height, width) if turned else (width, height), stored if stored in _UPRIGHT else 1)
 
 
@@ -108,22 +153,44 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def upright_srgb(image: Image.Image) -> Image.Image:
-    """Any loaded picture as upright sRGB, in a fresh picture of mode RGB without metadata."""
+def upright_srgb(image: Image.Image, *, depth: int = 8) -> Image.Image:
+    """Any loaded picture as upright sRGB, in a fresh picture of mode RGB without metadata.
+
+    Args:
+        image: of any of Pillow's modes.
+        depth: bits that its grays had in a PNG, whose transparent color is a number of so many.
+
+    Raises:
+        ValueError: its numbers have no range that is known (floats, signed or 32-bit integers).
+    """
     orientation = _orientation(image)
-    profile = image.info.get("icc_profile")
-    image = _eight_bits(image)
-    if image.has_transparency_data:
-        layers = image if image.mode == "LA" else image.convert("RGBA")
-        color = _to_srgb(layers.convert("L" if layers.mode == "LA" else "RGB"), profile)
-        white = Image.new("RGB", image.size, "white")
-        plain = Image.composite(color, white, layers.getchannel("A"))
-    else:
-        plain = _to_srgb(image, profile)
+    deep = deep_grays(image)
+    if deep is not None:
+        return _turned(_rounded(deep, image), orientation)
+    color, alpha = _layers(image, depth)
+    plain = to_srgb(color, _profile(image, gray=color.mode == "L"))
+    if alpha is not None:
+        plain = Image.composite(plain, Image.new("RGB", image.size, "white"), alpha)
+    return _turned(plain, orientation)
+
+
+def _turned(plain: Image.Image, orientation: Any) -> Image.Image:
+    """Upright, without metadata."""
     if orientation in _UPRIGHT:
         plain = plain.transpose(_UPRIGHT[orientation])
     plain.info.clear()
     return plain
+
+
+def _rounded(deep: Deep, image: Image.Image | None = None) -> Image.Image:
+    """16 bits a channel, of an opened picture, in sRGB, laid on white, and rounded."""
+    profile = deep.profile
+    if profile is None and image is not None:
+        profile = _profile(image, gray=deep.color.shape[2] == 1)
+    values = samples_to_srgb(deep.color, profile)
+    if deep.alpha is not None:
+        values += (255 - values) * (1 - deep.alpha[..., None] / np.float32(0xFFFF))
+    return Image.fromarray((values + 0.5).astype(np.uint8))
 
 
 def _orientation(image: Image.Image) -> Any:
@@ -134,43 +201,40 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Bring 1-bit and 16-bit grays to 8 bits and palettes to colors; others are left as they are."""
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode == "P" and not image.has_transparency_data:
-        return image.convert("RGB")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ValueError("32-bit pixels, whose range is not known")
-        return Image.fromarray(((values * 255 + 0x7FFF) // 0xFFFF).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range is not known")
-    return image
+def _profile(image: Image.Image, *, gray: bool) -> bytes | None:
+    """The ICC profile of a picture: the embedded one, or what a PNG says of gamma and primaries."""
+    embedded = image.info.get("icc_profile")
+    if embedded:
+        return embedded if isinstance(embedded, bytes) else None
+    return chunk_profile(image.info, gray=gray) if "gamma" in image.info or "chromaticity" in image.info else None
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """A new RGB picture, through the embedded profile where there is a usable one."""
-    transform = _srgb_transform(profile, image.mode) if profile else None
-    if transform is not None:
-        converted = ImageCms.applyTransform(image, transform)
-        assert converted is not None  # only an in-place conversion returns nothing
-        return converted
-    # convert() copies where it has nothing to do, which also cuts the picture loose from its file.
-    return image.convert("RGB")
+def _gray_depth(image: Image.Image) -> int:
+    """Bits of a gray that Pillow spreads over 8, of a picture that is not loaded."""
+    tiles = getattr(image, "tile", None)
+    return {"L;2": 2, "L;4": 4}.get(tiles[0][3], 8) if tiles and image.format == "PNG" else 8
 
 
-@lru_cache(maxsize=8)
-def _srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; None where the profile is broken, made for another mode, or sRGB already."""
-    try:
-        opened = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if ImageCms.getProfileDescription(opened).startswith("sRGB"):
-            return None
-        return ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None
+def _layers(image: Image.Image, depth: int) -> tuple[Image.Image, Image.Image | None]:
+    """A picture's color (of mode L, RGB, CMYK or LAB) and alpha (L), None where it is opaque."""
+    if image.mode == "La":
+        image = image.convert("LA")
+    if not image.has_transparency_data:
+        modes = {"1": "L", "I": "L", "LAB": "LAB", "CMYK": "CMYK", "L": "L"}
+        mode = modes.get(image.mode, "RGB")
+        return (image if image.mode == mode else image.convert(mode)), None
+    if image.mode in ("1", "L"):
+        key = image.info["transparency"]
+        # Pillow spreads the grays, but not the one that is transparent.
+        scale = 255 // ((1 << depth) - 1) if image.mode == "L" else 1
+        gray = image.convert("L")
+        return gray, gray.point([0 if level == key * scale else 255 for level in range(256)])
+    layers = image if image.mode == "LA" else image.convert("RGBA")
+    alpha = layers.getchannel("A")
+    color = layers.convert("L" if layers.mode == "LA" else "RGB")
+    # Of BMP, programs fill the fourth byte with zeros that mean nothing; so do some with TIFF's that is not explained.
+    unexplained = image.format in ("BMP", "DIB") or (image.format == "TIFF" and 338 not in getattr(image, "tag_v2", {}))
+    return color, None if unexplained and alpha.getextrema() == (0, 0) else alpha
 
 
 def _reason(error: Exception) -> str:
