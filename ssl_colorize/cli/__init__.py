@@ -25,6 +25,7 @@ VERBS = {
     "linear-probe": "Train linear classifiers on a frozen encoder's layers.",
     "knn": "Classify photos by their nearest neighbors.",
     "svm": "Train linear SVMs on a frozen encoder's layers.",
+    "segment": "Segment photos with a frozen encoder's layers.",
     "finetune": "Train an encoder for classification, detection or segmentation.",
     "predict": "Run a fine-tuned model on photos.",
     "score": "Score any colors by one protocol, in one table.",

@@ -152,19 +152,21 @@ def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, 
 
 
 def annotated_holdout_batches(
-    dataset: LabeledDataset, *, short_side: int | None, long_side: int | None = None, batch_size: int, workers: int
-) -> Iterator[Batch]:
+    dataset: LabeledDataset, *, short_side: int | None, long_side: int | None = None, multiple: int = 1,
+    batch_size: int, workers: int,
+) -> Iterator[Batch]:  # fmt: skip
     """All photos once, in order, whole and not mirrored; as `holdout_batches` leaves out what cannot be read.
 
     Boxes and masks are those of the original photo, not resized with it: they are what is judged by.
 
     Args:
         short_side: in pixels; None leaves photos at their own size.
+        multiple: both sides are rounded to multiples of this, so that no network has to pad them.
 
     Raises:
         UserError: while iterating, that no photo could be read.
     """
-    return _in_order(partial(read_whole, dataset, short_side, long_side), len(dataset), batch_size, workers)
+    return _in_order(partial(read_whole, dataset, short_side, long_side, multiple), len(dataset), batch_size, workers)
 
 
 def _in_order(read: Read, count: int, batch_size: int, workers: int) -> Iterator[Batch]:

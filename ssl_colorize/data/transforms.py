@@ -121,16 +121,22 @@ def _mirrored(draws: Draws) -> bool:
 # ---- photos with boxes and masks -------------------------------------------------------------------------------------
 
 
-def resized(size: tuple[int, int], short_side: int, long_side: int | None = None) -> tuple[int, int]:
+def resized(
+    size: tuple[int, int], short_side: int, long_side: int | None = None, *, multiple: int = 1
+) -> tuple[int, int]:
     """Width and height with this short side, or with this long side if it would be longer.
 
-    >>> resized((40, 20), 10), resized((40, 20), 10, 15)
-    ((20, 10), (15, 8))
+    Args:
+        multiple: both are rounded to the nearest multiple of this.
+
+    >>> resized((40, 20), 10), resized((40, 20), 10, 15), resized((40, 25), 10, multiple=8)
+    ((20, 10), (15, 8), (16, 8))
     """
     scale = short_side / min(size)
     if long_side is not None:
         scale = min(scale, long_side / max(size))
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    width, height = (multiple * max(1, round(side * scale / multiple)) for side in size)
+    return width, height
 
 
 def make_plan(augmentation: Augmentation, size: tuple[int, int], draws: Draws) -> Plan:
@@ -162,19 +168,20 @@ def read_augmented(dataset: LabeledDataset, augmentation: Augmentation, index: i
 
 
 def read_whole(
-    dataset: LabeledDataset, short_side: int | None, long_side: int | None, index: int, _draws: Draws
+    dataset: LabeledDataset, short_side: int | None, long_side: int | None, multiple: int, index: int, _draws: Draws
 ) -> Sample:
     """A photo of a set, resized alone: its boxes and its mask are those of the original, which results are judged by.
 
     Args:
         short_side: in pixels; None leaves the photo at its own size.
+        multiple: what both sides are a multiple of.
 
     Raises:
         UnreadablePhoto: the photo cannot be used.
         UserError: its mask cannot.
     """
     size = _size(dataset, index)
-    target = resized(size, short_side or min(size), long_side)
+    target = resized(size, short_side or min(size), long_side, multiple=multiple)
     photo = dataset.photos.read(index, short_side=min(target))
     boxes, mask, proposals = _annotations(dataset, index)
     return apply(Plan(target), photo, size, number=index, proposals=proposals)._replace(boxes=boxes, mask=mask)

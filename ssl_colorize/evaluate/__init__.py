@@ -17,21 +17,25 @@ if TYPE_CHECKING:
         summarize,
         top_k_accuracy,
     )
+    from ssl_colorize.evaluate.patches import neighbor_segmentation
     from ssl_colorize.evaluate.probe import run_linear_probe
-    from ssl_colorize.evaluate.settings import KnnSettings, ProbeSettings, SvmSettings
+    from ssl_colorize.evaluate.segment import run_segment
+    from ssl_colorize.evaluate.settings import KnnSettings, ProbeSettings, SegmentSettings, SvmSettings
 
 # Loaded on first use, as in `ssl_colorize`.
 _HOMES = {
-    "KnnSettings": "settings", "Predictions": "metrics", "ProbeSettings": "settings", "SvmSettings": "settings",
-    "average_precisions": "metrics", "bootstrap": "metrics", "extract": "features", "frozen": "features",
-    "knn_predict": "knn", "linear_probe": "closed_form", "low_shot": "linear_svm", "map_sides": "features",
-    "mean_average_precision": "metrics", "mean_interval": "metrics", "run_knn": "knn", "run_linear_probe": "probe",
+    "KnnSettings": "settings", "Predictions": "metrics", "ProbeSettings": "settings", "SegmentSettings": "settings",
+    "SvmSettings": "settings", "average_precisions": "metrics", "bootstrap": "metrics", "extract": "features",
+    "frozen": "features", "knn_predict": "knn", "linear_probe": "closed_form", "low_shot": "linear_svm",
+    "map_sides": "features", "mean_average_precision": "metrics", "mean_interval": "metrics",
+    "neighbor_segmentation": "patches", "run_knn": "knn", "run_linear_probe": "probe", "run_segment": "segment",
     "run_svm": "linear_svm", "summarize": "metrics", "svm": "linear_svm", "top_k_accuracy": "metrics",
 }  # fmt: skip
 __all__ = [
-    "KnnSettings", "Predictions", "ProbeSettings", "SvmSettings", "average_precisions", "bootstrap", "extract",
-    "frozen", "knn_predict", "linear_probe", "low_shot", "map_sides", "mean_average_precision", "mean_interval",
-    "run_knn", "run_linear_probe", "run_svm", "summarize", "svm", "top_k_accuracy",
+    "KnnSettings", "Predictions", "ProbeSettings", "SegmentSettings", "SvmSettings", "average_precisions", "bootstrap",
+    "extract", "frozen", "knn_predict", "linear_probe", "low_shot", "map_sides", "mean_average_precision",
+    "mean_interval", "neighbor_segmentation", "run_knn", "run_linear_probe", "run_segment", "run_svm", "summarize",
+    "svm", "top_k_accuracy",
 ]  # fmt: skip
 
 

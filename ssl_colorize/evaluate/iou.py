@@ -66,15 +66,19 @@ def iou_figures(pixels: NDArray[np.int64]) -> dict[str, float]:
 
     Returns:
         "miou", the mean over the classes that are there or were said to be; "miou_present", over those that are there;
-        and "miou_common", over those that at least 20 photos show, where these are some of the classes and not all.
+        and "miou_common", over those that at least 20 photos show, where these are the background and some of the other
+        classes, not all.
     """
     whole = pixels.sum(0)
     values = ious(whole)
     there = whole[TRUE] > 0
+    shown = presence(pixels)
+    # The background alone, which every photo shows, says nothing of the classes.
+    common = common_mean("miou_common", values, shown) if (shown.sum(0)[1:] >= COMMON).any() else {}
     return {
         "miou": float(np.nanmean(values)) if there.any() else float("nan"),
         "miou_present": float(values[there].mean()) if there.any() else float("nan"),
-        **common_mean("miou_common", values, presence(pixels)),
+        **common,
     }
 
 

@@ -17,7 +17,7 @@ from ssl_colorize.evaluate.features import Features
 from ssl_colorize.evaluate.metrics import Predictions, as_array, summarize
 from ssl_colorize.evaluate.neighbors import Neighbors, Search, make_search
 from ssl_colorize.evaluate.runner import Extracted, Runner, Say, Watch
-from ssl_colorize.evaluate.settings import KnnSettings
+from ssl_colorize.evaluate.settings import KnnSettings, SegmentSettings
 
 GIB = 1 << 30
 # Neighbors of a query on the picture.
@@ -312,7 +312,7 @@ def name_of(choice: Choice) -> str:
     return f"k{choice[0]}_t{choice[1]:g}"
 
 
-def memory_bytes(settings: KnnSettings, device: torch.device) -> int:
+def memory_bytes(settings: KnnSettings | SegmentSettings, device: torch.device) -> int:
     """Bytes that a search may take beyond the features."""
     if settings.memory is not None:
         return int(settings.memory * GIB)

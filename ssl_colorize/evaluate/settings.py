@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
@@ -15,6 +15,7 @@ from ssl_colorize.config import (
     EncoderSource,
     OneOrMany,
     Precision,
+    Range,
     Seed,
     Settings,
     Share,
@@ -59,7 +60,13 @@ COSTS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 class EvaluationSettings(Settings):
-    """What the verbs that measure an encoder share. Lengths are in pixels."""
+    """What the verbs that measure an encoder share. Lengths are in pixels.
+
+    Attributes:
+        annotation: what of the photos is read.
+    """
+
+    annotation: ClassVar[Literal["labels", "masks"]] = "labels"
 
     encoder: EncoderSource
     data: OneOrMany[str] = Field(min_length=1, description="class folders, a VOC folder or a torchvision data set")
@@ -185,3 +192,46 @@ class SvmSettings(EvaluationSettings):
     )
     draws: PositiveInt = Field(5, description="draws of each number of positives")
     low_shot_cost: PositiveFloat = Field(1.0, description="C there: a few photos leave none to choose it on")
+
+
+class SegmentSettings(StepsOrEpochs, EvaluationSettings):
+    """Everything that decides a segmentation with frozen features. Lengths are in pixels."""
+
+    annotation: ClassVar[Literal["labels", "masks"]] = "masks"
+
+    data: OneOrMany[str] = Field(min_length=1, description="a VOC or COCO folder")
+    method: Literal["linear", "neighbors"] = Field("linear", description="neighbors trains nothing")
+    batch_size: BatchSize = 16
+    resize: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="short side of photos; what the network learned at if not given"
+    )
+    crop: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="side of a training square of linear; as resize if not given"
+    )
+    mask_size: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="short side that masks are scored at; their own size if not given"
+    )
+    choosing: Share = Field(0.2, description="share of the training photos that the settings are chosen on")
+    examples: int = Field(8, ge=0, description="test photos on the picture")
+
+    # A linear classifier of every pixel
+    epochs: PositiveFloat | None = Field(20, description="passes over the photos")
+    learning_rates: OneOrMany[PositiveFloat] = Field(
+        (1e-3, 1e-2, 3e-2, 0.1, 0.3), min_length=1, description="one is chosen for each layer"
+    )
+    weight_decays: OneOrMany[NonNegativeFloat] = Field((1e-4,), min_length=1, description="one is chosen likewise")
+    pixels: PositiveInt = Field(256, description="drawn from each training square, that the classifier learns from")
+    scales: Range[PositiveFloat] = Field((1.0, 1.25), description="of a training photo, against resize")
+    precision: Precision = Field("fp32", description="of the frozen network")
+    checkpoint_every: PositiveInt = Field(500, description="steps")
+
+    # Neighbors of patches
+    k: OneOrMany[PositiveInt] = Field((30,), min_length=1, description="neighbors; of several one is chosen")
+    temperature: OneOrMany[PositiveFloat] = Field(
+        (0.02,), min_length=1, description="of the softmax over their similarities; of several one is chosen"
+    )
+    bank: PositiveInt = Field(40_000, description="patches to look among, as many of each training photo")
+    patch: PositiveInt = Field(8, description="side of a patch: finer maps are averaged to it")
+    memory: PositiveFloat | None = Field(
+        None, description="for the search; 0.25 on a CPU and a quarter of what is free on a GPU if not given"
+    )

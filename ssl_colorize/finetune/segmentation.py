@@ -18,8 +18,7 @@ from ssl_colorize.data.loading import annotated_holdout_batches, annotated_train
 from ssl_colorize.data.transforms import Plan, apply
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.evaluate.iou import BOTH, TRUE, class_pixels, ious, miou_interval
-from ssl_colorize.evaluate.metrics import common_mean
+from ssl_colorize.evaluate.iou import BOTH, TRUE, class_pixels, iou_figures, ious, miou_interval
 from ssl_colorize.finetune import overlays
 from ssl_colorize.finetune.config import FinetuneSettings, SegmentationSettings
 from ssl_colorize.finetune.segmenter import make_segmenter
@@ -107,7 +106,6 @@ class Segmentation(AnnotatedTask):
         photos = self.part(indices)
         model.eval()
         pixels: list[NDArray[np.int64]] = []
-        read: list[int] = []
         details = Details(photos, [], [])
         for batch in annotated_holdout_batches(
             photos, short_side=self.size, long_side=self.longest(self.size), batch_size=self.settings.batch_size,
@@ -117,13 +115,11 @@ class Segmentation(AnnotatedTask):
             for index, photo, mask in zip(batch.indices.tolist(), batch.each_photo(), batch.masks, strict=True):
                 said = segment(model, photo, mask.shape, autocast=autocast)
                 pixels.append(class_pixels(said, mask, len(self.classes)))
-                read.append(index)
                 if indices is None:
                     _keep_extremes(details, Shown(_photo_score(pixels[-1]), index, said.numpy()))
         each = np.stack(pixels)
         values = ious(each.sum(0))
-        figures: dict[str, Any] = {"miou": float(np.nanmean(values))}
-        figures |= common_mean("miou_common", values, photos.labels[read])
+        figures: dict[str, Any] = {**iou_figures(each)}
         if indices is None:
             figures |= self._all_figures(each, values)
         return Evaluated(figures, details)

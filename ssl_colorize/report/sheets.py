@@ -10,17 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ssl_colorize.colorize import Colorizer, gray
 from ssl_colorize.data import Photos, UnreadablePhoto, open_photos
-from ssl_colorize.finetune.overlays import RIGHT, WRONG
+from ssl_colorize.data.annotations import IGNORED
+from ssl_colorize.finetune.overlays import RIGHT, WRONG, draw_mask
 from ssl_colorize.pictures import INK, PAPER, encode, fit
 from ssl_colorize.runs import write_atomically
 
 if TYPE_CHECKING:
     from ssl_colorize.data import LabeledDataset
     from ssl_colorize.evaluate.knn import Examples
+    from ssl_colorize.evaluate.segment import SegmentedExamples
     from ssl_colorize.finetune.tasks import Sheet
     from ssl_colorize.pretrain.config import Recipe
 
@@ -140,6 +143,19 @@ def _bordered(photos: LabeledDataset, index: int, color: tuple[int, int, int]) -
     except UnreadablePhoto:
         photo = Image.new("RGB", (_NEIGHBOR, _NEIGHBOR), (230, 230, 230))
     return ImageOps.expand(fit(photo, _NEIGHBOR - 2 * _BORDER), _BORDER, color)
+
+
+def segments_sheet(examples: SegmentedExamples, path: Path) -> Path:
+    """Write a PNG: of each photo the photo, its true classes, what was found, and what untrained features found."""
+    columns = {"found": examples.said} | ({"untrained": examples.untrained} if examples.untrained else {})
+    rows = []
+    for number, mask in enumerate(examples.photos.masks):
+        photo, truth = examples.photos.photos.read(number), mask.read()
+        # What does not count is left out of what was found too, or it would look like a mistake.
+        found = (np.where(truth == IGNORED, np.uint8(IGNORED), said[number]) for said in columns.values())
+        rows.append([photo, *(draw_mask(photo, each, examples.photos.classes) for each in (truth, *found))])
+    photo_sheet(rows, ("photo", "truth", *columns), path, cell=_SAMPLE, groups=2 if len(rows) > 1 else 1)
+    return path
 
 
 def write_sheets(sheets: Mapping[str, Sheet], folder: Path) -> list[Path]:

@@ -86,9 +86,22 @@ def rows_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: 
 # ---- an encoder's layers ---------------------------------------------------------------------------------------------
 
 
+# What stands beside the layers in a run's metrics.
+_NO_LAYERS = ("random", "trunk_unchanged", "layer", "protocol")
+
+
 def layers_of(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The figures of the layers alone."""
-    return {name: found for name, found in metrics.items() if name not in ("random", "trunk_unchanged")}
+    return {name: found for name, found in metrics.items() if name not in _NO_LAYERS}
+
+
+# The first figure of a layer: what it is called, and what goes beside it.
+_FIGURES: dict[str, tuple[str, dict[str, str]]] = {
+    "miou": ("mIoU", {"miou_common": "common classes %", "miou_present": "classes there %",
+                      "pixel_accuracy": "pixels right %"}),
+    "map": ("mAP", {"map_common": "mAP, common classes %"}),
+    "top1": ("top-1", {"top5": "top-5 %"}),
+}  # fmt: skip
 
 
 def layers_table(
@@ -101,8 +114,8 @@ def layers_table(
         names: columns of the first cells.
         title: line over the table.
     """
-    figure, shown = ("map", "mAP") if any("map" in found for _, found, _ in rows) else ("top1", "top-1")
-    optional = {"map_common": "mAP, common classes %"} if figure == "map" else {"top5": "top-5 %"}
+    figure = next(name for name in _FIGURES if any(name in found for _, found, _ in rows))
+    shown, optional = _FIGURES[figure]
     optional = {name: text for name, text in optional.items() if any(name in found for _, found, _ in rows)}
     untrained = any(beside for _, _, beside in rows)
     columns = (*names, f"{shown} %", "95 % interval", *optional.values(), *([f"untrained {shown} %"] * untrained))
