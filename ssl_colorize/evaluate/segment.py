@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl_colorize.data import LabeledDataset, UnreadableLog, choosing_split
-from ssl_colorize.data.annotations import summary
 from ssl_colorize.data.loading import annotated_holdout_batches
 from ssl_colorize.data.transforms import resized
 from ssl_colorize.encoder import Encoder
@@ -126,8 +125,6 @@ def run_segment(
         if session.group.world_size > 1:
             raise UserError("segment runs in one process: leave torchrun away.")
         runner = Runner.open(settings, say=say, watch=watch, device=session.device)
-        for line in summary([*runner.train.findings, *runner.test.findings]):
-            say(line)
         with _Segmenting(runner, session, resume=resume) as segmenting:
             metrics = runner.run(segmenting.measure, lambda runs: _figures(runs, runner))
     (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
