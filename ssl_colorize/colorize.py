@@ -26,9 +26,9 @@ from ssl_colorize.models.pretrained import Pretrained, load_pretrained, predict_
 
 Photo = str | Path | Image.Image | NDArray[Any]
 
-# Pixels of a strip: some twenty float32 copies of three channels of it are alive at once, about 60 MB; larger strips
-# are slower, since they leave the processor's caches.
-STRIP_PIXELS = 1 << 18
+# Pixels of a strip: some twenty float32 copies of three channels of it are alive at once, about 30 MB; larger strips
+# are slower, since they leave the processor's caches, and smaller ones, since there are more of them.
+STRIP_PIXELS = 1 << 17
 # The network's view of a very long photo is at most this many times as long as the usual short side; beyond that the
 # short side shrinks instead.
 LONGEST = 16
@@ -87,8 +87,7 @@ class Colorizer:
         pixels = _pixels(image)
         coarse, scales = self._coarse_ab(pixels, temperature=temperature, size=size)
         colored = np.empty(pixels.shape, dtype=np.uint8)
-        for rows in _strips(pixels.shape):
-            ab = sample_rows(coarse, rows, width=pixels.shape[1], scales=scales)
+        for rows, ab in _stretched(coarse, pixels.shape, scales=scales):
             colored[rows] = _join(self._lightness(pixels[rows]), ab)
         return Image.fromarray(colored)
 
@@ -99,8 +98,7 @@ class Colorizer:
         """
         pixels = _pixels(image)
         coarse, scales = self._coarse_ab(pixels, temperature=temperature, size=size)
-        strips = [sample_rows(coarse, rows, width=pixels.shape[1], scales=scales) for rows in _strips(pixels.shape)]
-        return torch.cat(strips, dim=1).cpu()
+        return torch.cat([ab for _, ab in _stretched(coarse, pixels.shape, scales=scales)], dim=1).cpu()
 
     def _lightness(self, rows: NDArray[Any]) -> Tensor:
         """L (1, h, W) in 0..100 of rows (h, W, 3), on the colorizer's device."""
@@ -186,40 +184,42 @@ def seen_size(height: int, width: int, *, short: int) -> tuple[int, int]:
     return (seen_long, seen_short) if height > width else (seen_short, seen_long)
 
 
-def sample_rows(coarse: Tensor, rows: slice, *, width: int, scales: tuple[float, float]) -> Tensor:
-    """Bilinear interpolation of a coarse map at some rows of the photo, wherever the strip borders are.
+def _stretched(
+    coarse: Tensor, shape: tuple[int, ...], *, scales: tuple[float, float]
+) -> Iterator[tuple[slice, Tensor]]:
+    """A coarse map (C, h, w) brought to a photo (H, W, ...) strip by strip: its rows, and (C, rows, W).
+
+    Args:
+        scales: cells of the map per pixel of the photo, down and across.
+    """
+    across = _hat_weights(range(shape[1]), scales[1], cells=coarse.shape[2], device=coarse.device)
+    wide = coarse @ across.T
+    for rows in _strips(shape):
+        down = _hat_weights(range(rows.start, rows.stop), scales[0], cells=coarse.shape[1], device=coarse.device)
+        yield rows, down @ wide
+
+
+def _hat_weights(pixels: range, scale: float, *, cells: int, device: torch.device) -> Tensor:
+    """The weights of bilinear interpolation along one side: a photo's pixels times these are a coarse map's cells.
 
     Pixel and cell centers lie at half units (torch's align_corners=False); beyond the outermost centers the map is
     continued by its border.
 
     Args:
-        coarse: (C, h, w).
-        rows: start and stop of the wanted rows of the photo.
-        width: the photo's width.
-        scales: cells of the map per pixel of the photo, down and across.
+        pixels: the places wanted.
+        scale: cells per pixel.
+        cells: how many there are.
 
     Returns:
-        (C, stop - start, width).
+        (len(pixels), cells) float32, in [0, 1]; rows add up to 1.
+
+    >>> _hat_weights(range(4), 0.5, cells=2, device=torch.device("cpu")).tolist()
+    [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
-    down = _centers(range(rows.start, rows.stop), scales[0], cells=coarse.shape[1], device=coarse.device)
-    across = _centers(range(width), scales[1], cells=coarse.shape[2], device=coarse.device)
-    tall = _between(coarse, down, dim=1)
-    return _between(tall, across, dim=2)
-
-
-def _centers(pixels: range, scale: float, *, cells: int, device: torch.device) -> Tensor:
     places = torch.arange(pixels.start, pixels.stop, device=device, dtype=torch.float64)
-    return ((places + 0.5) * scale - 0.5).clamp(0, cells - 1)
-
-
-def _between(values: Tensor, places: Tensor, dim: int) -> Tensor:
-    """Linear interpolation along one dimension at fractional places."""
-    before = places.floor().long()
-    after = (before + 1).clamp(max=values.shape[dim] - 1)
-    shape = [1] * values.ndim
-    shape[dim] = -1
-    share = (places - before).to(values.dtype).view(shape)
-    return torch.lerp(values.index_select(dim, before), values.index_select(dim, after), share)
+    places = ((places + 0.5) * scale - 0.5).clamp(0, cells - 1)
+    distance = places.unsqueeze(1) - torch.arange(cells, device=device)
+    return (1 - distance.abs()).clamp(min=0).float()
 
 
 def _resize(values: Tensor, size: tuple[int, int]) -> Tensor:

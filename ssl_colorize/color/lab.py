@@ -4,6 +4,8 @@ sRGB is IEC 61966-2-1; white is D65 for the 2 degree observer; the constants are
 uses, so that both agree to 1e-3.
 """
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -21,8 +23,8 @@ _RELATIVE_XYZ_TO_RGB = (
 ).tolist()
 # Below this, CIELAB's cube root is replaced by a line; the two meet within 1e-7.
 _CUBE_ROOT_FROM = 0.008856
+_CUBE_FROM = 0.2068966
 _LINE_SLOPE = 7.787
-_LINE_OFFSET = 16.0 / 116.0
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
@@ -97,7 +99,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     >>> [round(value, 2) for value in lab_to_rgb(torch.tensor([53.24, 80.09, 67.20]).view(3, 1, 1)).flatten().tolist()]
     [1.0, 0.0, 0.0]
     """
-    return _to_srgb(_lab_to_linear(lab).clamp(0.0, 1.0))
+    return _to_srgb(_f_to_linear(_lab_to_f(lab)).clamp(0.0, 1.0))
 
 
 def into_gamut(lab: Tensor, *, steps: int = 12) -> Tensor:
@@ -116,19 +118,19 @@ def into_gamut(lab: Tensor, *, steps: int = 12) -> Tensor:
     >>> light, round(a / b, 3), a < 120
     (50.0, 2.0, True)
     """
-    light, ab = lab[..., :1, :, :].float(), lab[..., 1:, :, :].float()
-    low = torch.zeros_like(light)
-    high = torch.ones_like(light)
-    inside = _in_gamut(lab.float())
-    for _ in range(steps):
-        # An exported graph takes every step: it cannot end early.
-        if not torch.compiler.is_exporting() and inside.all():
-            break
-        middle = (low + high) / 2
-        fits = _in_gamut(torch.cat((light, ab * middle), dim=-3))
-        low = torch.where(fits, middle, low)
-        high = torch.where(fits, high, middle)
-    return torch.cat((light, ab * torch.where(inside, torch.ones_like(low), low)), dim=-3)
+    lab = lab.float()
+    light, ab = lab[..., :1, :, :], lab[..., 1:, :, :]
+    color = _lab_to_f(lab)
+    inside = _in_gamut(color)
+    if torch.compiler.is_exporting():  # an exported graph searches for every pixel
+        share = _share_in_gamut(color, steps=steps)
+        return torch.cat((light, ab * torch.where(inside, torch.ones_like(share), share)), dim=-3)
+    outside = ~inside.squeeze(-3)
+    if not outside.any():
+        return lab
+    share = torch.ones_like(light)
+    share[~inside] = _share_in_gamut(color.movedim(-3, 0)[:, outside].unsqueeze(-1), steps=steps).flatten()
+    return torch.cat((light, ab * share), dim=-3)
 
 
 def to_uint8_keeping_lightness(lab: Tensor) -> Tensor:
@@ -148,26 +150,53 @@ def to_uint8_keeping_lightness(lab: Tensor) -> Tensor:
     (torch.uint8, 50.0)
     """
     values = lab_to_rgb(lab) * 255.0
-    wanted = _lightness_to_luminance(lab[..., :1, :, :].float())
-    floor = values.floor().clamp(0, 254)
-    best = torch.empty_like(values)
-    smallest = torch.full_like(wanted, torch.inf)
-    for bits in range(8):
-        up = values.new_tensor([bits & 1, bits >> 1 & 1, bits >> 2 & 1]).view(3, 1, 1)
-        candidate = floor + up
-        # The second term, far below a visible step, prefers plain rounding among equals.
-        error = (luminance(candidate / 255.0) - wanted).abs()
-        error = error + 1e-6 * (candidate - values).square().sum(-3, keepdim=True)
-        better = error < smallest
-        best = torch.where(better, candidate, best)
-        smallest = torch.where(better, error, smallest)
-    return best.to(torch.uint8)
+    floor = values.floor().clamp_(0, 254)
+    # What going up adds to the squared distance from the unrounded color. Weighted far below a visible step, it prefers
+    # plain rounding among equals.
+    farther = ((floor - values) * 2.0 + 1.0).mul_(1e-6).unbind(-3)
+    low = floor.to(torch.uint8)
+    below, rise = _luminances(low)
+    missing = _lightness_to_luminance(lab[..., 0, :, :].float()) - below
+    # What is missing, and what else it costs, for each combination of the channels that go up.
+    options = [(missing, torch.zeros_like(missing))]
+    for channel in range(3):
+        options += [(error - rise[channel], cost + farther[channel]) for error, cost in options]
+    # Floats that are not negative are in the order of their bits, of which the last three keep the combination.
+    errors = (error.abs().add_(cost).clamp_(min=0).view(torch.int32) for error, cost in options)
+    best = reduce(torch.minimum, (error.bitwise_and_(~7).bitwise_or_(bits) for bits, error in enumerate(errors)))
+    ups = torch.stack([best >> channel & 1 for channel in range(3)], dim=-3)
+    return low + ups.to(torch.uint8)
 
 
-def _in_gamut(lab: Tensor) -> Tensor:
-    linear = _lab_to_linear(lab)
+def _luminances(low: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """CIE Y of 8-bit colors (..., 3, H, W) up to 254: (..., H, W), and by how much it rises with each channel by 1."""
+    curve = _srgb_to_linear(torch.arange(256, device=low.device, dtype=torch.float32) / 255.0)
+    channels = low.unbind(-3)
+    below = [_look_up(curve[:-1] * weight, channel) for weight, channel in zip(_RGB_TO_XYZ[1], channels)]
+    rise = [_look_up(curve.diff() * weight, channel) for weight, channel in zip(_RGB_TO_XYZ[1], channels)]
+    return below[0] + below[1] + below[2], tuple(rise)
+
+
+def _look_up(table: Tensor, indices: Tensor) -> Tensor:
+    # Several times as fast as table[indices].
+    return table.index_select(0, indices.int().flatten()).view(indices.shape)
+
+
+def _share_in_gamut(color: Tensor, *, steps: int) -> Tensor:
+    """The largest factor (..., 1, H, W) of ab at which sRGB shows a color f (..., 3, H, W), to 1 / 2 ** steps."""
+    gray = color[..., 1:2, :, :]
+    low, size = torch.zeros_like(gray), 1.0
+    for _ in range(steps):
+        size /= 2
+        # f is linear in ab.
+        low = low + size * _in_gamut(torch.lerp(gray, color, low + size))
+    return low
+
+
+def _in_gamut(f: Tensor) -> Tensor:
     # A hair of tolerance: the grays themselves miss [0, 1] by the rounding of the matrix.
-    return ((linear >= -1e-4) & (linear <= 1.0 + 1e-4)).all(dim=-3, keepdim=True)
+    low, high = torch.aminmax(_f_to_linear(f), dim=-3, keepdim=True)
+    return (low >= -1e-4) & (high <= 1.0 + 1e-4)
 
 
 def _relative_xyz(rgb: Tensor) -> Tensor:
@@ -182,37 +211,49 @@ def _to_linear(rgb: Tensor) -> Tensor:
     if rgb.dtype == torch.uint8:
         # 256 values only: a table spares a power per pixel.
         table = _srgb_to_linear(torch.arange(256, device=rgb.device, dtype=torch.float32) / 255.0)
-        return table[rgb.int()]
+        return _look_up(table, rgb)
     return _srgb_to_linear(rgb.float())
 
 
+# Each of these curves is a line up to a threshold and a power from there. Both are added up, each held at the threshold
+# beyond its end: on a processor that is several times as fast as to choose between them, as exp and log are as a power.
+
+
 def _srgb_to_linear(value: Tensor) -> Tensor:
-    return torch.where(value > 0.04045, ((value.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, value / 12.92)
+    power = ((value.clamp(min=0.04045) + 0.055) / 1.055).log().mul(2.4).exp()
+    return power + (value.clamp(max=0.04045) - 0.04045) / 12.92
 
 
 def _to_srgb(linear: Tensor) -> Tensor:
-    power = 1.055 * linear.clamp(min=0.0031308) ** (1.0 / 2.4) - 0.055
-    return torch.where(linear > 0.0031308, power, linear * 12.92).clamp(0.0, 1.0)
+    power = 1.055 * (linear.clamp(min=0.0031308).log() / 2.4).exp() - 0.055
+    return (power + (linear.clamp(max=0.0031308) - 0.0031308) * 12.92).clamp(0.0, 1.0)
 
 
 def _f(t: Tensor) -> Tensor:
-    return torch.where(t > _CUBE_ROOT_FROM, t.clamp(min=_CUBE_ROOT_FROM) ** (1.0 / 3.0), _LINE_SLOPE * t + _LINE_OFFSET)
+    power = (t.clamp(min=_CUBE_ROOT_FROM).log() / 3.0).exp()
+    return power + _LINE_SLOPE * (t.clamp(max=_CUBE_ROOT_FROM) - _CUBE_ROOT_FROM)
 
 
 def _f_inverse(f: Tensor) -> Tensor:
-    return torch.where(f > 0.2068966, f**3, (f - _LINE_OFFSET) / _LINE_SLOPE)
+    return f.clamp(min=_CUBE_FROM) ** 3 + (f.clamp(max=_CUBE_FROM) - _CUBE_FROM) / _LINE_SLOPE
 
 
 def _lightness_to_luminance(lightness: Tensor) -> Tensor:
     return _f_inverse((lightness + 16.0) / 116.0)
 
 
-def _lab_to_linear(lab: Tensor) -> Tensor:
+def _lab_to_f(lab: Tensor) -> Tensor:
+    """CIELAB's f of x, y, z relative to white: (..., 3, H, W) -> (..., 3, H, W)."""
     if lab.ndim < 3 or lab.shape[-3] != 3:
         raise ValueError(f"expected an image of shape (..., 3, H, W), got {tuple(lab.shape)}")
     light, a, b = lab.float().unbind(-3)
-    fy = (light + 16.0) / 116.0
+    fy = (light + 16.0) * (1 / 116.0)
+    return torch.stack((fy + a * (1 / 500.0), fy, fy - b * (1 / 200.0)), dim=-3)
+
+
+def _f_to_linear(f: Tensor) -> Tensor:
+    """Linear sRGB (..., 3, H, W) of f."""
     # Impossible colors may ask for negative light; scikit-image clips z there as well.
-    f = torch.stack((fy + a / 500.0, fy, (fy - b / 200.0).clamp(min=0.0)), dim=-3)
+    f = torch.cat((f[..., :2, :, :], f[..., 2:, :, :].clamp(min=0.0)), dim=-3)
     relative = _f_inverse(f)
     return torch.einsum("cx,...xhw->...chw", relative.new_tensor(_RELATIVE_XYZ_TO_RGB), relative)
