@@ -10,7 +10,7 @@ import ssl_colorize
 
 PACKAGE = Path(ssl_colorize.__file__).parent
 # Files at the root that are tools, known to all rooms but color.
-TOOLS = {"config", "device", "errors", "pictures", "runs"}
+TOOLS = {"config", "device", "errors", "pictures", "runs", "text"}
 # Room -> the rooms whose modules it may import, beside its own and the tools. A room is a folder or a file at the root.
 ARROWS: dict[str, set[str]] = {
     "color": set(),

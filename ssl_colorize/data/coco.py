@@ -1,10 +1,9 @@
 """COCO's format: one JSON file a part, with boxes, polygons and run-length masks."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +11,11 @@ from numpy.typing import NDArray
 from ssl_colorize.data.annotations import IGNORED, Annotation, Boxes
 from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
 from ssl_colorize.data.images import photo_size
-from ssl_colorize.data.splits import MEASURING, NAMES
+from ssl_colorize.data.splits import MEASURING, Split, find_splits, split_at_end, split_of
 from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.text import read_json
 
-# Where a part's file is, by a name of the part.
-_PLACES = ("annotations/instances_{}*.json", "annotations/{}*.json", "{}/*.json")
+_INSTANCES = "instances_"
 
 
 @dataclass(frozen=True)
@@ -41,50 +40,96 @@ def read_coco(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, Lab
         UserError: a file is missing, unreadable, or there are several for one part; a photo is missing, or an outline
             cannot be drawn.
     """
-    found = _find_files(folder)
-    if found is None:
-        return None
-    files = [read_file(path) for path in found]
+    files = _chosen_files(folder)
+    return None if files is None else _parts((folder, files[0]), (folder, files[1]), annotation)
+
+
+def read_coco_files(train: Path, test: Path, annotation: Annotation) -> tuple[LabeledDataset, LabeledDataset]:
+    """Photos with boxes or masks of two files, whatever they are called.
+
+    Raises:
+        UserError: as `read_coco`.
+    """
+    first, second = (
+        (path.parent.parent if path.parent.name == "annotations" else path.parent, read_file(path))
+        for path in (train, test)
+    )
+    return _parts(first, second, annotation)
+
+
+def _parts(
+    first: tuple[Path, CocoFile], second: tuple[Path, CocoFile], annotation: Annotation
+) -> tuple[LabeledDataset, LabeledDataset]:
+    files = first[1], second[1]
     if files[0].classes != files[1].classes:
-        raise UserError(f"{found[0]} and {found[1]} have different categories.")
+        raise UserError(f"{files[0].path} and {files[1].path} have different categories.")
     with_annotations = _with_boxes if annotation == "boxes" else _with_masks
-    train, test = (with_annotations(folder, file) for file in files)
+    train, test = (with_annotations(folder, file) for folder, file in (first, second))
     return train, test
 
 
-def measuring_folders(folder: Path) -> list[str]:
-    """Names of the folders of photos that a COCO folder's files are to test on; none of any other folder."""
-    names = [name for split in MEASURING for name in NAMES[split]]
-    return [_part(file) for name in names for place in _PLACES[:2] for file in folder.glob(place.format(name))]
+def measuring_photos(folder: Path) -> list[str]:
+    """Paths of the photos that a COCO folder's files are to test on, as far as they are there.
+
+    Raises:
+        UserError: such a file cannot be read.
+    """
+    found = _find_files(folder)
+    files = [read_file(path) for split in MEASURING for path in found[split]]
+    tried = ((file, str(image["file_name"])) for file in files for image in file.images)
+    return [
+        str(path)
+        for file, name in tried
+        if (path := next((each / name for each in _places(folder, file) if (each / name).is_file()), None))
+    ]
 
 
 def _part(file: Path) -> str:
     """The part of a set that a file describes: that of annotations/instances_val2017.json is val2017."""
-    return file.stem.removeprefix("instances_")
+    return file.stem.removeprefix(_INSTANCES)
 
 
-def _find_files(folder: Path) -> tuple[Path, Path] | None:
-    """The files to train on and to test on; None if there are none."""
-    train = _find_file(folder, NAMES["train"])
-    test = _find_file(folder, [name for split in MEASURING for name in NAMES[split]])
-    if train is None and test is None:
+def _find_files(folder: Path) -> dict[Split, list[Path]]:
+    """The files of each split: those called instances_* in annotations/, else others there, else in the split's folder.
+
+    Others have to be called like a split: captions_train2017 is none of objects.
+    """
+    inside = sorted((folder / "annotations").glob("*.json"))
+    folders = find_splits(each.name for each in folder.iterdir() if each.is_dir())
+    found: dict[Split, list[Path]] = {}
+    for split in get_args(Split):
+        instances = [each for each in inside if each.stem.startswith(_INSTANCES) and split_at_end(_part(each)) == split]
+        others = [each for each in inside if split_of(each.stem) == split]
+        beside = [each for name in folders[split] for each in sorted((folder / name).glob("*.json"))]
+        found[split] = instances or others or beside
+    return found
+
+
+def _chosen_files(folder: Path) -> tuple[CocoFile, CocoFile] | None:
+    """The files to train on and to test on; None if there are none. A file to test on without objects does not count.
+
+    Raises:
+        UserError: there are several for a split, or one is missing or cannot be read.
+    """
+    found = _find_files(folder)
+    train = _only_file(folder, found["train"])
+    measuring = [file for split in MEASURING if (file := _only_file(folder, found[split])) is not None]
+    if train is None and not measuring:
         return None
-    if train is None or test is None:
+    if train is None or not measuring:
         missing = "train" if train is None else "val"
         raise UserError(f"{folder} has no annotations/instances_{missing}*.json beside the other part's.")
-    return train, test
+    test = read_file(measuring[0])
+    if len(measuring) > 1 and not any(test.objects.values()):
+        test = read_file(measuring[1])
+    return read_file(train), test
 
 
-def _find_file(folder: Path, names: Sequence[str]) -> Path | None:
-    for name in names:
-        for place in _PLACES:
-            files = sorted(folder.glob(place.format(name)))
-            if len(files) > 1:
-                listed = ", ".join(str(file.relative_to(folder)) for file in files)
-                raise UserError(f"{folder} has several annotations of one part, {listed}: leave one of them there.")
-            if files:
-                return files[0]
-    return None
+def _only_file(folder: Path, files: Sequence[Path]) -> Path | None:
+    if len(files) > 1:
+        listed = ", ".join(str(file.relative_to(folder)) for file in files)
+        raise UserError(f"{folder} has several annotations of one part, {listed}: leave one of them there.")
+    return files[0] if files else None
 
 
 def read_file(path: Path) -> CocoFile:
@@ -94,7 +139,7 @@ def read_file(path: Path) -> CocoFile:
         UserError: it is missing, not JSON, or not in COCO's format.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         categories = sorted(content["categories"], key=lambda each: each["id"])
         objects: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in content["images"]}
         numbers = {each["id"]: place for place, each in enumerate(categories)}
@@ -104,8 +149,6 @@ def read_file(path: Path) -> CocoFile:
             objects[each["image_id"]].append(each)
         images = tuple(sorted(content["images"], key=lambda image: str(image["file_name"])))
         return CocoFile(path, tuple(str(each["name"]) for each in categories), numbers, images, objects)
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is not COCO's JSON: {one_line(error)}.") from None
     except KeyError as error:
@@ -196,11 +239,16 @@ def _photo_folder(folder: Path, file: CocoFile) -> Path:
     """Where the photos of a part are."""
     if not file.images:
         raise UserError(f"{file.path} lists no images.")
-    part = _part(file.path)
-    places = [folder / part, folder / "images" / part, file.path.parent, folder / "images", folder]
     first = str(file.images[0]["file_name"])
+    places = _places(folder, file)
     for place in places:
         if (place / first).is_file():
             return place
     tried = ", ".join(str(place) for place in places[:2])
     raise UserError(f"{file.path} names {first}, which is not in {tried}, ... Put the photos there.")
+
+
+def _places(folder: Path, file: CocoFile) -> list[Path]:
+    """Where the photos of a part may be."""
+    part = _part(file.path)
+    return [folder / part, folder / "images" / part, file.path.parent, folder / "images", folder]

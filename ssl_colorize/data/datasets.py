@@ -1,5 +1,6 @@
 """Photos and what is on them: labels, boxes or masks, on one class."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -250,6 +251,13 @@ def with_trained_classes(
     classes, tested = train.shown(), test.shown()
     untrained = [name for name in tested if name not in classes]
     if untrained:
+        alike = {_folded(name): name for name in classes}
+        other = next((name for name in untrained if _folded(name) in alike), None)
+        if other is not None:
+            raise UserError(
+                f"{where}: the class is {alike[_folded(other)]} to train on, {other} to test on. Write them alike, in "
+                "upper or lower case and in their accents."
+            )
         more = f" and {len(untrained) - 3} more" if len(untrained) > 3 else ""
         raise UserError(
             f"{where}: photos to test on but none to train on of {', '.join(untrained[:3])}{more}. "
@@ -260,3 +268,7 @@ def with_trained_classes(
     if not train.boxes and len(classes) < 2:
         raise UserError(f"{where} has {len(classes)} class ({', '.join(classes)}); classifying takes at least 2.")
     return train.restrict(classes), test.restrict(classes)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

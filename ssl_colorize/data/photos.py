@@ -120,6 +120,11 @@ class PhotoFiles(Photos):
                 start_of.setdefault(path, start)
         return cls(list(start_of), list(start_of.values()))
 
+    @property
+    def paths(self) -> list[str]:
+        """Where each photo is."""
+        return list(self._paths)
+
     def __len__(self) -> int:
         return len(self._paths)
 

@@ -1,6 +1,5 @@
 """PASCAL VOC folders: which photos are for what, and the labels, boxes or masks of what is on them."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +10,11 @@ import numpy as np
 from ssl_colorize.data.annotations import Annotation, Boxes, MaskFile, box_presence
 from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
 from ssl_colorize.data.photos import PhotoFiles
+from ssl_colorize.data.reading import PassedOver
 from ssl_colorize.data.splits import measuring_lists, pretraining_lists
 from ssl_colorize.data.walk import walk_photos
 from ssl_colorize.errors import UserError
+from ssl_colorize.text import read_lines
 
 VOC_PHOTOS = "JPEGImages"
 VOC_CLASSES = (
@@ -50,7 +51,15 @@ def find_voc(path: Path) -> Path | None:
     return None
 
 
-def read_voc(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, LabeledDataset]:
+def voc_of_list(file: Path) -> Path | None:
+    """The VOC folder that a list belongs to, FOLDER/ImageSets/TASK/NAME.txt; None for any other file."""
+    found = next((each.parent for each in file.parents if each.name == "ImageSets"), None)
+    return found if found is not None and (found / VOC_PHOTOS).is_dir() else None
+
+
+def read_voc(
+    folder: Path, annotation: Annotation, lists: tuple[Path, Path] | None = None
+) -> tuple[LabeledDataset, LabeledDataset]:
     """Photos to train on and to test on: the lists trainval and test where test is annotated, else train and val.
 
     - labels, of Annotations/NAME.xml: several a photo; a class whose objects are all difficult is not counted;
@@ -59,12 +68,15 @@ def read_voc(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, Labe
     - masks, of SegmentationClass/NAME.png, whose classes are VOC's, or those of a file classes.txt, one a line, the
       background first.
 
+    Args:
+        lists: files of lists to train on and to test on in place of those.
+
     Raises:
         UserError: a list, a photo on it or an annotation is missing or unreadable; a mask does not fit its photo.
     """
     if annotation == "masks":
-        return _read_masks(folder)
-    parts = _listed_parts(folder, "Main", lambda stem: _annotation_file(folder, stem))
+        return _read_masks(folder, lists)
+    parts = _listed_parts(folder, "Main", lambda stem: _annotation_file(folder, stem), lists)
     read = [{stem: read_annotation(_annotation_file(folder, stem)) for stem in part} for part in parts]
     classes = tuple(sorted({each.name for part in read for one in part.values() for each in one.objects}))
     with_annotations = _with_labels if annotation == "labels" else _with_boxes
@@ -75,39 +87,37 @@ def read_voc(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, Labe
 # ---- lists of photos -------------------------------------------------------------------------------------------------
 
 
-def pretraining_photos(folder: str) -> list[str]:
+def pretraining_photos(folder: Path, passed: PassedOver | None = None) -> tuple[list[str], list[str]]:
     """Paths of a VOC folder's photos to pretrain on: those of its list train, else trainval, else all.
 
-    Never those that a list of any task has for measuring.
+    Never those that a list of any task has for measuring: their paths come second.
+
+    Args:
+        passed: as in `walk_photos`.
 
     Raises:
         UserError: a list cannot be read.
     """
-    paths = walk_photos(f"{folder}{os.sep}{VOC_PHOTOS}")
     measured: set[str] = set()
     wanted: set[str] | None = None
     for task in _TASKS:
-        lists = _lists(Path(folder), task)
+        lists = _lists(folder, task)
         chosen, measuring = pretraining_lists(lists)
-        if chosen is not None and task == "Main":
-            wanted = set(_read_list(lists[chosen]))
+        if chosen and task == "Main":
+            wanted = {stem for name in chosen for stem in _read_list(lists[name])}
         measured.update(stem for name in measuring for stem in _read_list(lists[name]))
-    stems = {path: Path(path).stem for path in paths}
-    return [path for path in paths if stems[path] not in measured and (wanted is None or stems[path] in wanted)]
+    stems = {path: Path(path).stem for path in walk_photos(str(folder / VOC_PHOTOS), passed=passed)}
+    paths = [path for path, stem in stems.items() if stem not in measured and (wanted is None or stem in wanted)]
+    return paths, [path for path, stem in stems.items() if stem in measured]
 
 
-def _listed_parts(folder: Path, task: str, annotation: Callable[[str], Path]) -> tuple[dict[str, str], dict[str, str]]:
+def _listed_parts(
+    folder: Path, task: str, annotation: Callable[[str], Path], files: tuple[Path, Path] | None
+) -> tuple[dict[str, str], dict[str, str]]:
     """Stem -> path, sorted by stem, of the photos to train on and of those to test on."""
-    lists = _lists(folder, task)
-
-    def annotated(name: str) -> bool:
-        stems = _read_list(lists[name])
-        return 2 * sum(annotation(stem).is_file() for stem in stems) > len(stems)
-
     paths = {Path(path).stem: path for path in walk_photos(str(folder / VOC_PHOTOS))}
     parts = []
-    for name in measuring_lists(lists, annotated=annotated):
-        file = folder / "ImageSets" / task / f"{name}.txt"
+    for file in files or _chosen_lists(folder, task, annotation):
         stems = _read_list(file)
         missing = [stem for stem in stems if stem not in paths]
         if missing:
@@ -116,17 +126,28 @@ def _listed_parts(folder: Path, task: str, annotation: Callable[[str], Path]) ->
     return parts[0], parts[1]
 
 
+def _chosen_lists(folder: Path, task: str, annotation: Callable[[str], Path]) -> list[Path]:
+    """The files of the lists to train on and to test on."""
+    lists = _lists(folder, task)
+    place = folder / "ImageSets" / task
+
+    def annotated(name: str) -> bool:
+        stems = _read_list(lists[name])
+        return 2 * sum(annotation(stem).is_file() for stem in stems) > len(stems)
+
+    names = measuring_lists(lists, annotated=annotated, where=place)
+    return [lists.get(name, place / f"{name}.txt") for name in names]
+
+
 def _lists(folder: Path, task: str) -> dict[str, Path]:
-    """Name -> file of the lists of a task."""
-    return {file.stem: file for file in (folder / "ImageSets" / task).glob("*.txt")}
+    """Name -> file of the lists of a task; of a folder without tasks, of them all."""
+    place = folder / "ImageSets" / task
+    return {file.stem: file for file in (place if place.is_dir() else place.parent).glob("*.txt")}
 
 
 def _read_list(file: Path) -> list[str]:
     """The stems that a list names, sorted."""
-    try:
-        return sorted({line.split()[0] for line in file.read_text("utf-8").splitlines() if line.strip()})
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read the list {file}: {getattr(error, 'strerror', None) or error}.") from None
+    return sorted({line.split()[0] for _, line in read_lines(file)})
 
 
 # ---- labels and boxes ------------------------------------------------------------------------------------------------
@@ -192,7 +213,7 @@ def _with_boxes(
 # ---- masks -----------------------------------------------------------------------------------------------------------
 
 
-def _read_masks(folder: Path) -> tuple[LabeledDataset, LabeledDataset]:
+def _read_masks(folder: Path, lists: tuple[Path, Path] | None) -> tuple[LabeledDataset, LabeledDataset]:
     masks = folder / "SegmentationClass"
     if not masks.is_dir():
         raise UserError(f"{folder} has no masks: they are expected in {masks.name}/NAME.png.")
@@ -202,7 +223,7 @@ def _read_masks(folder: Path) -> tuple[LabeledDataset, LabeledDataset]:
             Record(path, f"{masks.name}/{stem}.png", mask=MaskFile(str(masks / f"{stem}.png")))
             for stem, path in part.items()
         ]
-        for part in _listed_parts(folder, "Segmentation", lambda stem: masks / f"{stem}.png")
+        for part in _listed_parts(folder, "Segmentation", lambda stem: masks / f"{stem}.png", lists)
     )
     train, test = (checked_dataset(folder, part, classes) for part in records)
     return train, test
@@ -212,7 +233,7 @@ def _mask_classes(folder: Path) -> tuple[str, ...]:
     file = folder / _CLASSES
     if not file.is_file():
         return ("background", *VOC_CLASSES)
-    names = tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
+    names = tuple(line for _, line in read_lines(file))
     if len(names) < 2 or len(set(names)) < len(names):
         raise UserError(f"{file} must name each class once, one a line, the background first.")
     return names

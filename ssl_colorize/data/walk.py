@@ -16,6 +16,10 @@ PHOTO_SUFFIXES = frozenset(
 RAW_SUFFIXES = frozenset(
     (".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf")
 ).union((".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"))
+# Folders that systems and their programs make beside people's photos; so are those that begin with a dot.
+_HIDDEN_FOLDERS = frozenset(
+    ("__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information", "__pycache__")
+)
 # Files that systems leave in folders of photos by themselves: nobody misses them.
 _SYSTEM = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini"))
 
@@ -86,7 +90,7 @@ def _list_folder(
         for entry in entries:
             try:
                 if entry.is_dir():
-                    if not entry.name.startswith("."):
+                    if not is_hidden_folder(entry.name):
                         subfolders.append(entry.name)
                     continue
                 reason = _reason_by_name(entry.name)
@@ -128,6 +132,15 @@ def _without_doubles(found: dict[str, tuple[int, int]], passed: PassedOver | Non
         else:
             paths.append(path)
     return paths
+
+
+def is_hidden_folder(name: str) -> bool:
+    """Whether a folder is one that people do not see, or did not make: never a class, never read.
+
+    >>> [is_hidden_folder(name) for name in (".thumbnails", "__MACOSX", "@eaDir", "cat")]
+    [True, True, True, False]
+    """
+    return name.startswith(".") or name.lower() in _HIDDEN_FOLDERS
 
 
 def is_photo_name(name: str) -> bool:

@@ -92,4 +92,4 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     file.write_text(json.dumps({"images": []}))
     assert "it has no 'categories'" in problem(tmp_path)
     file.write_text("{")
-    assert "not COCO's JSON" in problem(tmp_path)
+    assert "instances_val.json, line 1, is not JSON" in problem(tmp_path)

@@ -234,21 +234,24 @@ def test_torchvision_items_keep_their_labels(
 
 
 def test_torchvision_files_keep_their_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make(tmp_path, "z/1.png", "a/2.png", "m/3.png")
-    files = [tmp_path / "z/1.png", tmp_path / "a/2.png", tmp_path / "m/3.png"]
-
     class Listed:
-        def __init__(self, root: str, *, download: bool, **options: Any) -> None:
+        def __init__(self, root: str, *, download: bool, split: str, **options: Any) -> None:
+            files = [tmp_path / split / name for name in ("z/1.png", "a/2.png", "m/3.png")]
             self.classes = [("tench", "Tinca tinca"), "ant"]
             self._image_files, self._labels = files, [1, 0, 1]
             self._samples = [(str(path), label) for path, label in zip(files, self._labels, strict=True)]
 
     for made in ("Food101", "Imagenette"):
         monkeypatch.setattr(torchvision.datasets, made, Listed)
-    for name in ("food101", "imagenette"):
+    for name, test_name in (("food101", "test"), ("imagenette", "val")):
         train, test = open_dataset([name], root=tmp_path)
-        for part in (train, test):
-            assert told(part) == [("z/1.png", "ant"), ("a/2.png", "tench"), ("m/3.png", "ant")]
+        for part, split in ((train, "train"), (test, test_name)):
+            make(tmp_path, *(f"{split}/{each}" for each in ("z/1.png", "a/2.png", "m/3.png")))
+            assert told(part) == [
+                (f"{split}/z/1.png", "ant"),
+                (f"{split}/a/2.png", "tench"),
+                (f"{split}/m/3.png", "ant"),
+            ]
 
 
 def test_torchvisions_voc_is_read_as_the_folder_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,11 +95,13 @@ def test_a_photo_given_twice_counts_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_what_cannot_be_opened_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a.doc").touch()
     (tmp_path / "a.txt").touch()
     cases = {
         str(tmp_path / "missing"): "missing",
         str(tmp_path / "empty"): "holds no photos",
-        str(tmp_path / "a.txt"): "not a photo by its name",
+        str(tmp_path / "a.doc"): "not a photo by its name",
+        str(tmp_path / "a.txt"): "lists no photos",
         "cifar": "Did you mean cifar10",
     }
     for item, message in cases.items():
@@ -385,7 +387,7 @@ def test_photos_can_be_left_out_by_name(tmp_path: Path) -> None:
     for name in ("a/1.png", "a/2.png", "b/1.png"):
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "photos" / name)
-    photos, file = open_photos([str(tmp_path / "photos")]), tmp_path / "out.txt"
+    photos, file = open_photos(train=[str(tmp_path / "photos")]), tmp_path / "out.txt"
     file.write_text("a/2.png\nsomewhere/else.png\n")
     kept = leave_out(photos, file)
     assert [kept.name(index) for index in range(len(kept))] == ["a/1.png", "b/1.png"]
@@ -395,5 +397,5 @@ def test_photos_can_be_left_out_by_name(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(UserError, match=said):
             leave_out(photos, file)
-    with pytest.raises(UserError, match="cannot be read as a list"):
+    with pytest.raises(UserError, match="Cannot read"):
         leave_out(photos, tmp_path / "missing.txt")
