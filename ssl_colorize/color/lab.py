@@ -171,9 +171,9 @@ def to_uint8_keeping_lightness(lab: Tensor) -> Tensor:
 def _luminances(low: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """CIE Y of 8-bit colors (..., 3, H, W) up to 254: (..., H, W), and by how much it rises with each channel by 1."""
     curve = _srgb_to_linear(torch.arange(256, device=low.device, dtype=torch.float32) / 255.0)
-    channels = low.unbind(-3)
-    below = [_look_up(curve[:-1] * weight, channel) for weight, channel in zip(_RGB_TO_XYZ[1], channels)]
-    rise = [_look_up(curve.diff() * weight, channel) for weight, channel in zip(_RGB_TO_XYZ[1], channels)]
+    channels = list(zip(_RGB_TO_XYZ[1], low.unbind(-3), strict=True))
+    below = [_look_up(curve[:-1] * weight, channel) for weight, channel in channels]
+    rise = [_look_up(curve.diff() * weight, channel) for weight, channel in channels]
     return below[0] + below[1] + below[2], tuple(rise)
 
 
