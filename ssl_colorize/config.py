@@ -5,8 +5,10 @@ live in modules that do not import torch, so that help is instant.
 """
 
 from collections.abc import Mapping, Sequence
+from os.path import expanduser
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from shlex import quote
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, TypeVar
 
 import yaml
 from pydantic import (
@@ -22,6 +24,7 @@ from pydantic import (
 )  # fmt: skip
 
 from ssl_colorize.errors import UserError
+from ssl_colorize.text import read_text
 
 Item = TypeVar("Item")
 Number = TypeVar("Number", int, float)
@@ -68,6 +71,19 @@ EncoderSource = Annotated[
 Limit = Annotated[int | None, Field(ge=1, description="use only so many photos, for a quick look")]
 
 
+def from_home(value: Any) -> Any:
+    """A path, or several, with ~ at the beginning replaced by the user's home; anything else as it is."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(from_home, value))
+    if isinstance(value, Path):
+        return value.expanduser()
+    if not isinstance(value, str) or "~" not in value:
+        return value
+    name, equals, path = value.rpartition("=")
+    home = expanduser(path)  # noqa: PTH111 - as strings are: a Path would change what is no path
+    return value if home == path or "/" in name else f"{name}{equals}{home}"
+
+
 class Settings(BaseModel):
     """Base of every verb's settings: immutable, typed, no unknown keys.
 
@@ -78,6 +94,12 @@ class Settings(BaseModel):
     # Built on first use: help validates nothing.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
     renamed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_home(cls, values: Any) -> Any:
+        """Values with ~ at the beginning of a path replaced by the user's home; also behind a name: full=~/run."""
+        return {key: from_home(value) for key, value in values.items()} if isinstance(values, Mapping) else values
 
     @classmethod
     def resolve(
@@ -164,14 +186,99 @@ class StepsOrEpochs(Settings):
         return self
 
 
+class TrainingSources(TypedDict):
+    """Which photos train, as `data.open_photos` takes it."""
+
+    data: tuple[str, ...]
+    train: tuple[str, ...]
+
+
+class MeasuringSources(TrainingSources):
+    """Which photos train and test, and of which classes, as `data.open_dataset` takes it."""
+
+    test: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+class _Photos(Settings):
+    """Settings that say which photos by a rule (`data`), or in so many words (`train`): one replaces the other."""
+
+    data: OneOrMany[str] = Field((), description="photos")
+    train: OneOrMany[str] = Field((), description="photos to train on, whatever they are called, in place of --data")
+    # What a subclass has beside these two, and goes with `train`.
+    with_train: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def named(self) -> str:
+        """What was named, for titles."""
+        return ", ".join((*self.data, *self.train))
+
+    @property
+    def flags(self) -> str:
+        """The flags that name the same photos, for a command to run next; each with a space before it."""
+        given = [(name, item) for name in ("data", "train", *self.with_train, "classes")
+                 for item in getattr(self, name, ())]  # fmt: skip
+        return "".join(f" --{name} {quote(item)}" for name, item in given)
+
+    @classmethod
+    def implied(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What was asked for; of data and train, the one that is named alone replaces the other."""
+        asked = super().implied(asked)
+        explicit = ("train", *cls.with_train)
+        if asked.get("data") and not any(asked.get(name) for name in explicit):
+            asked |= dict.fromkeys(explicit, ())
+        if asked.get("train") and not asked.get("data"):
+            asked["data"] = ()
+        return asked
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_or_train(cls, values: Any) -> Any:
+        return cls.implied(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _said_once(self) -> Self:
+        explicit = [f"--{name}" for name in ("train", *self.with_train) if getattr(self, name)]
+        if self.data and explicit:
+            raise ValueError(f"give --data, which splits by a rule, or {' and '.join(explicit)}, not both")
+        if not (self.data or self.train):
+            raise ValueError(
+                "give the photos with --data" + (", or those to train on with --train" if explicit else "")
+            )
+        return self
+
+
+class TrainingSource(_Photos):
+    """Settings of what learns without labels: which photos."""
+
+    @property
+    def sources(self) -> TrainingSources:
+        """The arguments of `data.open_photos` that say which photos."""
+        return {"data": self.data, "train": self.train}
+
+
+class MeasuringSource(_Photos):
+    """Settings of what measures on labeled photos: which of them train, which test, and of which classes."""
+
+    with_train: ClassVar[tuple[str, ...]] = ("test",)
+
+    test: OneOrMany[str] = Field((), description="likewise those to test on; without it a fifth of each class")
+    classes: OneOrMany[str] = Field(
+        (), description="only these, in this order: names with commas between them, or a file with one a line"
+    )
+
+    @property
+    def sources(self) -> MeasuringSources:
+        """The arguments of `data.open_dataset` that say which photos."""
+        return {"data": self.data, "train": self.train, "test": self.test, "classes": self.classes}
+
+
 def _read(file: str | Path) -> dict[str, Any]:
-    path = _find(Path(file))
+    path = _find(Path(file).expanduser())
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):

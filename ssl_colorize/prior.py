@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from ssl_colorize.config import BatchSize, Limit, OneOrMany, Settings, Workers
+from ssl_colorize.config import BatchSize, Limit, OneOrMany, TrainingSource, Workers
 from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from ssl_colorize.data import Photos
 
 
-class PriorSettings(Settings):
+class PriorSettings(TrainingSource):
     """Settings of `ssl-colorize prior`; those that pretraining has too mean the same there."""
 
     data: OneOrMany[str] = Field(
         ("samples",),
-        min_length=1,
-        description="a folder of photos, a torchvision data set (cifar10, stl10, imagenette, ...) or samples",
+        description="a folder of photos, a list, a torchvision data set (cifar10, stl10, imagenette, ...) or samples",
     )
     limit: Limit = None
     size: PositiveInt = Field(256, description="photos are resized to this short side, and their center square counted")

@@ -84,7 +84,7 @@ def test_mistakes_are_told_in_one_line(assignment: str, complaint: str) -> None:
     [
         (b"rate: [1", "not YAML"),
         (b"a: b: c", "not YAML"),
-        (b"\xff\xfe\x00", "not YAML"),
+        (b"\xff\xfe\x00", "line 1, is not UTF-16"),
         (b"- rate", "must hold `key: value` lines"),
         (b"just words", "must hold `key: value` lines"),
         (b"3: 4", "must hold `key: value` lines"),

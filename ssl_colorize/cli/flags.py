@@ -16,7 +16,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from ssl_colorize.cli.run import Invocation
-from ssl_colorize.config import Settings
+from ssl_colorize.config import Settings, from_home
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 Command = Callable[..., Any]
@@ -30,6 +30,7 @@ NAMES = {
 # What help calls a value; else N for a whole number, X for another, and TEXT.
 METAVARS = {
     "encoder": "RUN", "checkpoint": "RUN", "cache": "DIR", "data": "PHOTOS", "prior_data": "PHOTOS",
+    "train": "DIR", "test": "DIR", "classes": "NAMES",
     "random_data": "PHOTOS", "layers": "NAME", "train_from": "LAYER", "model": "NAME", "classifier": "NAME",
     "fid_features": "NAME", "labels": "FILE.csv", "prior": "FILE.npy", "method": "[NAME=]METHOD",
     "methods": "[NAME=]METHOD", "host": "ADDRESS", "k": "K", "temperature": "T", "costs": "C", "memory": "GIB",
@@ -82,7 +83,8 @@ def settings_options(
         def command(
             *, out: Path | None, config: Path | None, assignments: tuple[str, ...], as_json: bool, **given: Any
         ) -> None:
-            going_on = given.pop("resume", None)
+            given = {name: from_home(value) for name, value in given.items()}
+            out, config, going_on = from_home(out), from_home(config), given.pop("resume", None)
             dry_run = given.pop("dry_run", False)
             flags = {name: value for name, value in given.items() if name in kind.model_fields}
             own = {name: value for name, value in given.items() if name not in flags}
@@ -92,7 +94,7 @@ def settings_options(
             )  # fmt: skip
             verb(invocation, **own)
 
-        made = [_option(name, kind.model_fields[name]) for name in fields]
+        made = [_option(name, kind.model_fields[name]) for name in _with_sources(kind, fields)]
         decorated: Command = command
         reads = [DRY_RUN] if {"data", "photos"} & set(kind.model_fields) else []
         for option in reversed([*made, OUT, *([RESUME] if resume else []), CONFIG, SET, *reads, JSON]):
@@ -100,6 +102,12 @@ def settings_options(
         return decorated
 
     return decorate
+
+
+def _with_sources(kind: type[Settings], fields: tuple[str, ...]) -> list[str]:
+    """The fields, behind data those that say in its place which photos are for what."""
+    beside = [name for name in ("train", "test", "classes") if name in kind.model_fields and name not in fields]
+    return [name for field in fields for name in ([field, *beside] if field == "data" else [field])]
 
 
 def _folder_to_resume(resume: str | None, out: Path | None) -> Path | None:

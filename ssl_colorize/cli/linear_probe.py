@@ -38,7 +38,8 @@ def linear_probe(invocation: Invocation[ProbeSettings]) -> None:
         return
     listed, drawn = write_classes(metrics, run.folder, depth=0), run.folder / "layers.png"
     content = run.write(metrics)
-    probe_plot(metrics, drawn, about=f"{settings.encoder} on {', '.join(Path(item).name for item in settings.data)}")
+    names = ", ".join(Path(item).name for item in (*settings.data, *settings.train))
+    probe_plot(metrics, drawn, about=f"{settings.encoder} on {names}")
     title = title_of(settings, run.folder, content["seconds"])
     layers, untrained = layers_of(metrics), metrics.get("random", {})
     chosen = "strength" if "strength" in next(iter(layers.values())) else "learning_rate"

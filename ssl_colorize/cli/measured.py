@@ -42,9 +42,9 @@ def title_of(settings: EvaluationSettings, folder: Path, seconds: float) -> str:
     """Line over a verb's table."""
     from ssl_colorize.report.tables import duration
 
-    return f"{settings.encoder} on {', '.join(settings.data)}, in {folder}, after {duration(seconds)}"
+    return f"{settings.encoder} on {settings.named}, in {folder}, after {duration(seconds)}"
 
 
 def on_same(verb: str, settings: EvaluationSettings) -> str:
     """The command that measures the same encoder on the same photos with another verb."""
-    return f"ssl-colorize {verb} --encoder {settings.encoder}" + "".join(f" --data {item}" for item in settings.data)
+    return f"ssl-colorize {verb} --encoder {settings.encoder}{settings.flags}"

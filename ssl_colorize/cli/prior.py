@@ -32,7 +32,7 @@ def prior(invocation: Invocation[PriorSettings]) -> None:
     settings = invocation.settings()
     counted = 0
     with invocation.running("prior", settings) as run:
-        photos = open_photos(settings.data, limit=settings.limit)
+        photos = open_photos(**settings.sources, limit=settings.limit)
         announce(photos=photos)
 
         def count(more: int) -> None:
@@ -45,9 +45,9 @@ def prior(invocation: Invocation[PriorSettings]) -> None:
     _write(run.folder, measured)
     finish(
         content,
-        figures_table(content["metrics"], title=f"Colors of {', '.join(settings.data)}, in {run.folder}"),
+        figures_table(content["metrics"], title=f"Colors of {settings.named}, in {run.folder}"),
         next_step=f"look at {run.folder / 'prior.png'}, or train with it: ssl-colorize pretrain"
-        f"{''.join(f' --data {item}' for item in settings.data)} --set prior={run.folder / 'prior.npy'}",
+        f"{settings.flags} --set prior={run.folder / 'prior.npy'}",
         as_json=invocation.as_json,
     )
 

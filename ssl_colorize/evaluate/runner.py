@@ -60,7 +60,7 @@ class Runner(Generic[S]):
             UserError: the encoder, a layer or the data is not there.
         """
         device = device or choose_device(settings.device)
-        train, test = open_dataset(settings.data, annotation=settings.annotation, limit=settings.limit)
+        train, test = open_dataset(**settings.sources, annotation=settings.annotation, limit=settings.limit)
         announce(train=train, test=test)
         encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
         resize, crop = settings.sides(encoder)

@@ -13,11 +13,11 @@ from ssl_colorize.config import (
     BatchSize,
     DeviceName,
     EncoderSource,
+    MeasuringSource,
     OneOrMany,
     Precision,
     Range,
     Seed,
-    Settings,
     Share,
     StepsOrEpochs,
     Workers,
@@ -59,7 +59,7 @@ CLOSED_FORM: dict[str, Any] = {"numbers": 2304}
 COSTS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
-class EvaluationSettings(Settings):
+class EvaluationSettings(MeasuringSource):
     """What the verbs that measure an encoder share. Lengths are in pixels.
 
     Attributes:
@@ -69,7 +69,7 @@ class EvaluationSettings(Settings):
     annotation: ClassVar[Literal["labels", "masks"]] = "labels"
 
     encoder: EncoderSource
-    data: OneOrMany[str] = Field(min_length=1, description="class folders, a VOC folder or a torchvision data set")
+    data: OneOrMany[str] = Field((), description="class folders, a list, a VOC folder or a torchvision data set")
     layers: OneOrMany[str] = Field((), description="layers to measure; all if none is given")
     batch_size: BatchSize = 64
     workers: Workers = 2
@@ -199,7 +199,7 @@ class SegmentSettings(StepsOrEpochs, EvaluationSettings):
 
     annotation: ClassVar[Literal["labels", "masks"]] = "masks"
 
-    data: OneOrMany[str] = Field(min_length=1, description="a VOC or COCO folder")
+    data: OneOrMany[str] = Field((), description="a VOC or COCO folder")
     method: Literal["linear", "neighbors"] = Field("linear", description="neighbors trains nothing")
     batch_size: BatchSize = 16
     resize: Annotated[int, Field(ge=8)] | None = Field(

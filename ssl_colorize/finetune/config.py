@@ -10,6 +10,7 @@ from ssl_colorize.config import (
     DeviceName,
     EncoderSource,
     Limit,
+    MeasuringSource,
     OneOrMany,
     Precision,
     Range,
@@ -21,7 +22,7 @@ from ssl_colorize.config import (
 )  # fmt: skip
 
 
-class FinetuneSettings(StepsOrEpochs):
+class FinetuneSettings(StepsOrEpochs, MeasuringSource):
     """What decides a fine-tuning run, whatever the task. Lengths are in pixels.
 
     A task's subclass adds fields and may give others another default. Those of the optimization are for Muon;
@@ -52,7 +53,7 @@ class FinetuneSettings(StepsOrEpochs):
     )
 
     # Photos
-    data: OneOrMany[str] = Field(min_length=1, description="class folders, a VOC folder or a torchvision data set")
+    data: OneOrMany[str] = Field((), description="class folders, a list, a VOC folder or a torchvision data set")
     limit: Annotated[int, Field(ge=2)] | None = Field(
         None, description="train on so many photos at most, for a quick look"
     )
@@ -130,7 +131,7 @@ class DetectionSettings(FinetuneSettings):
 
     with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (3e-3, 1e-2)}
 
-    data: OneOrMany[str] = Field(min_length=1, description="a VOC or COCO folder")
+    data: OneOrMany[str] = Field((), description="a VOC or COCO folder")
     learning_rates: OneOrMany[PositiveFloat] = Field(
         (3e-4, 1e-3), min_length=1, description="highest of the schedule; of several one is chosen"
     )
@@ -152,7 +153,7 @@ class SegmentationSettings(FinetuneSettings):
 
     with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (1e-2, 3e-2)}
 
-    data: OneOrMany[str] = Field(min_length=1, description="a VOC or COCO folder")
+    data: OneOrMany[str] = Field((), description="a VOC or COCO folder")
     learning_rates: OneOrMany[PositiveFloat] = Field(
         (3e-4, 1e-3), min_length=1, description="highest of the schedule; of several one is chosen"
     )

@@ -199,7 +199,7 @@ class OnPhotos:
     @classmethod
     def open(cls, settings: Any, *, say: Say) -> Self:
         """The task with its photos; what was read is announced."""
-        parts = open_dataset(settings.data, annotation=cls.annotation, limit=settings.limit)
+        parts = open_dataset(**settings.sources, annotation=cls.annotation, limit=settings.limit)
         announce(train=parts[0], test=parts[1])
         return cls(settings, parts[0].classes, parts)
 

@@ -16,6 +16,7 @@ from ssl_colorize.config import (
     Seed,
     Share,
     StepsOrEpochs,
+    TrainingSource,
     Workers,
 )  # fmt: skip
 
@@ -25,14 +26,13 @@ if TYPE_CHECKING:
 Positive = PositiveFloat
 
 
-class Recipe(StepsOrEpochs):
+class Recipe(StepsOrEpochs, TrainingSource):
     """Everything that decides a pretraining run. Lengths are in pixels, times in optimizer steps."""
 
     # Photos
     data: OneOrMany[str] = Field(
         ("samples",),
-        min_length=1,
-        description="a folder of photos, a torchvision data set (cifar10, stl10, imagenette, ...) or samples",
+        description="a folder of photos, a list, a torchvision data set (cifar10, stl10, imagenette, ...) or samples",
     )
     limit: Limit = None
     exclude: str | None = Field(None, description="a file of names of photos to leave out, one a line")

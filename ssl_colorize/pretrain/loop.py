@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_colorize.data import Batch, UnreadableLog, announce, holdout_batches, training_batches
-from ssl_colorize.data.sources import leave_out, open_photos
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from ssl_colorize.engine.distributed import Processes, distribute
@@ -23,6 +22,7 @@ from ssl_colorize.models.objectives import TrainingStatistics
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.holdout import evaluate, in_words
+from ssl_colorize.pretrain.photos import recipe_photos
 from ssl_colorize.pretrain.pretext import Pretext
 from ssl_colorize.pretrain.start import begin, make_network
 from ssl_colorize.runs import write_config, write_metrics
@@ -88,11 +88,8 @@ class Pretraining:
         session.share_of(recipe.batch_size)
 
         # Photos. Which of them are held out does not depend on the seed.
-        photos = open_photos(recipe.data, limit=recipe.limit)
-        if recipe.exclude is not None:
-            photos = leave_out(photos, Path(recipe.exclude))
-        self.photos, self.held_out = photos.holdout(recipe.holdout, most=recipe.holdout_photos)
-        announce(train=self.photos.with_reading(photos.reading), held_out=self.held_out)
+        self.photos, self.held_out = recipe_photos(recipe)
+        announce(train=self.photos, held_out=self.held_out)
         self.unreadable = UnreadableLog(session.folder, len(self.photos), rank=group.rank, append=resume)
         self.steps = recipe.steps or math.ceil((recipe.epochs or 0) * len(self.photos) / recipe.batch_size)
 
