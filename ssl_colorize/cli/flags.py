@@ -24,8 +24,8 @@ Option = Callable[[Command], Command]
 
 # Flags that are not named after their field.
 NAMES = {
-    "layers": "--layer", "learning_rates": "--learning-rate", "costs": "--cost", "methods": "--method",
-    "color": "--color/--gray", "rgb": "--rgb/--light", "no_cache": "--no-cache",
+    "layers": "--layer", "heads": "--head", "learning_rates": "--learning-rate", "costs": "--cost",
+    "methods": "--method", "color": "--color/--gray", "rgb": "--rgb/--light", "no_cache": "--no-cache",
 }  # fmt: skip
 # What help calls a value; else N for a whole number, X for another, and TEXT.
 METAVARS = {

@@ -17,13 +17,14 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "cache", "n
 
 @click.command()
 @settings_options(
-    ProbeSettings, "encoder", "data", "layers", "engine", "protocol", "epochs", "steps", *FLAGS, resume=True
+    ProbeSettings, "encoder", "data", "layers", "heads", "engine", "protocol", "epochs", "steps", *FLAGS, resume=True
 )  # fmt: skip
 def linear_probe(invocation: Invocation[ProbeSettings]) -> None:
     """Train linear classifiers on every layer of a frozen encoder.
 
-    All layers and learning rates learn in one pass. Each layer's learning rate is chosen on a part of the training
-    photos; the test photos are read once. For several GPUs: torchrun --nproc-per-node N -m ssl_colorize linear-probe.
+    All layers, heads and learning rates learn in one pass. Each head's learning rate is chosen on a part of the
+    training photos; the test photos are read once. For several GPUs: torchrun --nproc-per-node N -m ssl_colorize
+    linear-probe.
     """
     from ssl_colorize.evaluate import run_linear_probe
     from ssl_colorize.report.plots import probe_plot

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssl_colorize.evaluate.closed_form import linear_probe
     from ssl_colorize.evaluate.features import extract, frozen, map_sides
+    from ssl_colorize.evaluate.inputs import concatenate_layers
     from ssl_colorize.evaluate.knn import knn_predict, run_knn
     from ssl_colorize.evaluate.linear_svm import low_shot, run_svm, svm
     from ssl_colorize.evaluate.metrics import (
@@ -25,17 +26,18 @@ if TYPE_CHECKING:
 # Loaded on first use, as in `ssl_colorize`.
 _HOMES = {
     "KnnSettings": "settings", "Predictions": "metrics", "ProbeSettings": "settings", "SegmentSettings": "settings",
-    "SvmSettings": "settings", "average_precisions": "metrics", "bootstrap": "metrics", "extract": "features",
-    "frozen": "features", "knn_predict": "knn", "linear_probe": "closed_form", "low_shot": "linear_svm",
-    "map_sides": "features", "mean_average_precision": "metrics", "mean_interval": "metrics",
+    "SvmSettings": "settings", "average_precisions": "metrics", "bootstrap": "metrics",
+    "concatenate_layers": "inputs", "extract": "features", "frozen": "features", "knn_predict": "knn",
+    "linear_probe": "closed_form", "low_shot": "linear_svm", "map_sides": "features",
+    "mean_average_precision": "metrics", "mean_interval": "metrics",
     "neighbor_segmentation": "patches", "run_knn": "knn", "run_linear_probe": "probe", "run_segment": "segment",
     "run_svm": "linear_svm", "summarize": "metrics", "svm": "linear_svm", "top_k_accuracy": "metrics",
 }  # fmt: skip
 __all__ = [
     "KnnSettings", "Predictions", "ProbeSettings", "SegmentSettings", "SvmSettings", "average_precisions", "bootstrap",
-    "extract", "frozen", "knn_predict", "linear_probe", "low_shot", "map_sides", "mean_average_precision",
-    "mean_interval", "neighbor_segmentation", "run_knn", "run_linear_probe", "run_segment", "run_svm", "summarize",
-    "svm", "top_k_accuracy",
+    "concatenate_layers", "extract", "frozen", "knn_predict", "linear_probe", "low_shot", "map_sides",
+    "mean_average_precision", "mean_interval", "neighbor_segmentation", "run_knn", "run_linear_probe", "run_segment",
+    "run_svm", "summarize", "svm", "top_k_accuracy",
 ]  # fmt: skip
 
 

@@ -25,11 +25,13 @@ from ssl_colorize.engine.log import RunLog
 from ssl_colorize.engine.trainer import Session, training_session
 from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate.closed_form import linear_probe
-from ssl_colorize.evaluate.features import map_sides
+from ssl_colorize.evaluate.features import Features, map_sides
+from ssl_colorize.evaluate.heads import HeadSettings
+from ssl_colorize.evaluate.inputs import ALL_LAYERS, as_map, concatenate_layers, refuse_single
 from ssl_colorize.evaluate.metrics import Predictions, best_of, summarize
 from ssl_colorize.evaluate.runner import Runner, Say, Watch
 from ssl_colorize.evaluate.settings import ProbeSettings
-from ssl_colorize.evaluate.sgd_probe import HeadSettings, Probe, View, fit_probes, predict, step_count
+from ssl_colorize.evaluate.sgd_probe import Probe, View, fit_probes, predict, step_count
 
 # As checkpoints name the verb, and what its state was called before it was one.
 KIND, OLD_STATE = "linear-probe", "probe.pt"
@@ -92,6 +94,8 @@ def run_linear_probe(
 
 def _in_closed_form(settings: ProbeSettings, *, say: Say, watch: Watch) -> dict[str, Any]:
     """There is nothing to resume: features are in the cache, and the rest is quick."""
+    if "attentive" in settings.heads:
+        raise UserError(f"--head attentive is trained by SGD: leave --engine {settings.engine} away.")
     with processes(choose_device(settings.device).type) as group:
         if group.world_size > 1:
             raise UserError(f"--engine {settings.engine} runs in one process: leave torchrun away.")
@@ -120,18 +124,36 @@ def _solved(runner: Runner[ProbeSettings], encoder: Encoder, seed: int) -> Resul
         runner.features(encoder, part, sizes=sizes, pool=settings.pool) for part in (runner.train, runner.test)
     )
     results = {}
-    for number, layer in enumerate(runner.layers):
-        runner.watch("Solving", number, len(runner.layers))
+    names = [*(runner.layers if "linear" in settings.heads else ()), *_joined(settings, runner.layers)]
+    for number, name in enumerate(names):
+        runner.watch("Solving", number, len(names))
+        rows, asked = (
+            part[name] if name in part else _all_layers(part, sizes, settings.numbers) for part in (features, queries)
+        )
         # The test photos' labels come in once the strength is chosen.
         found = linear_probe(
-            features[layer], train.labels, queries[layer], classes=len(train.classes),
+            rows, train.labels, asked, classes=len(train.classes),
             method="logistic" if settings.engine == "logistic" else "ridge",
             strengths=strengths, choosing=settings.choosing, refit=settings.refit, seed=seed,
         )  # fmt: skip
-        predictions = Predictions.of(found.scores, test.labels)
-        results[layer] = ProbeResult({"strength": found.strength}, found.choosing, predictions)
-    runner.watch("Solving", len(runner.layers), len(runner.layers))
+        results[name] = ProbeResult(
+            {"strength": found.strength}, found.choosing, Predictions.of(found.scores, test.labels)
+        )
+    runner.watch("Solving", len(names), len(names))
     return results
+
+
+def _joined(settings: ProbeSettings, layers: Sequence[str]) -> list[str]:
+    """The name of the figures of all layers at once, if they are asked for."""
+    if "all-layers" not in settings.heads:
+        return []
+    refuse_single(layers)
+    return [ALL_LAYERS]
+
+
+def _all_layers(features: Mapping[str, Features], sizes: Mapping[str, int], numbers: int) -> Features:
+    """What a linear head on all layers at once sees, from the rows of each."""
+    return concatenate_layers({layer: as_map(rows, sizes[layer]) for layer, rows in features.items()}, numbers=numbers)
 
 
 # ---- SGD -------------------------------------------------------------------------------------------------------------
@@ -176,7 +198,7 @@ class _SgdProbes:
         self._warn_of_edges(kept[0])
         chosen = best
         if self.settings.refit:
-            probes, chosen = self._refitted(encoders, kept, seed), [dict.fromkeys(self.runner.layers, 0)] * len(kept)
+            probes, chosen = self._refitted(encoders, kept, seed), [dict.fromkeys(one, 0) for one in kept]
         predictions = self._predict(probes, self.runner.test, chosen)
         results: list[Results] = [
             {
@@ -192,7 +214,7 @@ class _SgdProbes:
 
     def _trained(self, encoders: Sequence[Encoder], photos: LabeledDataset, seed: int) -> list[Probe]:
         """All heads, from the saved state if there is one."""
-        probes = [self._probe(encoder) for encoder in encoders]
+        probes = [self._probe(encoder, seed) for encoder in encoders]
         for name, state in self.heads.items():
             probes[int(name)].load_state_dict(state)
         steps = step_count(self.settings, len(photos))
@@ -214,18 +236,18 @@ class _SgdProbes:
     ) -> list[dict[str, list[Predictions]]]:
         return predict(probes, photos, self.settings, view=self.view, chosen=chosen, unreadable=self._report)
 
-    def _probe(self, encoder: Encoder, heads: Mapping[str, HeadSettings] | None = None) -> Probe:
+    def _probe(self, encoder: Encoder, seed: int, heads: Mapping[str, HeadSettings] | None = None) -> Probe:
         train = self.runner.train
         return Probe(
             encoder, self.runner.layers, self.settings, classes=len(train.classes), multilabel=train.multilabel,
-            crop=self.view.crop, heads={layer: [one] for layer, one in heads.items()} if heads else None,
+            crop=self.view.crop, heads={name: [one] for name, one in heads.items()} if heads else None, seed=seed,
         )  # fmt: skip
 
     def _refitted(
         self, encoders: Sequence[Encoder], kept: Sequence[Mapping[str, HeadSettings]], seed: int
     ) -> list[Probe]:
         """The chosen heads trained again, on all training photos; a run that is stopped here begins this again."""
-        probes = [self._probe(encoder, heads) for encoder, heads in zip(encoders, kept, strict=True)]
+        probes = [self._probe(encoder, seed, heads) for encoder, heads in zip(encoders, kept, strict=True)]
         self._fit(probes, self.runner.train, seed, what="Training again")
         self.logged += step_count(self.settings, len(self.runner.train))
         return probes

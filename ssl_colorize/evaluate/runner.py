@@ -107,11 +107,9 @@ class Runner(Generic[S]):
                     stack.enter_context(frozen(encoder))
                 for runs, found in zip(measured, measure(encoders, seed), strict=True):
                     runs.append(found)
-        metrics: dict[str, Any] = {
-            layer: summarize([run[layer] for run in trained_runs]) for layer in self.layers
-        }  # fmt: skip
+        metrics = _summaries(trained_runs, summarize)
         if untrained_runs:
-            metrics["random"] = {layer: summarize([run[layer] for run in untrained_runs]) for layer in self.layers}
+            metrics["random"] = _summaries(untrained_runs, summarize)
         return metrics | {"trunk_unchanged": True}
 
     def _encoder_of(self, seed: int) -> Encoder:
@@ -152,3 +150,8 @@ class Runner(Generic[S]):
         left = np.setdiff1d(np.arange(len(part)), found.kept).tolist()
         report("unreadable", [part.photos.name(index) for index in left])
         return part.take(found.kept.tolist()), found.features
+
+
+def _summaries(runs: Sequence[Mapping[str, R]], summarize: Callable[[Sequence[R]], dict[str, Any]]) -> dict[str, Any]:
+    """The figures of each layer, or whatever else runs have results of by name."""
+    return {name: summarize([run[name] for run in runs]) for name in runs[0]}

@@ -118,6 +118,10 @@ class ProbeSettings(StepsOrEpochs, EvaluationSettings):
     """
 
     engine: Literal["sgd", "ridge", "logistic"] = Field("sgd", description="ridge is quick")
+    heads: OneOrMany[Literal["linear", "attentive", "all-layers"]] = Field(
+        ("linear",), min_length=1, description="linear on each layer; attentive, on what learned queries gather "
+        "from the places of each layer, and from the means of all; or linear on all layers at once",
+    )  # fmt: skip
     protocol: Literal["small", "zhang16"] = Field("small", description="preset of crops, maps and schedule")
     choosing: Share = Field(0.2, description="share of the training photos that the settings are chosen on")
     refit: bool = Field(False, description="train once more on all training photos with the chosen settings")
@@ -127,6 +131,11 @@ class ProbeSettings(StepsOrEpochs, EvaluationSettings):
     numbers: PositiveInt = Field(9216, description="most features a layer is pooled to")
     sizes: dict[str, PositiveInt] = Field({}, description="side of a layer's pooled map, where not left to `numbers`")
     scales: bool = Field(True, description="vary the short side around `resize`, as well as the crop's place")
+
+    queries: PositiveInt = Field(4, description="of an attentive head")
+    places: PositiveInt = Field(
+        256, description="most places of a layer's map that an attentive head looks at; a larger map is averaged"
+    )
 
     # SGD
     epochs: PositiveFloat | None = Field(20, description="passes over the photos")

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from ssl_colorize.data import Batch, LabeledDataset, holdout_batches, training_batches
 from ssl_colorize.device import choose_autocast
@@ -18,156 +17,14 @@ from ssl_colorize.engine.distributed import Processes
 from ssl_colorize.engine.log import RunLog, TrainingProgress
 from ssl_colorize.engine.optimizer import Schedule, regular_drops
 from ssl_colorize.engine.trainer import Session, fit
+from ssl_colorize.evaluate.attentive import AttentiveHeads
 from ssl_colorize.evaluate.features import map_sides
+from ssl_colorize.evaluate.heads import HeadSettings, LinearHeads, grid
+from ssl_colorize.evaluate.inputs import head_inputs
 from ssl_colorize.evaluate.metrics import Predictions, truth_ranks
 from ssl_colorize.evaluate.settings import ProbeSettings
 
 ReportUnreadable = Callable[[list[str], int], None]
-
-IGNORED = -1
-
-
-@dataclass(frozen=True)
-class HeadSettings:
-    """What one head is trained with."""
-
-    learning_rate: float
-    weight_decay: float
-
-
-def grid(learning_rates: Sequence[float], weight_decays: Sequence[float]) -> tuple[HeadSettings, ...]:
-    """Every learning rate with every weight decay."""
-    return tuple(HeadSettings(rate, decay) for rate, decay in product(learning_rates, weight_decays))
-
-
-class LinearHeads:
-    """R heads that differ only in learning rate and weight decay, trained by SGD with momentum.
-
-    They see the same features, so the scores of all of them are one product with an (R x C, D) matrix, and so are
-    their gradients. The update is PyTorch's SGD with momentum, head by head: v <- m v + (g + decay w), w <- w - rate v.
-    Biases do not decay. All start at zero: the problem is convex, and nothing needs to be drawn.
-
-    Attributes:
-        weight: (R, C, D).
-        bias: (R, C).
-    """
-
-    def __init__(
-        self,
-        features: int,
-        classes: int,
-        *,
-        settings: Sequence[HeadSettings],
-        multilabel: bool = False,
-        momentum: float = 0.9,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.settings, self.multilabel, self.momentum = tuple(settings), multilabel, momentum
-        self.weight = torch.zeros(len(self.settings), classes, features, device=device, dtype=dtype)
-        self.bias = self.weight.new_zeros(len(self.settings), classes)
-        self._weight_velocity, self._bias_velocity = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
-        self._rates = self.weight.new_tensor([one.learning_rate for one in self.settings])
-
-    @torch.no_grad()
-    def scores(self, features: Tensor, *, head: int | None = None) -> Tensor:
-        """(B, D) -> the scores (B, R, C) of all heads, or (B, 1, C) of one."""
-        weight, bias = (self.weight, self.bias) if head is None else (self.weight[head, None], self.bias[head, None])
-        flat: Tensor = functional.linear(features, weight.flatten(0, 1), bias.flatten())
-        scores: Tensor = flat.unflatten(1, bias.shape)
-        return scores
-
-    @torch.no_grad()
-    def train_on(self, features: Tensor, targets: Tensor, *, factor: float = 1.0) -> Tensor:
-        """One step on a batch.
-
-        Args:
-            features: (B, D).
-            targets: (B,) classes; or, multi-label, (B, C) of 1, 0, and -1 for what is not counted.
-            factor: of the schedule, on every learning rate.
-
-        Returns:
-            The loss (R,) of each head before the step, averaged over the photos (multi-label: summed over classes).
-        """
-        loss, gradient = loss_and_gradient(self.scores(features), targets, multilabel=self.multilabel)
-        # Head by head, which keeps a head's weights in the cache for all three operations. The momentum is part of the
-        # product, so the gradient itself is never stored: it is as large as W.
-        for number, one in enumerate(self.settings):
-            weight, velocity = self.weight[number], self._weight_velocity[number]
-            velocity.addmm_(gradient[:, number].T, features, beta=self.momentum)
-            velocity.add_(weight, alpha=one.weight_decay)
-            weight.add_(velocity, alpha=-factor * one.learning_rate)
-        self._bias_velocity.mul_(self.momentum).add_(gradient.sum(0))
-        self.bias.addcmul_(self._bias_velocity, self._rates.view(-1, 1), value=-factor)
-        return loss
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What a stopped training needs to go on exactly."""
-        return {
-            "weight": self.weight, "bias": self.bias,
-            "weight_velocity": self._weight_velocity, "bias_velocity": self._bias_velocity,
-        }  # fmt: skip
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The opposite of `state_dict`."""
-        for name, value in self.state_dict().items():
-            value.copy_(state[name])
-
-
-class FeatureNorm(nn.Module):
-    """BatchNorm without scale and shift, for maps (B, C, h, w), that works alike at any scale of the features.
-
-    PyTorch's adds a fixed 1e-5 to each variance. An untrained network's deep features have variances around 1e-6: they
-    would come out an order of magnitude too small, and its row would be an easy one to beat. Here the addition is 1e-5
-    of the layer's mean variance. The statistics kept for testing are plain means over all batches seen, as the network
-    under it does not change.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    batches: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("variance", torch.ones(channels))
-        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
-
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return _normalized(x, self.mean, self.variance)
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        self.batches += 1
-        self.mean.lerp_(mean, 1 / self.batches)
-        count = x.numel() // x.shape[1]
-        self.variance.lerp_(variance * (count / max(count - 1, 1)), 1 / self.batches)
-        return _normalized(x, mean, variance)
-
-
-def _normalized(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    # Were all channels dead, they should become 0 and not NaN.
-    scale = torch.rsqrt(variance + 1e-5 * variance.mean().clamp_min(1e-30))
-    return (x - mean.view(-1, 1, 1)) * scale.view(-1, 1, 1)
-
-
-def loss_and_gradient(scores: Tensor, targets: Tensor, *, multilabel: bool) -> tuple[Tensor, Tensor]:
-    """Softmax or sigmoid cross-entropy of scores (B, R, C): the loss (R,) and its gradient (B, R, C).
-
-    Both are averages over the photos; classes of a multi-label photo are summed, but for those not counted.
-    """
-    count = len(scores)
-    if multilabel:
-        counted = (targets != IGNORED).to(scores.dtype)[:, None]
-        wanted = (targets == 1).to(scores.dtype)[:, None].expand_as(scores)
-        each = functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none")
-        return (each * counted).sum((0, 2)) / count, (scores.sigmoid() - wanted) * counted / count
-    logarithms = scores.log_softmax(-1)
-    places = targets.view(-1, 1, 1).expand(-1, scores.shape[1], 1)
-    loss = -logarithms.gather(-1, places).squeeze(-1).mean(0)
-    gradient = logarithms.exp_()
-    gradient.scatter_add_(-1, places, gradient.new_full((1, 1, 1), -1.0).expand(places.shape))
-    return loss, gradient / count
 
 
 @dataclass(frozen=True)
@@ -188,11 +45,15 @@ class View:
 
 
 class Probe:
-    """A frozen encoder with its heads: for each layer every learning rate with every weight decay.
+    """A frozen encoder with its heads: of each kind and layer every learning rate with every weight decay.
 
-    A layer's pooled map is normalized by a `FeatureNorm`, which all heads of the layer share.
+    What heads of one name see is normalized once for all of them (`HeadInput`).
     Several processes gather their pooled maps rather than their gradients, which are many times larger; so each of
     them takes the very steps that one process takes with the whole batch.
+
+    Attributes:
+        inputs: what the heads of each name see; "conv5" is a linear head on that layer.
+        heads: by the same names.
     """
 
     def __init__(
@@ -205,65 +66,67 @@ class Probe:
         multilabel: bool = False,
         crop: int,
         heads: Mapping[str, Sequence[HeadSettings]] | None = None,
+        seed: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`heads` are those of each layer; all combinations of the settings if not given."""
+        """`heads` are those of each name, all combinations of the settings if not given; `seed` is of the queries."""
         self.encoder, self.layers, self.multilabel, self.dtype = encoder, tuple(layers), multilabel, dtype
-        self.device = next(encoder.parameters()).device
-        self.sides, self.pool = (
-            map_sides(encoder, layers, crop, numbers=settings.numbers, sizes=settings.sizes),
-            settings.pool,
-        )
+        self.device, self.pool = next(encoder.parameters()).device, settings.pool
         self.autocast = choose_autocast(settings.precision, self.device)
-        channels = {info["module"]: info["num_chs"] for info in encoder.feature_info}
+        sides = map_sides(encoder, layers, crop, numbers=settings.numbers, sizes=settings.sizes)
+        self.inputs = {each.name: each for each in head_inputs(encoder, layers, settings, sides, crop=crop)}
+        self.heads: dict[str, LinearHeads | AttentiveHeads] = {}
         every = grid(settings.learning_rates, settings.weight_decays)
-        self.norms, self.heads = {}, {}
-        for layer in layers:
-            self.norms[layer] = FeatureNorm(channels[layer]).to(self.device, dtype)
-            self.heads[layer] = LinearHeads(
-                channels[layer] * self.sides[layer] ** 2, classes, settings=heads[layer] if heads else every,
-                multilabel=multilabel, device=self.device, dtype=dtype,
-            )  # fmt: skip
+        for name, seen in self.inputs.items():
+            seen.to(self.device, dtype)
+            options: dict[str, Any] = {
+                "settings": heads[name] if heads else every, "multilabel": multilabel, "device": self.device,
+                "dtype": dtype,
+            }  # fmt: skip
+            if seen.attentive:
+                options |= {"queries": settings.queries, "seed": seed}
+                self.heads[name] = AttentiveHeads(seen.channels, classes, **options)
+            else:
+                self.heads[name] = LinearHeads(seen.numbers, classes, **options)
 
     @torch.no_grad()
-    def maps(self, photos: Tensor) -> dict[str, Tensor]:
-        """Photos (B, 3, H, W) uint8 -> each layer's pooled map (B, C, side, side), not normalized."""
+    def maps(self, photos: Tensor) -> dict[tuple[str, int], Tensor]:
+        """Photos (B, 3, H, W) uint8 -> the pooled maps (B, C, side, side) of each layer and side that heads see."""
         with self.autocast():
             maps = self.encoder(photos.to(self.device, non_blocking=True), self.layers)
-        return {name: pool_map(x, self.sides[name], self.pool).to(self.dtype) for name, x in maps.items()}
+        wanted = dict.fromkeys(taken for seen in self.inputs.values() for taken in seen.taken.items())
+        return {(layer, side): pool_map(maps[layer], side, self.pool).to(self.dtype) for layer, side in wanted}
 
     @torch.no_grad()
     def train_on(
         self, photos: Tensor, targets: Tensor, *, factor: float, group: Processes | None = None
     ) -> dict[str, Tensor]:
-        """One step of all heads on this process's part of a batch; returns the losses (R,) by layer."""
+        """One step of all heads on this process's part of a batch; returns the losses (R,) by name."""
         targets = gathered(targets.to(self.device), group)
-        losses = {}
-        for layer, x in self.maps(photos).items():
-            features = self.norms[layer].train()(gathered(x, group)).flatten(1)
-            losses[layer] = self.heads[layer].train_on(features, targets, factor=factor)
-        return losses
+        maps = {key: gathered(x, group) for key, x in self.maps(photos).items()}
+        return {
+            name: self.heads[name].train_on(seen.train()(maps), targets, factor=factor)
+            for name, seen in self.inputs.items()
+        }
 
     @torch.no_grad()
     def scores(self, photos: Tensor, *, chosen: Mapping[str, int] | None = None) -> dict[str, Tensor]:
-        """Scores (B, R, C) by layer of all heads, or (B, 1, C) of the chosen one."""
+        """Scores (B, R, C) by name of all heads, or (B, 1, C) of the chosen one."""
+        maps = self.maps(photos)
         return {
-            layer: self.heads[layer].scores(
-                self.norms[layer].eval()(x).flatten(1), head=chosen[layer] if chosen else None
-            )
-            for layer, x in self.maps(photos).items()
+            name: self.heads[name].scores(seen.eval()(maps), head=chosen[name] if chosen else None)
+            for name, seen in self.inputs.items()
         }
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Heads and normalization, by layer; the encoder is not part of it."""
-        return {layer: self.heads[layer].state_dict() | self.norms[layer].state_dict() for layer in self.layers}
+        """Heads and normalization, by name; the encoder is not part of it."""
+        return {name: self.heads[name].state_dict() | seen.state() for name, seen in self.inputs.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """The opposite of `state_dict`."""
-        for layer in self.layers:
-            norm = self.norms[layer].state_dict()
-            self.norms[layer].load_state_dict({name: state[layer][name] for name in norm})
-            self.heads[layer].load_state_dict({k: v for k, v in state[layer].items() if k not in norm})
+        for name, values in self.state_dict().items():
+            for key, value in values.items():
+                value.copy_(state[name][key])
 
 
 def gathered(values: Tensor, group: Processes | None) -> Tensor:
@@ -365,7 +228,7 @@ def predict(
     """What the heads predict for all photos: for each probe and layer those of every head, or of the chosen one."""
     labels = torch.from_numpy(np.asarray(data.labels)).long()
     kept: list[Tensor] = []
-    found: list[dict[str, list[Tensor]]] = [{layer: [] for layer in probe.layers} for probe in probes]
+    found: list[dict[str, list[Tensor]]] = [{name: [] for name in probe.heads} for probe in probes]
     batches = holdout_batches(
         data.photos, resize=view.resize, crop=view.crop, batch_size=settings.batch_size, workers=settings.workers
     )

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ssl_colorize.color import lab_to_rgb
 from ssl_colorize.engine.log import METRICS_LOG, read_log
 from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.inputs import ALL_LAYERS
 from ssl_colorize.report.tables import PAPER_STUDY, VIGILANCE, layers_of, study_figures
 from ssl_colorize.runs import write_atomically
 
@@ -209,37 +210,54 @@ def _mark_chosen(axes: Axes, metrics: Mapping[str, Any], *, shown: str) -> None:
 def probe_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> None:
     """Draw top-1 accuracy (or mAP) by layer, with its 95 % interval, and the untrained network's below it.
 
+    Attentive heads ("conv5/attentive") have lines of their own over the same layers; all layers at once are the last
+    place.
+
     Args:
         metrics: of `evaluate.run_linear_probe`.
         path: the PNG to write.
         about: one line over the plot.
     """
-    layers = layers_of(metrics)
-    figure = Figure(figsize=(max(5.0, 2.5 + 0.75 * len(layers)), 4.2), layout="constrained")
+    found = layers_of(metrics)
+    names = list(
+        dict.fromkeys(name.partition("/")[0] for name in sorted(found, key=lambda name: name.startswith(ALL_LAYERS)))
+    )
+    figure = Figure(figsize=(max(5.0, 2.5 + 0.75 * len(names)), 4.4), layout="constrained")
     axes = figure.subplots()
-    _draw_layers(axes, layers, color=SMOOTH, label="frozen encoder", marker="o")
-    if "random" in metrics:
-        _draw_layers(axes, metrics["random"], color=CONSTANT, label="untrained, same architecture", marker="s")
-    axes.set_xticks(range(len(layers)), list(layers), rotation=30 if len(layers) > 8 else 0)
-    axes.set_xlim(-0.5, len(layers) - 0.5)
+    series = ((found, SMOOTH, HELD_OUT, "frozen encoder", "o"),
+              (metrics.get("random", {}), CONSTANT, "#b58a90", "untrained, same architecture", "s"))  # fmt: skip
+    for figures, plain, attentive, label, marker in series:
+        for kind, color in (("", plain), ("attentive", attentive)):
+            mine = {name: one for name, one in figures.items() if name.partition("/")[2] == kind}
+            if mine:
+                words = f"{label}, attentive" if kind else label
+                _draw_layers(axes, mine, names=names, color=color, label=words, marker=marker)
+    axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 8 else 0)
+    axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(("mAP" if "map" in next(iter(layers.values())) else "top-1 accuracy") + " (%)", color=INK)
+    axes.set_ylabel(("mAP" if "map" in next(iter(found.values())) else "top-1 accuracy") + " (%)", color=INK)
     _style(axes, title=about, grid="y")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     _save(figure, path)
 
 
-def _draw_layers(axes: Axes, layers: Mapping[str, Mapping[str, Any]], *, color: str, label: str, marker: str) -> None:
-    places = list(range(len(layers)))
-    values = [100 * one["map" if "map" in one else "top1"] for one in layers.values()]
-    low, high = ([100 * one[end] for one in layers.values()] for end in ("low", "high"))
-    axes.plot(places, values, marker + "-", color=color, linewidth=1.8, markersize=5, label=label)
-    # Seen also where one layer alone was asked for, which a band would not be.
-    axes.vlines(places, low, high, color=color, linewidth=1.2, alpha=0.6)
-    axes.fill_between(places, low, high, color=color, alpha=0.12, linewidth=0)
-    for place, value in zip(places, values, strict=True):
-        axes.annotate(f"{value:.1f}", (place, value), (0, 7), textcoords="offset points", ha="center", fontsize=8,
-                      color=color)  # fmt: skip
+def _draw_layers(
+    axes: Axes, layers: Mapping[str, Mapping[str, Any]], *, names: Sequence[str], color: str, label: str, marker: str
+) -> None:  # fmt: skip
+    """A line over the layers; all layers at once stand by themselves."""
+    for together in (False, True):
+        mine = {name: one for name, one in layers.items() if name.startswith(ALL_LAYERS) == together}
+        places = [names.index(name.partition("/")[0]) for name in mine]
+        values = [100 * one["map" if "map" in one else "top1"] for one in mine.values()]
+        low, high = ([100 * one[end] for one in mine.values()] for end in ("low", "high"))
+        named = None if together and len(layers) > len(mine) else label
+        axes.plot(places, values, marker + "-", color=color, linewidth=1.8, markersize=5, label=named)
+        # Seen also where one layer alone was asked for, which a band would not be.
+        axes.vlines(places, low, high, color=color, linewidth=1.2, alpha=0.6)
+        axes.fill_between(places, low, high, color=color, alpha=0.12, linewidth=0)
+        for place, value in zip(places, values, strict=True):
+            axes.annotate(f"{value:.1f}", (place, value), (0, 7), textcoords="offset points", ha="center", fontsize=8,
+                          color=color)  # fmt: skip
 
 
 def study_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> None:

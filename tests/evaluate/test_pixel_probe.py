@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ssl_colorize.encoder import load_encoder
+from ssl_colorize.evaluate.heads import FeatureNorm
 from ssl_colorize.evaluate.pixel_probe import PixelProbe, at_pixels, draw_points
 from ssl_colorize.evaluate.settings import SegmentSettings
-from ssl_colorize.evaluate.sgd_probe import FeatureNorm
 
 RATES, DECAY, CLASSES = (0.01, 0.3), 0.01, 3
 

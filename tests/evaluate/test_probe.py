@@ -15,14 +15,14 @@ import skimage
 import torch
 from PIL import Image
 
-from ssl_colorize.data import LabeledDataset, open_dataset
+from ssl_colorize.data import LabeledDataset, holdout_batches, open_dataset
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.engine.checkpoint import load_checkpoint
 from ssl_colorize.engine.log import RunLog, read_log
 from ssl_colorize.engine.signals import Interrupted
 from ssl_colorize.engine.trainer import training_session
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate import map_sides, runner
+from ssl_colorize.evaluate import concatenate_layers, extract, linear_probe, map_sides, runner, top_k_accuracy
 from ssl_colorize.evaluate.probe import run_linear_probe
 from ssl_colorize.evaluate.settings import ProbeSettings
 from ssl_colorize.evaluate.sgd_probe import Probe, View, fit_probes, schedule
@@ -236,6 +236,62 @@ def test_one_layer_one_head_is_its_row_of_all(settings: ProbeSettings, tmp_path:
         for probe, run in ((every, settings), (one, single)):
             fit_probes([probe], train, run, view=view, seed=0, session=session, log=log)
     torch.testing.assert_close(every.heads["conv3"].weight[1], one.heads["conv3"].weight[0], rtol=1e-5, atol=1e-7)
+
+
+HEADS = ("linear", "attentive", "all-layers")
+NAMES = ["conv1", "conv3", "conv1/attentive", "conv3/attentive", "all-layers/attentive", "all-layers"]
+
+
+def test_all_heads_train_in_one_pass_and_go_on_exactly(settings: ProbeSettings, trained: str, tmp_path: Path) -> None:
+    run = settings.model_copy(update={"heads": HEADS, "encoder": trained, "random": True})
+    whole = run_linear_probe(run, tmp_path)
+    assert list(whole) == [*NAMES, "random", "trunk_unchanged"] and list(whole["random"]) == NAMES
+    for name in NAMES:
+        assert whole[name]["learning_rate"] in run.learning_rates and whole[name].keys() == whole["conv1"].keys()
+    # Beside others a head is what it is alone.
+    alone = run_linear_probe(run.model_copy(update={"heads": ("linear",)}), tmp_path)
+    assert figures(alone["conv3"]) == figures(whole["conv3"])
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 5 * run.batch_size:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        run_linear_probe(run, tmp_path, watch=stop)
+    assert figures(run_linear_probe(run, tmp_path, resume=True)) == figures(whole)
+
+
+def test_both_engines_see_the_same_of_all_layers(settings: ProbeSettings, tmp_path: Path) -> None:
+    run = settings.model_copy(update={"engine": "ridge", "heads": ("all-layers",), "numbers": 512})
+    found = run_linear_probe(run, tmp_path)
+    assert list(found) == ["all-layers", "trunk_unchanged"] and found["all-layers"]["strength"] > 0
+    encoder, (train, test) = load_encoder(SOURCE), open_dataset(run.data)
+    sizes = map_sides(encoder, run.layers, 16, numbers=512)
+    rows = [extract(encoder, part.photos, layers=run.layers, resize=16, sizes=sizes).features for part in (train, test)]
+    joined = [
+        concatenate_layers({name: x[name].reshape(len(x[name]), -1, side, side) for name, side in sizes.items()},
+                           numbers=512) for x in rows
+    ]  # fmt: skip
+    expected = linear_probe(joined[0], train.labels, joined[1], strengths=run.ridge_strengths)
+    assert found["all-layers"]["top1"] == top_k_accuracy(expected.scores, test.labels)
+    assert found["all-layers"]["strength"] == expected.strength
+    # The same numbers, normalized, are what SGD sees.
+    probe = Probe(encoder, run.layers, run, classes=2, crop=16)
+    batch = next(holdout_batches(train.photos, resize=16, crop=16, batch_size=len(train), workers=0))
+    seen = probe.inputs["all-layers"].train()(probe.maps(batch.photos)).numpy()
+    first = torch.from_numpy(joined[0][:, : 8 * 25].reshape(len(train), 8, 5, 5))
+    normed = torch.nn.functional.batch_norm(first, None, None, training=True, eps=1e-14)
+    np.testing.assert_allclose(seen[:, : 8 * 25], normed.flatten(1), rtol=0.01, atol=2e-3)
+
+
+def test_heads_that_cannot_be_are_one_line(settings: ProbeSettings, tmp_path: Path) -> None:
+    for changes, said in (
+        ({"heads": ("attentive",), "engine": "ridge"}, "attentive is trained by SGD: leave --engine ridge away"),
+        ({"heads": ("all-layers",), "layers": ("conv1",)}, "at least 2 layers"),
+        ({"heads": ("all-layers",), "layers": ("conv1",), "engine": "ridge"}, "at least 2 layers"),
+    ):
+        with pytest.raises(UserError, match=said):
+            run_linear_probe(settings.model_copy(update=changes), tmp_path)
 
 
 def test_maps_are_as_large_as_the_numbers_allow(settings: ProbeSettings) -> None:

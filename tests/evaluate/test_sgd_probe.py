@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.evaluate.sgd_probe import FeatureNorm, LinearHeads, grid
+from ssl_colorize.evaluate.heads import FeatureNorm, LinearHeads, grid
 
 FEATURES, CLASSES, STEPS = 7, 4, 12
 SETTINGS = grid((0.003, 0.1, 1.5), (0.0, 0.02))
