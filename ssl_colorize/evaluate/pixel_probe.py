@@ -25,8 +25,9 @@ from ssl_colorize.encoder import Encoder
 from ssl_colorize.engine.log import RunLog
 from ssl_colorize.engine.optimizer import Schedule, step_seed
 from ssl_colorize.engine.trainer import Session, fit
-from ssl_colorize.evaluate.heads import FeatureNorm, LinearHeads, ReportUnreadable, WatchedProgress, grid
+from ssl_colorize.evaluate.heads import FeatureNorm, LinearHeads, grid
 from ssl_colorize.evaluate.settings import SegmentSettings
+from ssl_colorize.evaluate.sgd_probe import ReportUnreadable, WatchedProgress
 
 
 class PixelProbe:
