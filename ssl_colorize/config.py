@@ -4,11 +4,11 @@ The command line makes its flags, their help and the defaults that it shows from
 live in modules that do not import torch, so that help is instant.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from os.path import expanduser
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -115,9 +115,63 @@ class Settings(BaseModel):
             UserError: the file is missing or is not YAML, a key is unknown, or a value does not fit.
         """
         values = cls.with_new_names(_read(file)) if file is not None else {}
-        asked = dict(_assignment(text) for text in assignments)
-        asked |= {key: value for key, value in (flags or {}).items() if value is not None}
-        return cls.checked(values | cls.implied(asked), where=f"in {file}" if file is not None else "")
+        assigned = dict(_assignment(text) for text in assignments)
+        inner = {key: assigned.pop(key) for key in list(assigned) if "." in key}
+        asked = assigned | {key: value for key, value in (flags or {}).items() if value is not None}
+        values |= cls.implied(asked)
+        for key, value in inner.items():
+            values = cls._with_inner(values, key, value)
+        settings = cls.checked(values, where=f"in {file}" if file is not None else "")
+        settings.refuse_unused(asked)
+        return settings
+
+    @classmethod
+    def _with_inner(cls, values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+        """Values with a setting inside of another one changed: "stages.0.steps", "knn.bank".
+
+        Raises:
+            UserError: there is no such setting.
+        """
+        name, _, rest = key.partition(".")
+        kind, inside = cls._kind_of(name), values.get(name)
+        if kind is None:
+            raise UserError(f"Unknown setting {key!r}: {name} has no settings of its own.")
+        if not isinstance(inside, list | tuple):
+            return {**values, name: kind._with_one(inside or {}, rest, value)}
+        number, _, rest = rest.partition(".")
+        if not (number.isdecimal() and int(number) < len(inside) and rest):
+            raise UserError(f"Unknown setting {key!r}: {name} are 0 to {len(inside) - 1}, as in {name}.0.KEY.")
+        changed = list(inside)
+        changed[int(number)] = kind._with_one(changed[int(number)], rest, value)
+        return {**values, name: changed}
+
+    @classmethod
+    def _with_one(cls, values: Any, key: str, value: Any) -> dict[str, Any]:
+        values = values if isinstance(values, dict) else {}
+        return cls._with_inner(values, key, value) if "." in key else {**values, **cls.implied({key: value})}
+
+    @classmethod
+    def _kind_of(cls, name: str) -> "type[Settings] | None":
+        """The class of the settings that a field holds, alone or several of them; None if it holds others."""
+        field = cls.model_fields.get(name)
+        held = (field.annotation, *get_args(field.annotation)) if field is not None else ()
+        return next((kind for kind in held if isinstance(kind, type) and issubclass(kind, Settings)), None)
+
+    def refuse_unused(self, asked: Collection[str]) -> None:
+        """Raise a UserError if a key that was asked for has no effect beside the others."""
+
+    def leaves(self) -> dict[str, Any]:
+        """Every setting by its key, those inside of others as "stages.0.steps"."""
+        found: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            several = {f"{name}.{number}": one for number, one in enumerate(value)} if isinstance(value, tuple) else {}
+            inner = several or {name: value}
+            if all(isinstance(one, Settings) for one in inner.values()):
+                found |= {f"{key}.{rest}": leaf for key, one in inner.items() for rest, leaf in one.leaves().items()}
+            else:
+                found[name] = value
+        return found
 
     @classmethod
     def implied(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +202,12 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "settings"
+            kind = cls._kind_of(str(first["loc"][0])) if first["type"] == "extra_forbidden" else None
+            if kind is not None:
+                raise UserError(
+                    f"Unknown setting {key!r}{' ' + where if where else ''}: choose from "
+                    f"{', '.join(sorted(kind.model_fields))}."
+                ) from None
             reason = first["msg"].removeprefix("Value error, ")
             given = f", not {first['input']!r}" if first["loc"] and first["type"] != "missing" else ""
             raise UserError(f"Setting {key}{' ' + where if where else ''}: {reason}{given}.") from None
@@ -165,6 +225,10 @@ class StepsOrEpochs(Settings):
     steps: PositiveInt | None = Field(None, description="optimizer steps, in place of epochs")
     epochs: PositiveFloat | None = Field(None, description="passes over the photos, in place of steps")
 
+    def lengths_are_inside(self) -> bool:
+        """Whether there are settings inside of these that give steps or epochs in their place."""
+        return False
+
     @classmethod
     def implied(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What was asked for; of steps and epochs, the one that is named alone replaces the other."""
@@ -181,7 +245,7 @@ class StepsOrEpochs(Settings):
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
-        if (self.steps is None) == (self.epochs is None):
+        if not self.lengths_are_inside() and (self.steps is None) == (self.epochs is None):
             raise ValueError("give steps or epochs, not both (set the other to null)")
         return self
 

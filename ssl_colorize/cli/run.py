@@ -63,7 +63,7 @@ class Invocation(Generic[AnySettings]):
         """The settings that file, assignments and flags come to.
 
         Args:
-            free: what a resumed run may do otherwise without becoming another run.
+            free: what a resumed run may do otherwise without becoming another run, also inside of other settings.
 
         Raises:
             UserError: a setting is missing, unknown, does not fit, or contradicts the run to go on with.
@@ -77,9 +77,10 @@ class Invocation(Generic[AnySettings]):
         if self.config is not None:
             raise UserError("--resume goes on by the settings of the run; leave --config away.")
         saved, resumed = self.kind.resolve(file=file), self._resolved(file)
-        for name in self.kind.model_fields:
-            before, now = getattr(saved, name), getattr(resumed, name)
-            if before != now and name not in free:
+        settings, changed = saved.leaves(), resumed.leaves()
+        for name in settings | changed:
+            before, now = settings.get(name), changed.get(name)
+            if before != now and name.rpartition(".")[2] not in free:
                 raise UserError(
                     f"--resume goes on with {name} {before}, as the run began; {now} needs a run of its own."
                 )

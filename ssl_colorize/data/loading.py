@@ -77,19 +77,21 @@ def training_batches(
     workers: int,
     rank: int = 0,
     world_size: int = 1,
+    before: int = 0,
 ) -> Iterator[Batch]:
     """Batches of random crops for the steps start, ..., steps - 1.
 
-    The sample at position p = step * batch_size + j of the whole run is photo number p % len(photos) of a permutation
-    made from (seed, p // len(photos)), and its augmentation is drawn from (seed, p). So the photos do not depend on
-    where a run was interrupted, nor on the numbers of workers and of processes. An unreadable photo is replaced by
-    the next one of the permutation.
+    The sample at position p = before + step * batch_size + j of the whole run is photo number p % len(photos) of a
+    permutation made from (seed, p // len(photos)), and its augmentation is drawn from (seed, p). So the photos do not
+    depend on where a run was interrupted, nor on the numbers of workers and of processes. An unreadable photo is
+    replaced by the next one of the permutation.
 
     Args:
         resize: the short side is resized to a random whole number of pixels in this range, ends included.
         crop: side in pixels of the random square cut from the resized photo, mirrored half of the time.
         batch_size: photos a step over all processes; this one gets a world_size-th of them.
         workers: processes that read ahead; 0 reads in this one.
+        before: photos that the run saw before the first of these steps, in batches of other sizes.
 
     Raises:
         UserError: settings that do not fit together; while iterating, that no photo could be read.
@@ -103,7 +105,7 @@ def training_batches(
     """
     if not crop <= resize[0] <= resize[1]:
         raise UserError(f"A crop of {crop} px needs resize from at least {crop} px up, not {resize[0]} to {resize[1]}.")
-    sampler = StepSampler(start, steps, batch_size=batch_size, rank=rank, world_size=world_size)
+    sampler = StepSampler(start, steps, batch_size=batch_size, rank=rank, world_size=world_size, before=before)
     samples = PhotoSamples(partial(read_window, photos, resize, crop), len(photos), seed=seed)
     return _complete(load(samples, sampler, workers=workers, collate=collate), sampler.share)
 
@@ -224,8 +226,12 @@ class StepSampler(Sampler[list[int]]):
     [[6, 7], [10, 11]]
     """
 
-    def __init__(self, start: int, stop: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, start: int, stop: int, *, batch_size: int, rank: int = 0, world_size: int = 1, before: int = 0
+    ) -> None:
         """Of the `batch_size` positions of a step, process number `rank` of `world_size` gets its `share`.
+
+        The positions of step 0 begin at `before`.
 
         Raises:
             UserError: they cannot be shared equally.
@@ -233,7 +239,8 @@ class StepSampler(Sampler[list[int]]):
         if batch_size % world_size:
             raise UserError(f"The batch size {batch_size} cannot be shared equally by {world_size} processes.")
         self.share = batch_size // world_size
-        self.firsts = range(start * batch_size + rank * self.share, stop * batch_size, batch_size)
+        own = before + rank * self.share
+        self.firsts = range(own + start * batch_size, own + stop * batch_size, batch_size)
 
     def __len__(self) -> int:
         return len(self.firsts)

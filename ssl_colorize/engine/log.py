@@ -87,13 +87,22 @@ class TrainingProgress:
     """A bar with photos/s, loss and time left on a terminal; lines in a log file. Writes to standard error."""
 
     def __init__(
-        self, start: int, steps: int, batch_size: int, *, title: str = "pretrain", quiet: bool = False
+        self,
+        start: int,
+        steps: int,
+        batch_size: int,
+        *,
+        title: str = "pretrain",
+        part: str = "",
+        quiet: bool = False,
     ) -> None:
+        """Begin after `start` steps of `steps`; `part` says of which part of the run they are, where it has several."""
+        self.part = f"{part}  " if part else ""
         self.console = Console(stderr=True, quiet=quiet, soft_wrap=True)
         self.batch_size = batch_size
         self.steps = steps
         self.bar = Progress(
-            TextColumn(f"[bold]{title}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn(f"[bold]{title} {part}".rstrip()), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:.0f} photos/s  loss {task.fields[loss]:.3f}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
             console=self.console, disable=quiet or not sys.stderr.isatty(),
@@ -121,7 +130,8 @@ class TrainingProgress:
         self.bar.update(self.task, completed=step, rate=self.rate, loss=loss)
         if self.bar.disable and now - self.said > LINE_EVERY:
             left = (self.steps - step) * self.batch_size / max(self.rate, 1e-9) / 60
-            self.say(f"step {step}/{self.steps}  {self.rate:.0f} photos/s  loss {loss:.3f}  {left:.0f} min left")
+            counted = f"{self.part}step {step}/{self.steps}"
+            self.say(f"{counted}  {self.rate:.0f} photos/s  loss {loss:.3f}  {left:.0f} min left")
             self.said = now
         return round(rate, 2)
 

@@ -76,25 +76,34 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 class Schedule:
     """The factor on every learning rate: linear warm-up, then half a cosine to zero, or constant between drops.
 
+    With `decay`, it stays at one after the warm-up, and falls to zero in the last steps as one minus a square root
+    (Hägele et al. 2024, arXiv 2405.18392): how long the training is need not be known before the fall begins.
+
     >>> cosine = Schedule(12, warmup=2)
     >>> [round(cosine(step), 2) for step in (0, 1, 2, 7, 11)]
     [0.33, 0.67, 1.0, 0.5, 0.02]
     >>> [Schedule(4, drops=[(2, 0.1)])(step) for step in range(4)]
     [1.0, 1.0, 0.1, 0.1]
+    >>> [round(Schedule(8, decay=4)(step), 2) for step in range(8)]
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.29, 0.13]
 
     Attributes:
         steps: of the whole training.
         warmup: steps until the factor is 1.
         drops: [step, factor from there on], ascending; None for the cosine.
+        decay: steps at the end in which the factor falls; None for the cosine.
     """
 
     steps: int
     warmup: int = 0
     drops: Sequence[tuple[int, float]] | None = None
+    decay: int | None = None
 
     def __call__(self, step: int) -> float:
         """The factor for the step that follows after `step` steps."""
         factor = min(1.0, (step + 1) / (self.warmup + 1))
+        if self.decay is not None:
+            return factor * (1 - math.sqrt(max(0.0, 1 - (self.steps - step) / self.decay)))
         if self.drops is None:
             done = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
             return factor * 0.5 * (1 + math.cos(math.pi * done))

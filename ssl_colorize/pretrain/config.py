@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)  # fmt: skip
 
 from ssl_colorize.config import (
     BatchSize,
@@ -19,6 +28,7 @@ from ssl_colorize.config import (
     TrainingSource,
     Workers,
 )  # fmt: skip
+from ssl_colorize.errors import UserError
 
 if TYPE_CHECKING:
     from ssl_colorize.models import ColorizationModel, Objective
@@ -26,8 +36,38 @@ if TYPE_CHECKING:
 Positive = PositiveFloat
 
 
+ScheduleName = Literal["cosine", "steps", "wsd"]
+Milestones = tuple[tuple[PositiveInt, Positive], ...]
+
+
+class StageSettings(StepsOrEpochs):
+    """What one stage of a run does otherwise than the rest of the recipe says; None is as there."""
+
+    resize: Range[PositiveInt] | None = None
+    crop: PositiveInt | None = None
+    input_size: PositiveInt | None = None
+    batch_size: BatchSize | None = None
+    learning_rate: Positive | None = None
+    schedule: ScheduleName | None = None
+    milestones: Milestones | None = None
+    decay: Share | None = None
+    warmup: Annotated[int, Field(ge=0)] | None = None
+    workers: Workers | None = None
+    evaluate_every: PositiveInt | None = None
+    checkpoint_every: PositiveInt | None = None
+
+    @model_serializer(mode="wrap")
+    def _own(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value is not None}
+
+
 class Recipe(StepsOrEpochs, TrainingSource):
-    """Everything that decides a pretraining run. Lengths are in pixels, times in optimizer steps."""
+    """Everything that decides a pretraining run. Lengths are in pixels, times in optimizer steps.
+
+    A run goes through its `stages` one after the other, each of which changes the rest of the recipe by settings of its
+    own: the network, the optimizer's state and the average of the weights go along. Without stages it is one itself.
+    With stages, `resize` and `crop` are the size at which figures on held-out photos compare over all of them.
+    """
 
     # Photos
     data: OneOrMany[str] = Field(
@@ -77,10 +117,9 @@ class Recipe(StepsOrEpochs, TrainingSource):
     batch_size: BatchSize = Field(32, description="photos at a time, of all processes together")
     steps: PositiveInt | None = Field(250, description="optimizer steps")
     learning_rate: Positive = Field(1e-3, description="the highest one of the schedule")
-    schedule: Literal["cosine", "steps"] = "cosine"
-    milestones: tuple[tuple[PositiveInt, Positive], ...] = Field(
-        (), description="of schedule steps: [step, learning rate from there on]"
-    )
+    schedule: ScheduleName = Field("cosine", description="wsd: warm-up, stable, decay")
+    milestones: Milestones = Field((), description="of schedule steps: [step, learning rate from there on]")
+    decay: Share = Field(0.2, description="of schedule wsd: share of the steps, the last ones, in which the rate falls")
     warmup: Annotated[int, Field(ge=0)] = Field(50, description="steps of linear warm-up")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of sgd")
@@ -96,6 +135,8 @@ class Recipe(StepsOrEpochs, TrainingSource):
     workers: Workers = 2
     evaluate_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 50
+    stages: tuple[StageSettings, ...] = Field((), description="parts of the run, each with settings of its own")
+    history: tuple[str, ...] = Field((), description="how the lengths of stages were changed; written by the run")
 
     @model_validator(mode="before")
     @classmethod
@@ -113,6 +154,14 @@ class Recipe(StepsOrEpochs, TrainingSource):
             own |= {"objective": objective, "rebalance": False}
         return own | values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_have_the_steps(cls, values: Any) -> Any:
+        return {"steps": None} | values if isinstance(values, dict) and values.get("stages") else values
+
+    def lengths_are_inside(self) -> bool:
+        return bool(self.stages)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.resize[0] < self.crop:
@@ -124,7 +173,29 @@ class Recipe(StepsOrEpochs, TrainingSource):
         network = _network(self.model)
         if network is not None:
             self._fits(network)
+        if self.stages and (self.steps or self.epochs):
+            raise ValueError("steps and epochs are each stage's own: stages.0.steps, and so on")
+        for number, values in enumerate(self._stage_values()):
+            try:
+                type(self)(**values)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"stages.{number}: {reason}") from None
         return self
+
+    def refuse_unused(self, asked: Collection[str]) -> None:
+        # The recipe's own size is that of what compares over the stages.
+        for key in set(asked) & set(StageSettings.model_fields) - {"resize", "crop", "input_size"}:
+            if self.stages and all(getattr(stage, key) is not None for stage in self.stages):
+                raise UserError(f"Setting {key} would have no effect: every stage has its own; set stages.0.{key}.")
+
+    def _stage_values(self) -> list[dict[str, Any]]:
+        rest = self.model_dump(exclude={"stages", "history", "steps", "epochs"})
+        return [rest | stage.model_dump() for stage in self.stages]
+
+    def in_stages(self) -> list[Self]:
+        """The recipe of each stage, in turn: itself, if it has none."""
+        return [type(self)(**values) for values in self._stage_values()] or [self]
 
     def _fits(self, network: type[ColorizationModel]) -> None:
         """Refuse what the network cannot be trained with."""

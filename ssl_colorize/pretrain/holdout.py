@@ -70,8 +70,11 @@ def in_words(figures: dict[str, float | None]) -> str:
         for name, value in figures.items()
         if value is not None and (constant := figures.get(f"{name}_constant")) is not None
     ]
-    if figures["kl"] is not None:
-        parts.append(f"KL {figures['kl']:.3f} nats")
+    parts += [
+        f"{words} {figures[name]:.3f} nats"
+        for name, words in (("kl", "KL"), ("common_kl", "common KL"))
+        if figures.get(name) is not None
+    ]
     line = ", ".join(parts)
     if figures["chroma"] is None:
         return line

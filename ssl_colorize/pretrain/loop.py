@@ -15,15 +15,16 @@ from ssl_colorize.device import choose_autocast
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from ssl_colorize.engine.distributed import Processes, distribute
 from ssl_colorize.engine.log import RunLog, TrainingProgress
-from ssl_colorize.engine.optimizer import Schedule, make_optimizer
+from ssl_colorize.engine.optimizer import make_optimizer
 from ssl_colorize.engine.trainer import GradientStep, Session, fit, refuse_broken, training_session
-from ssl_colorize.models import ColorizationModel, Pretrained, save_pretrained
+from ssl_colorize.models import ColorizationModel, Pretrained, load_pretrained, save_pretrained
 from ssl_colorize.models.objectives import TrainingStatistics
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.holdout import evaluate, in_words
 from ssl_colorize.pretrain.photos import recipe_photos
 from ssl_colorize.pretrain.pretext import Pretext
+from ssl_colorize.pretrain.stages import Stage, changed_lengths, plan, stage_after
 from ssl_colorize.pretrain.start import begin, make_network
 from ssl_colorize.runs import write_config, write_metrics
 
@@ -52,31 +53,40 @@ def train(
     """
     with training_session(recipe.device, folder, command=KIND) as session:
         run = Pretraining(recipe, session, pretext, resume=resume)
-        quiet = not session.group.first
-        progress = TrainingProgress(run.start, run.steps, recipe.batch_size, quiet=quiet)
-        if run.note is not None:
-            progress.say(run.note)
-
-        def evaluate_held_out(step: int) -> dict[str, float | None]:
-            figures = run.evaluate()
-            if figures:
-                progress.say(f"held out at step {step}: {in_words(figures)}")
-            return {f"holdout_{name}": value for name, value in figures.items()}
-
-        with RunLog(folder, run.start, quiet=quiet) as log:
-            fit(
-                GradientStep(
-                    run.network, run.optimizer, run.loss, learning_rate=run.learning_rate, seed=recipe.seed,
-                    rank=session.group.rank, clip=recipe.clip, ema=run.ema,
-                ),
-                run.batches(run.start, run.steps, session.group),
-                start=run.start, steps=run.steps, learning_rate=run.learning_rate,
-                session=session, log=log, progress=progress,
-                save=run.save, save_every=recipe.checkpoint_every,
-                evaluate=evaluate_held_out,
-                evaluate_at=lambda step: step % recipe.evaluate_every == 0 or step == run.steps,
-            )  # fmt: skip
+        with RunLog(folder, run.start, quiet=not session.group.first) as log:
+            for stage in run.stages:
+                if stage.ends > run.start or stage is run.stages[-1]:
+                    train_stage(run, stage, log)
         return run.finish() if session.group.first else {}
+
+
+def train_stage(run: "Pretraining", stage: Stage, log: RunLog) -> None:
+    """Train from where the run is to the end of a stage."""
+    recipe, session, start = stage.recipe, run.session, max(run.start, stage.begins)
+    part = f"stage {stage.number} (of 0 to {len(run.stages) - 1})" if len(run.stages) > 1 else ""
+    progress = TrainingProgress(start, stage.ends, recipe.batch_size, part=part, quiet=not session.group.first)
+    while run.notes:
+        progress.say(run.notes.pop(0))
+
+    def evaluate_held_out(step: int) -> dict[str, float | None]:
+        figures = run.evaluate(step)
+        if figures:
+            progress.say(f"held out at step {step}: {in_words(figures)}")
+        return {f"holdout_{name}": value for name, value in figures.items()}
+
+    fit(
+        GradientStep(
+            run.network, run.optimizer, run.loss, learning_rate=stage.learning_rate, seed=recipe.seed,
+            rank=session.group.rank, clip=recipe.clip, ema=run.ema,
+        ),
+        run.batches(start, stage.ends, session.group),
+        start=start, steps=stage.ends, learning_rate=stage.learning_rate,
+        session=session, log=log, progress=progress,
+        save=run.save, save_every=recipe.checkpoint_every,
+        evaluate=evaluate_held_out,
+        evaluate_at=lambda step: step % recipe.evaluate_every == 0 or step == stage.ends,
+        columns=lambda step: {"stage": stage.number} if part else {},
+    )  # fmt: skip
 
 
 class Pretraining:
@@ -85,19 +95,22 @@ class Pretraining:
     def __init__(self, recipe: Recipe, session: Session, pretext: type[Pretext], *, resume: bool) -> None:
         self.recipe, self.session = recipe, session
         device, group = session.device, session.group
-        session.share_of(recipe.batch_size)
 
         # Photos. Which of them are held out does not depend on the seed.
         self.photos, self.held_out = recipe_photos(recipe)
         announce(train=self.photos, held_out=self.held_out)
         self.unreadable = UnreadableLog(session.folder, len(self.photos), rank=group.rank, append=resume)
-        self.steps = recipe.steps or math.ceil((recipe.epochs or 0) * len(self.photos) / recipe.batch_size)
+        self.stages = plan(recipe, len(self.photos))
+        for stage in self.stages:
+            session.share_of(stage.recipe.batch_size)
 
         # The network, initialized on the first photos unless it was saved, and what it is trained for.
         self.pretext = pretext(recipe, self.photos, self.held_out)
         self.model: ColorizationModel = make_network(self.pretext).to(device).to(memory_format=torch.channels_last)
         state = self._saved() if resume else self._begun()
-        self.start, self.note = state.step, state.extra.get("note")
+        self.start = state.step
+        self.notes: list[str] = [note for note in (state.extra.get("note"),) if note is not None]
+        self._note_changes(state)
         self.figures: dict[str, float | None] = state.extra["figures"]
         session.seconds_before = state.seconds
         self.statistics = TrainingStatistics(**state.extra["statistics"]).to(device)
@@ -111,33 +124,55 @@ class Pretraining:
         self.optimizer = recipe_optimizer(recipe, self.model)
         average = self.ema.module if self.ema is not None else None
         restore(state, session.folder, model=self.model, optimizer=self.optimizer, ema=average)
-        self.schedule = schedule(recipe, self.steps)
         self.autocast = choose_autocast(recipe.precision, device)
 
     def _begun(self) -> Checkpoint:
         """The state before the first step."""
         # Every process counts the same photos, so that all have the same prior and the same initial network.
-        first = self.batches(0, math.ceil(self.recipe.prior_photos / self.recipe.batch_size), Processes())
+        batch_size = self.stages[0].recipe.batch_size
+        first = self.batches(0, math.ceil(self.recipe.prior_photos / batch_size), Processes())
         statistics, note = begin(self.pretext, self.model, first, device=self.session.device)
         if self.session.group.first:
+            self.recipe = self.recipe.model_copy(update={"history": ()})
             write_config(self.session.folder, self.recipe)
-        return Checkpoint(KIND, 0, extra={"statistics": vars(statistics), "figures": {}, "note": note})
+        kept = {"statistics": vars(statistics), "figures": {}, "stages": self.lengths, "note": note}
+        return Checkpoint(KIND, 0, extra=kept)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The steps of each stage."""
+        return [stage.steps for stage in self.stages]
 
     def _saved(self) -> Checkpoint:
         """The state that the folder's checkpoint has."""
         kept = ("statistics", "figures")
         return load_checkpoint(self.session.folder, KIND, extra=kept, from_format_1=from_format_1)
 
-    def learning_rate(self, step: int) -> float:
-        """Of the step that follows after `step` steps."""
-        return self.recipe.learning_rate * self.schedule(step)
+    def _note_changes(self, state: Checkpoint) -> None:
+        """Record how the lengths of stages are no longer those that the run had, in its history and in words."""
+        folder = self.session.folder
+        before = state.extra.get("stages")
+        if before is None:
+            # Checkpoints of earlier versions do not say, but the weights beside them do.
+            before = [load_pretrained(folder).training["steps"]]
+        change = changed_lengths(before, self.stages, state.step)
+        if change is not None:
+            self.notes.append(f"Changed {change}; config.yaml says so under history.")
+            self.recipe = self.recipe.model_copy(update={"history": (*self.recipe.history, change)})
+            if self.session.group.first:
+                write_config(folder, self.recipe)
 
     def batches(self, start: int, stop: int, group: Processes) -> Iterator[Batch]:
-        """A process's photos, (B, 3, crop, crop) uint8 each time, of the steps from `start` to before `stop`."""
-        recipe = self.recipe
+        """A process's photos, (B, 3, crop, crop) uint8 each time, of the steps from `start` to before `stop`.
+
+        All are as in the stage of the first of them.
+        """
+        stage = stage_after(self.stages, start + 1)
+        recipe = stage.recipe
         batches = training_batches(
             self.photos, resize=recipe.resize, crop=recipe.crop, batch_size=recipe.batch_size, seed=recipe.seed,
-            start=start, steps=stop, workers=recipe.workers, rank=group.rank, world_size=group.world_size,
+            start=start - stage.begins, steps=stop - stage.begins, workers=recipe.workers, before=stage.seen,
+            rank=group.rank, world_size=group.world_size,
         )  # fmt: skip
         for batch in batches:
             self.unreadable.add(batch.unreadable, read=len(batch.photos))
@@ -163,18 +198,30 @@ class Pretraining:
         model: ColorizationModel = self.ema.module if self.ema is not None else self.model
         return model
 
-    def evaluate(self) -> dict[str, float | None]:
-        """Figures on the held-out photos, in the first process; the others wait in their next step."""
-        recipe = self.recipe
+    def evaluate(self, step: int) -> dict[str, float | None]:
+        """Figures on the held-out photos after a step, in the first process; the others wait in their next step.
+
+        They are of photos at the size of the stage; of several stages, those at the recipe's own size follow as
+        "common_...": they compare over the stages.
+        """
         if not self.session.group.first:
             return {}
+        own = stage_after(self.stages, step).recipe
+        self.figures = self._figures(own)
+        if len(self.stages) > 1:
+            same = (own.evaluation_size, own.crop) == (self.recipe.evaluation_size, self.recipe.crop)
+            common = self.figures if same else self._figures(self.recipe)
+            self.figures = self.figures | {f"common_{name}": value for name, value in common.items()}
+        return self.figures
+
+    def _figures(self, recipe: Recipe) -> dict[str, float | None]:
+        """Figures on the held-out photos at the size of a recipe."""
         batches = holdout_batches(
             self.held_out, resize=recipe.evaluation_size, crop=recipe.crop, batch_size=recipe.batch_size,
             workers=recipe.workers,
         )  # fmt: skip
         examples = (self.examples(batch, training=False) for batch in batches)
-        self.figures = evaluate(self.evaluated, examples, self.objective, autocast=self.autocast)
-        return self.figures
+        return evaluate(self.evaluated, examples, self.objective, autocast=self.autocast)
 
     def save(self, step: int) -> None:
         """Write checkpoint.pt, to go on from, and model.safetensors, to use; in the first process.
@@ -189,25 +236,25 @@ class Pretraining:
         checkpoint = Checkpoint(
             KIND, step, self.model.state_dict(), self.optimizer.state_dict(),
             self.ema.module.state_dict() if self.ema is not None else None, self.session.seconds,
-            {"statistics": statistics, "figures": self.figures},
+            {"statistics": statistics, "figures": self.figures, "stages": self.lengths},
         )  # fmt: skip
         save_checkpoint(checkpoint, self.session.folder)
         save_pretrained(self.pretext.shipped(self.pretrained(step)), self.session.folder / WEIGHTS_NAME)
 
     def pretrained(self, step: int) -> Pretrained:
         """The network after a step, with the record of its training."""
-        recipe = self.recipe
+        recipe, stage = self.recipe, stage_after(self.stages, step)
         return Pretrained(
             model=self.evaluated,
             prior=self.statistics.prior,
             mix=recipe.mix if recipe.rebalance else None,
             temperature=recipe.temperature,
-            input_size=recipe.input_size or recipe.evaluation_size,
+            input_size=stage.recipe.input_size or stage.recipe.evaluation_size,
             objective=recipe.objective,
             training={
                 "step": step,
-                "steps": self.steps,
-                "photos_seen": step * recipe.batch_size,
+                "steps": self.stages[-1].ends,
+                "photos_seen": stage.photos_seen(step),
                 "seconds": round(self.session.seconds, 1),
                 "holdout": self.figures,
                 "recipe": recipe.model_dump(mode="json"),
@@ -216,19 +263,13 @@ class Pretraining:
 
     def finish(self) -> dict[str, Any]:
         """Write metrics.json."""
-        recipe, seconds, seen = self.recipe, self.session.seconds, self.steps * self.recipe.batch_size
+        recipe, seconds, last = self.recipe, self.session.seconds, self.stages[-1]
+        seen = last.photos_seen(last.ends)
         metrics = self.figures | {"photos_per_second": round(seen / seconds, 2), "photos_seen": seen}
         return write_metrics(
             self.session.folder, command=self.pretext.command, metrics=metrics, config=recipe.model_dump(mode="json"),
             seed=recipe.seed, seconds=seconds,
         )  # fmt: skip
-
-
-def schedule(recipe: Recipe, steps: int) -> Schedule:
-    """The recipe's, for a run of so many steps; its milestones are learning rates, the schedule's drops are factors."""
-    if recipe.schedule == "cosine":
-        return Schedule(steps, recipe.warmup)
-    return Schedule(steps, recipe.warmup, [(step, rate / recipe.learning_rate) for step, rate in recipe.milestones])
 
 
 def recipe_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

@@ -28,8 +28,9 @@ def make_network(pretext: Pretext) -> ColorizationModel:
     recipe = pretext.recipe
     torch.manual_seed(recipe.seed)
     model = pretext.make_model()
-    if recipe.crop % model.multiple:
-        raise UserError(f"crop must be a multiple of {model.multiple} for {recipe.model}, not {recipe.crop}.")
+    for crop in (recipe.crop, *(stage.crop for stage in recipe.in_stages())):
+        if crop % model.multiple:
+            raise UserError(f"crop must be a multiple of {model.multiple} for {recipe.model}, not {crop}.")
     if recipe.trunk == "imagenet":
         model.freeze_trunk()
     return model
@@ -55,7 +56,7 @@ def begin(
     recipe = pretext.recipe
     # First, since they may not be to be had.
     ready = model.load_imagenet() if recipe.trunk == "imagenet" and recipe.start is None else ()
-    kept = list(islice(first, ceil(recipe.init_photos / recipe.batch_size)))
+    kept = list(islice(first, ceil(recipe.init_photos / recipe.in_stages()[0].batch_size)))
     # The rest is counted as it comes: all of it may be gigabytes.
     counted = (batch.photos for batch in chain(kept, first))
     statistics = count_statistics(counted, recipe, stride=model.target_stride, best=pretext.best_constant())

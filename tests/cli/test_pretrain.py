@@ -80,17 +80,17 @@ def test_epochs_replace_steps_and_the_other_way_round(trained: Trained) -> None:
 @pytest.mark.parametrize("how", [("--resume", "run"), ("--resume", "-o", "run"), ("-o", "run", "--resume")])
 def test_resume_goes_on_by_the_runs_own_settings(trained: Trained, how: tuple[str, ...]) -> None:
     run("--steps", "50", "--width", "0.5", "-o", "run")
-    result = run(*how, "--workers", "1", "--steps", "50")
+    result = run(*how, "--workers", "1", "--steps", "60")
     assert result.exit_code == 0, result.stderr
     recipe, folder, resume = trained.calls[-1]
-    assert (recipe.steps, recipe.width, recipe.workers) == (50, 0.5, 1)
+    assert (recipe.steps, recipe.width, recipe.workers) == (60, 0.5, 1)
     assert folder == Path("run") and resume
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--resume", "run", "--steps", "60"), "steps 50"),
+        (("--resume", "run", "--width", "0.5"), "width 0.25"),
         (("--resume", "run", "--set", "crop=32"), "crop 64"),
         (("--resume", "run", "--data", "elsewhere"), "data"),
         (("--resume", "run", "--config", "c.yaml"), "--config"),

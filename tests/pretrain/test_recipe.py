@@ -9,7 +9,7 @@ import pytest
 from ssl_colorize.config import recipe_folder
 from ssl_colorize.errors import UserError
 from ssl_colorize.pretrain.config import Recipe
-from ssl_colorize.pretrain.loop import schedule
+from ssl_colorize.pretrain.stages import schedule
 
 # Those of fine-tuning have settings of their own.
 CONFIGS = sorted(path for path in recipe_folder().glob("*.yaml") if not path.stem.startswith("finetune_"))
