@@ -128,7 +128,7 @@ def folder_split(folder: Path, classes: Sequence[str] = ()) -> FolderSplit:
     """
     folder = unwrapped(folder)
     inside = set(_subfolders(folder)).intersection(classes)
-    if inside and (len(inside) == len(classes) or any(map(split_of, inside))):
+    if inside and (len(inside) == len(classes) or (len(inside) > 1 and any(map(split_of, inside)))):
         return FolderSplit(folder)
     names = folders_in(folder)
     found = find_splits(names)

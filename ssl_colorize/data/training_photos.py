@@ -110,7 +110,8 @@ def _visit(here: Path, root: Path, passed: PassedOver) -> TrainingPhotos:
         left_out = [VOC_PHOTOS] if not paths else []
         return TrainingPhotos(paths, measured, left_out=left_out, own_split=True, passed=passed)
     names = folders_in(here)
-    doubtful = may_be_class_called_train(names)
+    by_annotations = measuring_photos(here.parent if here.name == "images" else here)
+    doubtful = not by_annotations and may_be_class_called_train(names)
     if doubtful and here == root:
         raise UserError(class_called_train(here, names))
     split = _measured_by(here, names)
@@ -121,7 +122,6 @@ def _visit(here: Path, root: Path, passed: PassedOver) -> TrainingPhotos:
     else:
         # Below the root, a folder called train beside others and nothing to measure on is one like the others.
         found = _of_the_rest(here, root, names, split, passed)
-    by_annotations = measuring_photos(here.parent if here.name == "images" else here)
     found.measured += by_annotations
     found.own_split |= bool(by_annotations)
     if by_annotations:
