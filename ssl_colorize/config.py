@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from os.path import expanduser
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self, TypedDict, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -262,6 +262,7 @@ class MeasuringSources(TrainingSources):
 
     test: tuple[str, ...]
     classes: tuple[str, ...]
+    mask_values: NotRequired[str | None]
 
 
 class _Photos(Settings):
@@ -335,6 +336,19 @@ class MeasuringSource(_Photos):
     def sources(self) -> MeasuringSources:
         """The arguments of `data.open_dataset` that say which photos."""
         return {"data": self.data, "train": self.train, "test": self.test, "classes": self.classes}
+
+
+class MaskSource(MeasuringSource):
+    """Settings of what measures on masks: also what stands for which class in them."""
+
+    mask_values: str | None = Field(
+        None, description="what stands for class 0, 1, ... in masks: 0,255, or 1-150,ignore=0; 0,1,... if not given"
+    )
+
+    @property
+    def sources(self) -> MeasuringSources:
+        """The arguments of `data.open_dataset` that say which photos, and how their masks are read."""
+        return {**super().sources, "mask_values": self.mask_values}
 
 
 def _read(file: str | Path) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def detection(invocation: Invocation[DetectionSettings]) -> None:
 
 
 @finetune.command()
-@settings_options(SegmentationSettings, *FLAGS, resume=True)
+@settings_options(SegmentationSettings, *FLAGS, "mask_values", resume=True)
 def segmentation(invocation: Invocation[SegmentationSettings]) -> None:
     """A class for every pixel (mean intersection over union)."""
     _finetune("segmentation", invocation)

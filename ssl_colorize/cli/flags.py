@@ -35,7 +35,7 @@ METAVARS = {
     "fid_features": "NAME", "labels": "FILE.csv", "prior": "FILE.npy", "method": "[NAME=]METHOD",
     "methods": "[NAME=]METHOD", "host": "ADDRESS", "k": "K", "temperature": "T", "costs": "C", "memory": "GIB",
     "learning_rate": "RATE", "learning_rates": "RATE", "width": "FACTOR", "mix": "SHARE", "vigilance": "SHARE",
-    "bank": "PATCHES",
+    "bank": "PATCHES", "mask_values": "V,V,...",
 }  # fmt: skip
 
 OUT = click.option(

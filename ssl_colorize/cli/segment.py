@@ -20,8 +20,8 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every"})
 
 @click.command()
 @settings_options(
-    SegmentSettings, "encoder", "data", "method", "layers", "mask_size", "epochs", "steps", "learning_rates", "k",
-    "temperature", "bank", *(flag for flag in FLAGS if "cache" not in flag), resume=True,
+    SegmentSettings, "encoder", "data", "mask_values", "method", "layers", "mask_size", "epochs", "steps",
+    "learning_rates", "k", "temperature", "bank", *(flag for flag in FLAGS if "cache" not in flag), resume=True,
 )  # fmt: skip
 def segment(invocation: Invocation[SegmentSettings]) -> None:
     """Segment photos with frozen features, and score it by mean IoU.

@@ -2,29 +2,49 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
-from ssl_colorize.data.images import MAX_PIXELS, UnreadablePhoto, photo_size
+from ssl_colorize.data.images import Header, UnreadablePhoto, read_header
+from ssl_colorize.data.orientation import frame_of, stored_size, turn_corners
 from ssl_colorize.errors import UserError, one_line
 
+FAR_OUTSIDE = 10  # times the longer side of a photo: coordinates beyond that are an error, and no object at its edge
 IGNORED = 255  # mask value of pixels that do not count: borders of objects, crowds
 
 Annotation = Literal["labels", "boxes", "masks"]
 
-FindingKind = Literal["empty", "clipped", "dropped", "left out"]
+FindingKind = Literal[
+    "empty", "clipped", "dropped", "outlined", "outline", "unknown", "left out", "turned", "orientation", "uncounted",
+    "unseen", "format",
+]  # fmt: skip
 
 _SAID: dict[FindingKind, tuple[str, str]] = {
-    "empty": ("photo without objects, kept", "photos without objects, kept"),
-    "clipped": ("box reaches out of its photo, clipped", "boxes reach out of their photos, clipped"),
-    "dropped": ("unusable box dropped", "unusable boxes dropped"),
+    "format": ("doubt about the format of boxes", "doubts about the format of boxes"),
     "left out": ("photo left out", "photos left out"),
-}
+    "dropped": ("unusable box dropped", "unusable boxes dropped"),
+    "outline": ("outline that cannot be drawn, dropped", "outlines that cannot be drawn, dropped"),
+    "unknown": ("annotation of something unknown passed over", "annotations of something unknown passed over"),
+    "clipped": ("box reaches out of its photo, clipped", "boxes reach out of their photos, clipped"),
+    "outlined": ("box that is none taken from its outline", "boxes that are none taken from their outlines"),
+    "turned": (
+        "annotation was made on a photo before EXIF turned it, turned with it",
+        "annotations were made on photos before EXIF turned them, turned with them",
+    ),
+    "orientation": (
+        "photo is turned by EXIF and its annotation may be from before that, taken as from after",
+        "photos are turned by EXIF and their annotations may be from before that, taken as from after",
+    ),
+    "uncounted": (
+        f"mask shows no object and has pixels that are not counted ({IGNORED})",
+        f"masks show no object and have pixels that are not counted ({IGNORED})",
+    ),
+    "unseen": ("listed class is in no training mask", "listed classes are in no training mask"),
+    "empty": ("photo without objects, kept", "photos without objects, kept"),
+}  # fmt: skip
 _NAMED = 3  # findings of a kind that a summary names
 
 
@@ -105,14 +125,18 @@ def checked_boxes(
     limits = np.asarray([*size, *size], np.float32)
     clipped = corners.clip(0, limits)
     # NaN, for a side that is missing, compares as false.
-    valid = np.asarray(np.isfinite(corners).all(1) & (corners[:, 2:] > corners[:, :2]).all(1))
-    inside = np.asarray(valid & (clipped[:, 2:] > clipped[:, :2]).all(1))
+    finite = np.asarray(np.isfinite(corners).all(1))
+    valid = np.asarray(finite & (corners[:, 2:] > corners[:, :2]).all(1))
+    near = np.asarray(np.abs(corners) <= FAR_OUTSIDE * max(size)).all(1)
+    inside = np.asarray(valid & near & (clipped[:, 2:] > clipped[:, :2]).all(1))
     findings = []
     for row in np.flatnonzero(~inside | (clipped != corners).any(1)):
         sides = ", ".join(f"{side:g}" for side in corners[row])
         what = f"{name}: object {row + 1}, {classes[boxes.labels[row]]} [{sides}]"
         if not valid[row]:
-            findings.append(Finding("dropped", f"{what} has no area"))
+            findings.append(
+                Finding("dropped", f"{what} has {'no area' if finite[row] else 'a side that is no number'}")
+            )
         elif not inside[row]:
             findings.append(Finding("dropped", f"{what} is outside its photo of {size[0]} x {size[1]} px"))
         else:
@@ -120,65 +144,61 @@ def checked_boxes(
     return Boxes(clipped, boxes.labels, boxes.difficult).take(inside), findings
 
 
-def checked_size(
-    path: str, name: str, declared: tuple[int, int] | None
-) -> tuple[tuple[int, int] | None, list[Finding]]:
-    """The photo's size from its header; None, with a finding, if it cannot be used with its annotation."""
-    try:
-        size = photo_size(path)
-    except UnreadablePhoto as error:
-        return None, [Finding("left out", f"{name}: {str(error).removeprefix(f'{path}: ')}")]
-    if declared is not None and size != declared:
-        said = f"{declared[0]} x {declared[1]} px by its annotation, {size[0]} x {size[1]} px by itself"
-        return None, [Finding("left out", f"{name}: {said}")]
-    return size, []
+def turned_boxes(
+    boxes: Boxes, header: Header, declared: tuple[int, int] | None, name: str
+) -> tuple[Boxes, list[Finding]]:
+    """Boxes of a photo as EXIF turns it: turned with it if they were made on it as it is stored.
 
-
-def checked_mask(mask: Mask, size: tuple[int, int], name: str, classes: Sequence[str]) -> NDArray[np.int8]:
-    """Read a mask and check it.
+    Which of the two the declared size tells, or, where there is none, that boxes fit the one and not the other.
 
     Args:
-        size: width and height of its photo in pixels.
-        name: of the mask, for the message.
-
-    Returns:
-        (C,) int8: 1 for each class that it shows.
-
-    Raises:
-        UserError: the mask is unreadable, of another size than its photo, or has a value that is no class.
+        declared: width and height in pixels that the annotation was made at.
+        name: of the annotation, for the findings.
     """
-    values = mask.read()
-    if values.shape != size[::-1]:
-        raise UserError(
-            f"The mask {name} is {values.shape[1]} x {values.shape[0]} px and its photo {size[0]} x {size[1]} px. "
-            "Mend it, or take it off the list."
-        )
-    counts = np.bincount(values.ravel(), minlength=256)
-    unknown = [int(value) for value in np.flatnonzero(counts[:IGNORED]) if value >= len(classes)]
-    if unknown:
-        raise UserError(
-            f"The mask {name} has the value {unknown[0]}, which is none of the {len(classes)} classes "
-            f"(0 is the background, {IGNORED} is not counted). Mend it, or take it off the list."
-        )
-    return (counts[: len(classes)] > 0).astype(np.int8)
+    frame = frame_of(declared, header)
+    if frame == "either" and declared is None:
+        reach = boxes.corners[np.isfinite(boxes.corners).all(1), 2:]
+        fits, fits_stored = ((reach <= np.asarray(size) + 1).all() for size in (header.size, stored_size(header)))
+        frame = "stored" if fits_stored and not fits else frame
+    if frame == "stored":
+        turned = Boxes(turn_corners(boxes.corners, header), boxes.labels, boxes.difficult)
+        return turned, [Finding("turned", name)]
+    return boxes, [Finding("orientation", name)] if frame == "either" and len(boxes.labels) else []
 
 
-@dataclass(frozen=True)
-class MaskFile:
-    """A picture with a palette or of grays, whose pixels are class numbers."""
+def doubts(read: Sequence[NDArray[np.float32]], findings: Sequence[Finding], first: str) -> list[Finding]:
+    """What all boxes of a set together say against their format.
 
-    path: str
+    Args:
+        read: (K, 4) corners of each photo, as read and not yet clipped.
+        findings: those on single boxes.
+        first: name of the first annotation.
+    """
+    count = sum(map(len, read))
+    amiss = sum(each.kind in ("clipped", "dropped") for each in findings)
+    if count < 2:
+        return []
+    if 2 * amiss > count:
+        order = "COCO has left, top, width, height, and VOC xmin, ymin, xmax, ymax, all in pixels"
+        return [Finding("format", f"{first}: {amiss} of {count} boxes do not lie in their photos ({order})")]
+    corners = np.concatenate(read)
+    corners = corners[np.isfinite(corners).all(1)]
+    if len(corners) and corners.max() <= 1:
+        return [Finding("format", f"{first}: all {count} boxes lie within 1 px, as shares of a photo would")]
+    return []
 
-    def read(self) -> NDArray[np.uint8]:
-        try:
-            with Image.open(self.path) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise ValueError(f"{picture.width} x {picture.height} pixels are too many")
-                if picture.mode not in ("P", "L"):
-                    raise ValueError(f"its pixels are {picture.mode}, not class numbers (a palette or grays)")
-                return np.array(picture)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"Cannot use the mask {self.path}: {one_line(error)}.") from None
+
+def checked_header(path: str, name: str, declared: tuple[int, int] | None) -> tuple[Header | None, list[Finding]]:
+    """The photo's size from its header; None, with a finding, if it cannot be used with its annotation."""
+    try:
+        header = read_header(path)
+    except UnreadablePhoto as error:
+        return None, [Finding("left out", f"{name}: {str(error).removeprefix(f'{path}: ')}")]
+    if declared is not None and frame_of(declared, header) == "neither":
+        size = header.size
+        said = f"{declared[0]} x {declared[1]} px by its annotation, {size[0]} x {size[1]} px by itself"
+        return None, [Finding("left out", f"{name}: {said}")]
+    return header, []
 
 
 # ---- regions to look at, from a file: what Selective Search and its like wrote -------------------------------------

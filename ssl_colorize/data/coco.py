@@ -1,32 +1,18 @@
 """COCO's format: one JSON file a part, with boxes, polygons and run-length masks."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ssl_colorize.data.annotations import IGNORED, Annotation, Boxes
+from ssl_colorize.data.annotations import Annotation, Finding
+from ssl_colorize.data.coco_json import CocoFile, CocoImage, coco_boxes, coco_mask, read_file
 from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
-from ssl_colorize.data.images import photo_size
+from ssl_colorize.data.images import UnreadablePhoto, photo_size
+from ssl_colorize.data.mask_classes import MOST_CLASSES
 from ssl_colorize.data.splits import MEASURING, Split, find_splits, split_at_end, split_of
-from ssl_colorize.errors import UserError, one_line
-from ssl_colorize.text import read_json
+from ssl_colorize.errors import UserError
 
 _INSTANCES = "instances_"
-
-
-@dataclass(frozen=True)
-class CocoFile:
-    """A part's annotations, by photo."""
-
-    path: Path
-    classes: tuple[str, ...]  # in the order of their ids
-    numbers: Mapping[int, int]  # id of a class -> its place in classes
-    images: tuple[Mapping[str, Any], ...]  # sorted by file name
-    objects: Mapping[Any, list[Mapping[str, Any]]]  # id of an image -> what is on it
 
 
 def read_coco(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, LabeledDataset] | None:
@@ -37,8 +23,7 @@ def read_coco(folder: Path, annotation: Annotation) -> tuple[LabeledDataset, Lab
     objects on a pixel of a mask the smaller one counts.
 
     Raises:
-        UserError: a file is missing, unreadable, or there are several for one part; a photo is missing, or an outline
-            cannot be drawn.
+        UserError: a file is missing, unreadable, or there are several for one part; nothing in it can be used.
     """
     files = _chosen_files(folder)
     return None if files is None else _parts((folder, files[0]), (folder, files[1]), annotation)
@@ -57,12 +42,23 @@ def read_coco_files(train: Path, test: Path, annotation: Annotation) -> tuple[La
     return _parts(first, second, annotation)
 
 
+def refuse_mask_values(mask_values: str | None, item: str) -> None:
+    """Say that outlines have no values, where somebody says what they stand for.
+
+    Raises:
+        UserError: somebody does.
+    """
+    if mask_values is not None:
+        raise UserError(f"--mask-values is for masks in files, and {item} has outlines: leave it away.")
+
+
 def _parts(
     first: tuple[Path, CocoFile], second: tuple[Path, CocoFile], annotation: Annotation
 ) -> tuple[LabeledDataset, LabeledDataset]:
     files = first[1], second[1]
-    if files[0].classes != files[1].classes:
+    if set(files[0].classes) != set(files[1].classes):
         raise UserError(f"{files[0].path} and {files[1].path} have different categories.")
+    second = second[0], second[1].with_classes(files[0].classes)
     with_annotations = _with_boxes if annotation == "boxes" else _with_masks
     train, test = (with_annotations(folder, file) for folder, file in (first, second))
     return train, test
@@ -76,12 +72,8 @@ def measuring_photos(folder: Path) -> list[str]:
     """
     found = _find_files(folder)
     files = [read_file(path) for split in MEASURING for path in found[split]]
-    tried = ((file, str(image["file_name"])) for file in files for image in file.images)
-    return [
-        str(path)
-        for file, name in tried
-        if (path := next((each / name for each in _places(folder, file) if (each / name).is_file()), None))
-    ]
+    tried = (_find_photo(_places(folder, file), image.file_name) for file in files for image in file.images)
+    return [path for path in tried if path is not None]
 
 
 def _part(file: Path) -> str:
@@ -120,7 +112,7 @@ def _chosen_files(folder: Path) -> tuple[CocoFile, CocoFile] | None:
         missing = "train" if train is None else "val"
         raise UserError(f"{folder} has no annotations/instances_{missing}*.json beside the other part's.")
     test = read_file(measuring[0])
-    if len(measuring) > 1 and not any(test.objects.values()):
+    if len(measuring) > 1 and not any(image.objects for image in test.images):
         test = read_file(measuring[1])
     return read_file(train), test
 
@@ -132,120 +124,77 @@ def _only_file(folder: Path, files: Sequence[Path]) -> Path | None:
     return files[0] if files else None
 
 
-def read_file(path: Path) -> CocoFile:
-    """Read and index a JSON file.
-
-    Raises:
-        UserError: it is missing, not JSON, or not in COCO's format.
-    """
-    try:
-        content = read_json(path)
-        categories = sorted(content["categories"], key=lambda each: each["id"])
-        objects: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in content["images"]}
-        numbers = {each["id"]: place for place, each in enumerate(categories)}
-        for each in content["annotations"]:
-            if each["image_id"] not in objects or each["category_id"] not in numbers:
-                raise UserError(f"{path}: annotation {each.get('id')} is of an unknown image or category.")
-            objects[each["image_id"]].append(each)
-        images = tuple(sorted(content["images"], key=lambda image: str(image["file_name"])))
-        return CocoFile(path, tuple(str(each["name"]) for each in categories), numbers, images, objects)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is not COCO's JSON: {one_line(error)}.") from None
-    except KeyError as error:
-        raise UserError(f"{path} is not COCO's JSON: it has no {error}.") from None
-
-
 def _with_boxes(folder: Path, file: CocoFile) -> LabeledDataset:
-    records = [record._replace(boxes=_boxes(objects, file)) for record, objects in _records(folder, file)]
-    return checked_dataset(folder, records, file.classes)
+    records, findings = [], list(file.findings)
+    for record, image in _records(folder, file, findings):
+        boxes, found = coco_boxes(image, _annotated_size(record), record.name)
+        findings += found
+        records.append(record._replace(boxes=boxes))
+    return checked_dataset(folder, records, file.classes, findings)
 
 
 def _with_masks(folder: Path, file: CocoFile) -> LabeledDataset:
-    records = [
-        record._replace(mask=CocoMask(record.name, record.path, record.size, _outlines(objects, file)))
-        for record, objects in _records(folder, file)
-    ]
-    return checked_dataset(folder, records, ("background", *file.classes))
+    classes = ("background", *file.classes)
+    if len(classes) > MOST_CLASSES:
+        raise UserError(f"{file.path} has {len(file.classes)} categories: masks take {MOST_CLASSES - 1} at most.")
+    records, findings = [], list(file.findings)
+    for record, image in _records(folder, file, findings):
+        mask, found = coco_mask(image, _annotated_size(record), record.name)
+        findings += found
+        records.append(record._replace(mask=mask))
+    return checked_dataset(folder, records, classes, findings)
 
 
-def _boxes(objects: Sequence[Mapping[str, Any]], file: CocoFile) -> Boxes:
-    corners = np.asarray([each.get("bbox") or (np.nan,) * 4 for each in objects], np.float32).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2]  # from left, top, width, height
-    labels = [file.numbers[each["category_id"]] for each in objects]
-    return Boxes.of(corners, labels, [bool(each.get("iscrowd")) for each in objects])
+def _annotated_size(record: Record) -> tuple[int, int]:
+    """Width and height in pixels that a photo was annotated at; of one that cannot be read, which is left out, any."""
+    if record.size is not None:
+        return record.size
+    try:
+        return photo_size(record.path)
+    except UnreadablePhoto:
+        return 1, 1
 
 
-def _outlines(objects: Sequence[Mapping[str, Any]], file: CocoFile) -> tuple["Outline", ...]:
-    return tuple(
-        Outline(IGNORED if each.get("iscrowd") else file.numbers[each["category_id"]] + 1, each.get("segmentation"))
-        for each in objects
-    )
-
-
-@dataclass(frozen=True)
-class Outline:
-    """One object's mask as COCO writes it."""
-
-    value: int  # of its pixels
-    shape: Any  # polygons [[x, y, x, y, ...], ...] or a run-length code {"counts", "size"}
-
-
-@dataclass(frozen=True)
-class CocoMask:
-    """A mask that is drawn from outlines when it is read."""
-
-    name: str
-    path: str  # of its photo
-    declared: tuple[int, int] | None  # width and height of the photo in pixels, where the file says them
-    outlines: tuple[Outline, ...]
-
-    def read(self) -> NDArray[np.uint8]:
-        width, height = self.declared or photo_size(self.path)
-        drawn = [(outline.value, self._filled(outline.shape, width, height)) for outline in self.outlines]
-        values = np.zeros((height, width), np.uint8)
-        for value, filled in sorted(drawn, key=lambda each: -int(each[1].sum())):
-            values[filled] = value
-        return values
-
-    def _filled(self, shape: Any, width: int, height: int) -> NDArray[np.bool_]:
-        from pycocotools import mask as coco  # compiled, and only needed here
-
-        try:
-            if isinstance(shape, list):
-                code = coco.merge(coco.frPyObjects(shape, height, width))
-            else:
-                whole = isinstance(shape["counts"], list)
-                code = coco.frPyObjects(shape, height, width) if whole else shape
-            filled = np.asarray(coco.decode(code), np.bool_)
-            if filled.shape != (height, width):
-                raise ValueError(f"it is for a photo of {filled.shape[1]} x {filled.shape[0]} px")
-            return filled
-        except Exception as error:  # Its C code raises nearly anything on damaged outlines.
-            raise UserError(f"{self.name}: an outline cannot be drawn: {one_line(error)}.") from None
-
-
-def _records(folder: Path, file: CocoFile) -> Iterator[tuple[Record, list[Mapping[str, Any]]]]:
-    """The photos of a file, each with what is on it."""
-    place = _photo_folder(folder, file)
-    for image in file.images:
-        path = place / str(image["file_name"])
-        if not path.is_file():
-            raise UserError(f"{file.path} names {image['file_name']}, which is not in {place}.")
-        size = (int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
-        yield Record(str(path), f"{file.path.name} {image['file_name']}", size), file.objects[image["id"]]
-
-
-def _photo_folder(folder: Path, file: CocoFile) -> Path:
-    """Where the photos of a part are."""
+def _records(folder: Path, file: CocoFile, findings: list[Finding]) -> list[tuple[Record, CocoImage]]:
+    """The photos of a file that are there, each with what is on it; those that are not are findings."""
     if not file.images:
         raise UserError(f"{file.path} lists no images.")
-    first = str(file.images[0]["file_name"])
     places = _places(folder, file)
-    for place in places:
-        if (place / first).is_file():
-            return place
-    tried = ", ".join(str(place) for place in places[:2])
-    raise UserError(f"{file.path} names {first}, which is not in {tried}, ... Put the photos there.")
+    found: dict[str, list[CocoImage]] = {}
+    missing = []
+    for image in file.images:
+        path = _find_photo(places, image.file_name)
+        if path is None:
+            missing.append(image.file_name)
+        else:
+            found.setdefault(path, []).append(image)
+    findings += [Finding("left out", f"{file.path.name}: {name} is not there") for name in missing]
+    if not found:
+        tried = ", ".join(str(place) for place in places[:2])
+        raise UserError(f"{file.path} names {missing[0]}, which is not in {tried}, ... Put the photos there.")
+    records = []
+    for path, images in found.items():
+        if len(images) > 1:
+            names = " and ".join(image.file_name for image in images[:2])
+            findings.append(Finding("left out", f"{file.path.name}: {names} are both {path}"))
+        else:
+            name = f"{file.path.name} {images[0].file_name}"
+            records.append((Record(path, name, images[0].size), images[0]))
+    return records
+
+
+def _find_photo(places: Sequence[Path], name: str) -> str | None:
+    """The file that a set calls by a name: as it says, or, from another machine or folder, by the end of the name.
+
+    Parts like ".." are left away: it is below one of the places, whatever a file says.
+    """
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    for start in range(len(parts)):
+        for place in places:
+            path = place.joinpath(*parts[start:])
+            if path.is_file():
+                return str(path)
+    return None
 
 
 def _places(folder: Path, file: CocoFile) -> list[Path]:

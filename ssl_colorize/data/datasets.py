@@ -17,10 +17,13 @@ from ssl_colorize.data.annotations import (
     Mask,
     box_presence,
     checked_boxes,
-    checked_mask,
-    checked_size,
+    checked_header,
+    doubts,
     proposals_of,
+    turned_boxes,
 )
+from ssl_colorize.data.images import Header
+from ssl_colorize.data.masks import check_together, checked_mask
 from ssl_colorize.data.photos import PhotoFiles, Photos
 from ssl_colorize.data.reading import Reading, joined
 from ssl_colorize.data.splits import rank_in_class
@@ -163,42 +166,77 @@ class Record(NamedTuple):
     mask: Mask | None = None
 
 
-def checked_dataset(folder: Path, records: Iterable[Record], classes: tuple[str, ...]) -> LabeledDataset:
+def checked_dataset(
+    folder: Path, records: Iterable[Record], classes: tuple[str, ...], findings: Iterable[Finding] = ()
+) -> LabeledDataset:
     """Photos below a folder with boxes, or with masks, that fit them.
 
-    Photos that do not fit their annotation are left out, boxes are clipped or dropped, each with a finding.
+    Photos that do not fit their annotation are left out, boxes are turned with their photo, clipped or dropped, each
+    with a finding.
+
+    Args:
+        findings: of reading the records.
 
     Raises:
-        UserError: a mask is unreadable or does not fit its photo.
+        UserError: a mask is unreadable or does not fit its photo, or nothing is left.
     """
     kept: list[Record] = []
-    sizes: list[tuple[int, int]] = []
+    headers: list[Header] = []
+    found = list(findings)
+    for record in records:
+        header, noted = checked_header(record.path, record.name, record.size)
+        found += noted
+        if header is not None:
+            kept.append(record)
+            headers.append(header)
+    if found and not kept:
+        raise UserError(f"{folder}: none of the photos can be used, the first one for this: {found[0]}.")
+    masks: tuple[Mask, ...] = ()
+    boxes, noted = _checked_boxes(kept, headers, classes)
+    labels = box_presence(boxes, len(classes))
+    if any(record.mask is not None for record in kept):
+        masks, labels, noted = _checked_masks(folder, kept, headers, classes)
+    photos = PhotoFiles.below(str(folder), [record.path for record in kept])
+    sizes = np.asarray([header.size for header in headers], np.int64).reshape(-1, 2)
+    return LabeledDataset(photos, labels, classes, sizes, tuple(boxes), masks, findings=(*found, *noted))
+
+
+def _checked_boxes(
+    records: Sequence[Record], headers: Sequence[Header], classes: tuple[str, ...]
+) -> tuple[list[Boxes], list[Finding]]:
+    """The boxes of each photo, none at all without any, and what was found."""
     boxes: list[Boxes] = []
     findings: list[Finding] = []
-    for record in records:
-        size, found = checked_size(record.path, record.name, record.size)
-        findings += found
-        if size is None:
+    read = []
+    for record, header in zip(records, headers, strict=True):
+        if record.boxes is None:
             continue
-        kept.append(record)
-        sizes.append(size)
-        if record.boxes is not None:
-            usable, found = checked_boxes(record.boxes, size, record.name, classes)
-            boxes.append(usable)
-            findings += found
-            if not len(record.boxes.labels):
-                findings.append(Finding("empty", record.name))
-    masks = [record.mask for record in kept if record.mask is not None]
-    labels = box_presence(boxes, len(classes))
-    if masks:
-        # Decoding leaves the interpreter to other threads.
-        with ThreadPoolExecutor(4) as threads:
-            names = [record.name for record in kept]
-            labels = np.stack(list(threads.map(partial(checked_mask, classes=classes), masks, sizes, names)))
-        findings += [Finding("empty", name) for name, row in zip(names, labels, strict=True) if not row[1:].any()]
-    photos = PhotoFiles.below(str(folder), [record.path for record in kept])
-    shape = np.asarray(sizes, np.int64).reshape(-1, 2)
-    return LabeledDataset(photos, labels, classes, shape, tuple(boxes), tuple(masks), findings=tuple(findings))
+        turned, noted = turned_boxes(record.boxes, header, record.size, record.name)
+        findings += noted
+        usable, noted = checked_boxes(turned, header.size, record.name, classes)
+        findings += noted
+        read.append(turned.corners)
+        boxes.append(usable)
+        if not len(record.boxes.labels):
+            findings.append(Finding("empty", record.name))
+    dropped = [each for each in findings if each.kind == "dropped"]
+    if dropped and not any(len(each.labels) for each in boxes):
+        raise UserError(f"None of the {len(dropped)} boxes can be used, the first one for this: {dropped[0].text}.")
+    return boxes, [*findings, *doubts(read, findings, records[0].name if records else "")]
+
+
+def _checked_masks(
+    folder: Path, records: Sequence[Record], headers: Sequence[Header], classes: tuple[str, ...]
+) -> tuple[tuple[Mask, ...], NDArray[np.int8], list[Finding]]:
+    """The mask of each photo, (N, C) which classes it shows, and what was found."""
+    masks = [record.mask for record in records if record.mask is not None]
+    names = [record.name for record in records]
+    # Decoding leaves the interpreter to other threads.
+    with ThreadPoolExecutor(4) as threads:
+        checked = list(threads.map(partial(checked_mask, classes=classes), masks, headers, names))
+    check_together(checked, classes, folder)
+    findings = [finding for each in checked for finding in each.findings]
+    return tuple(each.mask for each in checked), np.stack([each.shown for each in checked]), findings
 
 
 def join(sets: Sequence[LabeledDataset]) -> LabeledDataset:
@@ -237,18 +275,24 @@ def join(sets: Sequence[LabeledDataset]) -> LabeledDataset:
     )
 
 
-def with_trained_classes(
-    train: LabeledDataset, test: LabeledDataset, *, where: str
-) -> tuple[LabeledDataset, LabeledDataset]:
-    """Both parts over the classes that there is something to train on of.
+def check_trained_masks(train: LabeledDataset, test: LabeledDataset, *, where: str) -> LabeledDataset:
+    """The part to train on, with a finding for each listed class that it does not show.
 
     Args:
         where: what they are from, for the message.
 
     Raises:
-        UserError: the test part has other classes, or nothing to find; single labels are of fewer than 2 classes.
+        UserError: it shows a single class, or the test part one that it does not.
     """
-    classes, tested = train.shown(), test.shown()
+    shown = train.shown()
+    _refuse_untrained(shown, test.shown(), where)
+    if len(shown) < 2:
+        raise UserError(f"{where}: the masks to train on show nothing but {', '.join(shown)}. Give masks of 2 classes.")
+    unseen = [Finding("unseen", name) for name in train.classes if name not in shown]
+    return replace(train, findings=(*train.findings, *unseen))
+
+
+def _refuse_untrained(classes: Sequence[str], tested: Sequence[str], where: str) -> None:
     untrained = [name for name in tested if name not in classes]
     if untrained:
         alike = {_folded(name): name for name in classes}
@@ -263,6 +307,21 @@ def with_trained_classes(
             f"{where}: photos to test on but none to train on of {', '.join(untrained[:3])}{more}. "
             "Both parts need the same class names."
         )
+
+
+def with_trained_classes(
+    train: LabeledDataset, test: LabeledDataset, *, where: str
+) -> tuple[LabeledDataset, LabeledDataset]:
+    """Both parts over the classes that there is something to train on of.
+
+    Args:
+        where: what they are from, for the message.
+
+    Raises:
+        UserError: the test part has other classes, or nothing to find; single labels are of fewer than 2 classes.
+    """
+    classes, tested = train.shown(), test.shown()
+    _refuse_untrained(classes, tested, where)
     if train.boxes and not tested:
         raise UserError(f"{where} has no objects to test on.")
     if not train.boxes and len(classes) < 2:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssl_colorize.data.annotations import Annotation
 from ssl_colorize.data.class_folders import Parts, read_class_folders, unwrapped, with_held_out
-from ssl_colorize.data.coco import read_coco_files
+from ssl_colorize.data.coco import read_coco_files, refuse_mask_values
 from ssl_colorize.data.datasets import LabeledDataset, join
 from ssl_colorize.data.lists import PhotoList, class_names, is_list_name, labeled, read_list
 from ssl_colorize.data.voc import VOC_PHOTOS, read_voc, voc_of_list
@@ -13,8 +13,9 @@ from ssl_colorize.errors import UserError
 
 
 def explicit_parts(
-    train: Sequence[str], test: Sequence[str], annotation: Annotation, classes: Sequence[str] = ()
-) -> Parts:
+    train: Sequence[str], test: Sequence[str], annotation: Annotation, classes: Sequence[str] = (),
+    mask_values: str | None = None,
+) -> Parts:  # fmt: skip
     """What is named to train on and to test on.
 
     Each is, for labels, a folder of class folders or a list. For labels, boxes and masks it may be a list of a VOC
@@ -32,10 +33,11 @@ def explicit_parts(
     if any(of_voc):
         _one_of_each(train, test, "a list of a VOC folder", all(of_voc) and len({*of_voc}) == 1)
         assert of_voc[0] is not None
-        return read_voc(of_voc[0], annotation, (files[0], files[1]))
+        return read_voc(of_voc[0], annotation, (files[0], files[1]), mask_values)
     if annotation != "labels":
         _one_of_each(train, test, "a .json file of COCO's or a list of a VOC folder",
                      all(file.suffix.lower() == ".json" for file in files))  # fmt: skip
+        refuse_mask_values(mask_values, train[0])
         return read_coco_files(files[0], files[1], annotation)
     lists = {file: read_list(file) for file in files if is_list_name(file.name) and file.is_file()}
     names = class_names(list(lists.values()), classes) if lists else ()

@@ -3,7 +3,7 @@
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -81,8 +81,8 @@ def _decoded(image: Image.Image, source: Path | str | BinaryIO, short_side: int 
         image.draft(None, (short_side, short_side))
     deep = deep_colors(image, source, _open)
     if deep is not None:
-        return _turned(_rounded(deep, image), deep.orientation or _orientation(image))
-    depth = _gray_depth(image)
+        return _turned(_rounded(deep, image), deep.orientation or exif_orientation(image))
+    depth = gray_depth(image)
     image.load()
     return upright_srgb(image, depth=depth)
 
@@ -133,11 +133,11 @@ def read_header(source: Path | str) -> Header:
 def _header(source: Path | str) -> Header:
     try:
         with _open(source) as image:
-            stored = _orientation(image)
+            stored = exif_orientation(image)
             if image.format == "TIFF":
                 image.load()  # Its reader turns pictures by itself, and says so only afterwards.
             width, height = image.size
-            turned = _orientation(image) in (5, 6, 7, 8)
+            turned = exif_orientation(image) in (5, 6, 7, 8)
     except UnidentifiedImageError:
         if not is_tiff(source):
             raise
@@ -163,7 +163,7 @@ def upright_srgb(image: Image.Image, *, depth: int = 8) -> Image.Image:
     Raises:
         ValueError: its numbers have no range that is known (floats, signed or 32-bit integers).
     """
-    orientation = _orientation(image)
+    orientation = exif_orientation(image)
     deep = deep_grays(image)
     if deep is not None:
         return _turned(_rounded(deep, image), orientation)
@@ -174,7 +174,7 @@ def upright_srgb(image: Image.Image, *, depth: int = 8) -> Image.Image:
     return _turned(plain, orientation)
 
 
-def _turned(plain: Image.Image, orientation: Any) -> Image.Image:
+def _turned(plain: Image.Image, orientation: int) -> Image.Image:
     """Upright, without metadata."""
     if orientation in _UPRIGHT:
         plain = plain.transpose(_UPRIGHT[orientation])
@@ -193,12 +193,16 @@ def _rounded(deep: Deep, image: Image.Image | None = None) -> Image.Image:
     return Image.fromarray((values + 0.5).astype(np.uint8))
 
 
-def _orientation(image: Image.Image) -> Any:
-    """The EXIF orientation, None without one. To be asked after loading: the TIFF reader turns pictures by itself."""
+def exif_orientation(image: Image.Image) -> int:
+    """How a picture is stored, as EXIF counts it: 1 upright, 2 to 8 mirrored or turned; 1 where it does not say.
+
+    To be asked after loading for what is left to do: the TIFF reader turns pictures by itself.
+    """
     try:
-        return image.getexif().get(_ORIENTATION_TAG)
+        stored = image.getexif().get(_ORIENTATION_TAG)
     except Exception:  # Damaged EXIF says nothing about the pixels, which are fine.
-        return None
+        return 1
+    return int(stored) if stored in _UPRIGHT else 1
 
 
 def _profile(image: Image.Image, *, gray: bool) -> bytes | None:
@@ -209,7 +213,7 @@ def _profile(image: Image.Image, *, gray: bool) -> bytes | None:
     return chunk_profile(image.info, gray=gray) if "gamma" in image.info or "chromaticity" in image.info else None
 
 
-def _gray_depth(image: Image.Image) -> int:
+def gray_depth(image: Image.Image) -> int:
     """Bits of a gray that Pillow spreads over 8, of a picture that is not loaded."""
     tiles = getattr(image, "tile", None)
     return {"L;2": 2, "L;4": 4}.get(tiles[0][3], 8) if tiles and image.format == "PNG" else 8

@@ -1,6 +1,6 @@
 """The eight ways that EXIF says a photo is stored, and what each does to boxes and masks that were drawn on it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def turn_corners(corners: NDArray[np.float32], header: Header) -> NDArray[np.flo
     return np.stack((left, top, right, bottom), axis=1).astype(np.float32)
 
 
-def turn_pixels(values: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def turn_pixels(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     """A mask (H, W) of the stored photo as one of the upright photo.
 
     >>> turn_pixels(np.array([[1, 2, 3]], np.uint8), 6).tolist()

@@ -11,8 +11,8 @@ import numpy as np
 
 from ssl_colorize.data.annotations import Annotation, summary
 from ssl_colorize.data.class_folders import Parts, listed
-from ssl_colorize.data.coco import read_coco
-from ssl_colorize.data.datasets import LabeledDataset, join, with_trained_classes
+from ssl_colorize.data.coco import read_coco, refuse_mask_values
+from ssl_colorize.data.datasets import LabeledDataset, check_trained_masks, join, with_trained_classes
 from ssl_colorize.data.explicit import explicit_parts
 from ssl_colorize.data.lists import TABLES, is_list_name, open_labeled, open_list, read_list
 from ssl_colorize.data.photos import PhotoFiles, Photos, together
@@ -232,6 +232,7 @@ def open_dataset(
     annotation: Annotation = "labels",
     limit: int | None = None,
     root: Path | None = None,
+    mask_values: str | None = None,
 ) -> Parts:
     """The photos to train on and those to test on, with the same classes in the same order.
 
@@ -257,6 +258,7 @@ def open_dataset(
         classes: only these, in this order: names, with commas between them, and files of names, one a line.
         limit: at most so many photos to train on, and a quarter as many to test on, with at least one of each class.
         root: where torchvision sets are stored; by default $SSL_COLORIZE_DATA, else ~/.cache/ssl-colorize.
+        mask_values: of masks in files, what stands for class 0, 1, ...: "0,255"; 0, 1, ... if not given.
 
     Raises:
         UserError: an item is missing, empty or unusable; there are fewer than 2 classes to label with; a class of the
@@ -283,17 +285,19 @@ def open_dataset(
         raise UserError("--classes does not go with masks, whose values say what is what: change classes.txt.")
     where = ", ".join(map(str, data or (*train, *test)))
     if data:
-        opened = [_open_parts(str(item), annotation, root or default_root(), wanted) for item in data]
+        opened = [_open_parts(str(item), annotation, root or default_root(), wanted, mask_values) for item in data]
         parts = join([each[0] for each in opened]), join([each[1] for each in opened])
     else:
-        parts = explicit_parts(list(map(str, train)), list(map(str, test)), annotation, wanted)
+        parts = explicit_parts(list(map(str, train)), list(map(str, test)), annotation, wanted, mask_values)
     if wanted:
         parts = _of_classes(parts[0], wanted, where), _of_classes(parts[1], wanted, where)
     parts = _apart(*parts, where=where)
     for part, name in zip(parts, ("train on", "test on"), strict=True):
         if not len(part):
             raise UserError(f"{where} has no photos to {name}.")
-    if annotation != "masks":
+    if annotation == "masks":
+        parts = check_trained_masks(*parts, where=where), parts[1]
+    else:
         parts = with_trained_classes(*parts, where=where)
     parts = _with_findings(parts[0], "to train on"), _with_findings(parts[1], "to test on")
     untested = set(parts[0].shown()) - set(parts[1].shown())
@@ -371,7 +375,9 @@ def _apart(train: LabeledDataset, test: LabeledDataset, *, where: str) -> Parts:
     return replace(train.take(kept), reading=train.reading.passing("measuring", left)), test
 
 
-def _open_parts(item: str, annotation: Annotation, root: Path, classes: Sequence[str]) -> Parts:
+def _open_parts(
+    item: str, annotation: Annotation, root: Path, classes: Sequence[str], mask_values: str | None
+) -> Parts:
     if annotation == "labels" and item in TORCHVISION_SETS and item not in _TORCHVISION_VOC:
         return _noted("torchvision", item, open_labeled_torchvision(item, root=root))
     folder = fetch_voc(item, root=root) if item in _TORCHVISION_VOC else Path(item).expanduser().absolute()
@@ -384,7 +390,7 @@ def _open_parts(item: str, annotation: Annotation, root: Path, classes: Sequence
         raise UserError(f"No annotated photos at {item}: give a VOC folder, a COCO folder, voc2007 or voc2012.")
     voc = find_voc(folder)
     if voc is not None:
-        return _noted("VOC", item, read_voc(voc, annotation))
+        return _noted("VOC", item, read_voc(voc, annotation, mask_values=mask_values))
     if annotation == "labels":
         return open_labeled(folder, item, classes)
     coco = read_coco(folder, annotation)
@@ -393,6 +399,7 @@ def _open_parts(item: str, annotation: Annotation, root: Path, classes: Sequence
             f"{item} holds no annotated photos: neither a VOC folder (with {VOC_PHOTOS}) nor a COCO folder "
             "(with annotations/instances_train*.json)."
         )
+    refuse_mask_values(mask_values, item)
     return _noted("COCO", item, coco)
 
 

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
-from xml.etree import ElementTree
 
-import numpy as np
-
-from ssl_colorize.data.annotations import Annotation, Boxes, MaskFile, box_presence
+from ssl_colorize.data.annotations import Annotation, Finding, box_presence
 from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
+from ssl_colorize.data.mask_classes import read_mask_classes
+from ssl_colorize.data.masks import MaskFile, MaskFolder
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.data.reading import PassedOver
 from ssl_colorize.data.splits import measuring_lists, pretraining_lists
+from ssl_colorize.data.voc_xml import VocAnnotation, class_names, read_annotations, voc_boxes
 from ssl_colorize.data.walk import walk_photos
 from ssl_colorize.errors import UserError
 from ssl_colorize.text import read_lines
@@ -22,21 +21,7 @@ VOC_CLASSES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 
-_CLASSES = "classes.txt"
 _TASKS = ("Main", "Segmentation")  # folders of lists
-
-
-class VocObject(NamedTuple):
-    """One object of an annotation file."""
-
-    name: str
-    difficult: bool
-    box: tuple[float, float, float, float] | None  # xmin, ymin, xmax, ymax as written: whole pixels, the first is 1
-
-
-class VocAnnotation(NamedTuple):
-    size: tuple[int, int] | None  # width and height in pixels, where the file says them
-    objects: list[VocObject]
 
 
 def find_voc(path: Path) -> Path | None:
@@ -58,29 +43,36 @@ def voc_of_list(file: Path) -> Path | None:
 
 
 def read_voc(
-    folder: Path, annotation: Annotation, lists: tuple[Path, Path] | None = None
+    folder: Path, annotation: Annotation, lists: tuple[Path, Path] | None = None, mask_values: str | None = None
 ) -> tuple[LabeledDataset, LabeledDataset]:
     """Photos to train on and to test on: the lists trainval and test where test is annotated, else train and val.
 
     - labels, of Annotations/NAME.xml: several a photo; a class whose objects are all difficult is not counted;
     - boxes, of the same files. VOC counts pixels from 1 and includes the last: its box (1, 1, W, H) is the whole photo,
       here (0, 0, W, H). Classes of labels and boxes are in alphabetical order;
-    - masks, of SegmentationClass/NAME.png, whose classes are VOC's, or those of a file classes.txt, one a line, the
-      background first.
+    - masks, of SegmentationClass/NAME.png, whose classes are VOC's, or those of a file such as classes.txt, one a
+      line, the background first, or such as classes.csv, with a color each.
+
+    An annotation that cannot be read leaves out its photo, with a finding.
 
     Args:
         lists: files of lists to train on and to test on in place of those.
+        mask_values: what stands for the classes in masks, as `MaskClasses.with_values` reads it.
 
     Raises:
-        UserError: a list, a photo on it or an annotation is missing or unreadable; a mask does not fit its photo.
+        UserError: a list, or a photo or a mask on it, is missing or unreadable; a mask does not fit its photo; nothing
+            is left.
     """
     if annotation == "masks":
-        return _read_masks(folder, lists)
+        return _read_masks(folder, lists, mask_values)
     parts = _listed_parts(folder, "Main", lambda stem: _annotation_file(folder, stem), lists)
-    read = [{stem: read_annotation(_annotation_file(folder, stem)) for stem in part} for part in parts]
-    classes = tuple(sorted({each.name for part in read for one in part.values() for each in one.objects}))
+    read = [read_annotations({stem: _annotation_file(folder, stem) for stem in part}) for part in parts]
+    classes = class_names(each for found, _ in read for each in found.values())
     with_annotations = _with_labels if annotation == "labels" else _with_boxes
-    train, test = (with_annotations(folder, paths, found, classes) for paths, found in zip(parts, read, strict=True))
+    train, test = (
+        with_annotations(folder, paths, found, classes, findings)
+        for paths, (found, findings) in zip(parts, read, strict=True)
+    )
     return train, test
 
 
@@ -157,83 +149,48 @@ def _annotation_file(folder: Path, stem: str) -> Path:
     return folder / "Annotations" / f"{stem}.xml"
 
 
-def read_annotation(path: Path) -> VocAnnotation:
-    """All that an annotation file says about the photo's objects.
-
-    Raises:
-        UserError: the file is missing or is no annotation.
-    """
-    try:
-        root = ElementTree.parse(path).getroot()
-    except (OSError, ElementTree.ParseError) as error:
-        raise UserError(f"Cannot read the annotation {path}: {getattr(error, 'strerror', None) or error}.") from None
-    try:
-        size = int(float(root.findtext("size/width") or 0)), int(float(root.findtext("size/height") or 0))
-        return VocAnnotation(size if min(size) > 0 else None, [_object(each) for each in root.iter("object")])
-    except ValueError as error:
-        raise UserError(f"The annotation {path} has {error}.") from None
-
-
-def _object(element: ElementTree.Element) -> VocObject:
-    name = (element.findtext("name") or "").strip()
-    if not name:
-        raise ValueError("an object without a name")
-    difficult = (element.findtext("difficult") or "0").strip() == "1"
-    box = element.find("bndbox")
-    if box is None:
-        return VocObject(name, difficult, None)
-    sides = [float(box.findtext(side) or "nan") for side in ("xmin", "ymin", "xmax", "ymax")]
-    return VocObject(name, difficult, (sides[0], sides[1], sides[2], sides[3]))
-
-
-def _boxes(annotation: VocAnnotation, classes: Sequence[str]) -> Boxes:
-    nowhere = (np.nan,) * 4
-    corners = np.asarray([each.box or nowhere for each in annotation.objects], np.float32).reshape(-1, 4)
-    labels = [classes.index(each.name) for each in annotation.objects]
-    return Boxes.of(corners - [1, 1, 0, 0], labels, [each.difficult for each in annotation.objects])
-
-
 def _with_labels(
-    folder: Path, paths: Mapping[str, str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...]
-) -> LabeledDataset:
-    labels = box_presence([_boxes(each, classes) for each in read.values()], len(classes))
-    return LabeledDataset(PhotoFiles.below(str(folder), paths.values()), labels, classes)
+    folder: Path, paths: Mapping[str, str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...],
+    findings: Sequence[Finding],
+) -> LabeledDataset:  # fmt: skip
+    if not read and findings:
+        raise UserError(f"{folder}: none of the annotations can be used, the first one for this: {findings[0].text}.")
+    labels = box_presence([voc_boxes(each, classes) for each in read.values()], len(classes))
+    photos = PhotoFiles.below(str(folder), [paths[stem] for stem in read])
+    return LabeledDataset(photos, labels, classes, findings=tuple(findings))
 
 
 def _with_boxes(
-    folder: Path, paths: Mapping[str, str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...]
-) -> LabeledDataset:
+    folder: Path, paths: Mapping[str, str], read: Mapping[str, VocAnnotation], classes: tuple[str, ...],
+    findings: Sequence[Finding],
+) -> LabeledDataset:  # fmt: skip
     records = [
-        Record(path, f"Annotations/{stem}.xml", read[stem].size, _boxes(read[stem], classes))
-        for stem, path in paths.items()
+        Record(paths[stem], f"Annotations/{stem}.xml", each.size, voc_boxes(each, classes))
+        for stem, each in read.items()
     ]
-    return checked_dataset(folder, records, classes)
+    return checked_dataset(folder, records, classes, findings)
 
 
 # ---- masks -----------------------------------------------------------------------------------------------------------
 
+_MASKS = ("SegmentationClass", "SegmentationClassPNG")
 
-def _read_masks(folder: Path, lists: tuple[Path, Path] | None) -> tuple[LabeledDataset, LabeledDataset]:
-    masks = folder / "SegmentationClass"
-    if not masks.is_dir():
-        raise UserError(f"{folder} has no masks: they are expected in {masks.name}/NAME.png.")
-    classes = _mask_classes(folder)
-    records = (
-        [
-            Record(path, f"{masks.name}/{stem}.png", mask=MaskFile(str(masks / f"{stem}.png")))
-            for stem, path in part.items()
-        ]
-        for part in _listed_parts(folder, "Segmentation", lambda stem: masks / f"{stem}.png", lists)
+
+def _read_masks(
+    folder: Path, lists: tuple[Path, Path] | None, mask_values: str | None
+) -> tuple[LabeledDataset, LabeledDataset]:
+    place = next((folder / name for name in _MASKS if (folder / name).is_dir()), None)
+    if place is None:
+        raise UserError(f"{folder} has no masks: they are expected in {_MASKS[0]}/NAME.png.")
+    masks = MaskFolder(place)
+    classes = read_mask_classes(folder, ("background", *VOC_CLASSES), mask_values)
+
+    def record(stem: str, photo: str) -> Record:
+        path = masks.path(stem)
+        return Record(photo, f"{place.name}/{Path(path).name}", mask=MaskFile(path, classes))
+
+    parts = _listed_parts(folder, "Segmentation", lambda stem: Path(masks.path(stem)), lists)
+    train, test = (
+        checked_dataset(folder, [record(stem, photo) for stem, photo in part.items()], classes.names) for part in parts
     )
-    train, test = (checked_dataset(folder, part, classes) for part in records)
     return train, test
-
-
-def _mask_classes(folder: Path) -> tuple[str, ...]:
-    file = folder / _CLASSES
-    if not file.is_file():
-        return ("background", *VOC_CLASSES)
-    names = tuple(line for _, line in read_lines(file))
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise UserError(f"{file} must name each class once, one a line, the background first.")
-    return names

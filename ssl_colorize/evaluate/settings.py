@@ -13,6 +13,7 @@ from ssl_colorize.config import (
     BatchSize,
     DeviceName,
     EncoderSource,
+    MaskSource,
     MeasuringSource,
     OneOrMany,
     Precision,
@@ -203,7 +204,7 @@ class SvmSettings(EvaluationSettings):
     low_shot_cost: PositiveFloat = Field(1.0, description="C there: a few photos leave none to choose it on")
 
 
-class SegmentSettings(StepsOrEpochs, EvaluationSettings):
+class SegmentSettings(StepsOrEpochs, EvaluationSettings, MaskSource):
     """Everything that decides a segmentation with frozen features. Lengths are in pixels."""
 
     annotation: ClassVar[Literal["labels", "masks"]] = "masks"

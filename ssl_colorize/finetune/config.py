@@ -10,6 +10,7 @@ from ssl_colorize.config import (
     DeviceName,
     EncoderSource,
     Limit,
+    MaskSource,
     MeasuringSource,
     OneOrMany,
     Precision,
@@ -148,7 +149,7 @@ class DetectionSettings(FinetuneSettings):
     detections: PositiveInt = Field(100, description="kept a photo")
 
 
-class SegmentationSettings(FinetuneSettings):
+class SegmentationSettings(FinetuneSettings, MaskSource):
     """Settings of fine-tuning on segmentation."""
 
     with_sgd: ClassVar[Mapping[str, Any]] = {**FinetuneSettings.with_sgd, "learning_rates": (1e-2, 3e-2)}

@@ -173,12 +173,19 @@ def test_voc_with_a_test_list_trains_on_trainval(tmp_path: Path) -> None:
     assert (len(train), len(test)) == (5, 2)
 
 
+def test_voc_that_is_damaged_is_read_without_the_photo(tmp_path: Path) -> None:
+    folder = voc(tmp_path, {"train": {**TRAIN, "p6": ["dog"], "p7": []}, "val": VAL})
+    (folder / "Annotations" / "p3.xml").write_text("<annotation><object>")
+    (folder / "Annotations" / "p7.xml").unlink()
+    train, test = open_dataset([str(folder)])
+    assert train.labels.tolist() == [[0, -1, 1], [1, 0, 0], [0, 1, 0]] and len(test) == 2
+    assert [each.kind for each in train.findings] == ["left out", "left out"]
+    assert train.findings[1].text == "Annotations/p7.xml: No such file or directory"
+    assert train.reading.findings[0].startswith("Photos to train on: 2 photos left out: Annotations/p3.xml")
+
+
 def test_voc_that_is_damaged_names_the_file(tmp_path: Path) -> None:
     folder = voc(tmp_path, {"train": TRAIN, "val": VAL})
-    (folder / "Annotations" / "p3.xml").write_text("<annotation><object>")
-    assert "p3.xml" in problem(folder)
-    (folder / "Annotations" / "p3.xml").unlink()
-    assert "p3.xml" in problem(folder)
     (folder / "JPEGImages" / "p4.jpg").unlink()
     voc(folder, {"train": TRAIN})
     assert "p4" in problem(folder)

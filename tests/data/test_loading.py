@@ -273,7 +273,7 @@ def test_photos_of_several_sizes_are_padded_with_gray(tmp_path: Path) -> None:
 
 
 def test_held_out_masks_keep_their_own_size(tmp_path: Path) -> None:
-    folder = voc_masks(tmp_path, {"train": {"a": 3}, "val": {"b": 4}})
+    folder = voc_masks(tmp_path, {"train": {"a": [[3, 4] * 10] * 10}, "val": {"b": 4}})
     _, test = open_dataset([str(folder)], annotation="masks")
     (batch,) = annotated_holdout_batches(test, short_side=5, batch_size=1, workers=1)
     assert batch.photos.shape == (1, 3, 5, 10)

@@ -56,7 +56,7 @@ def test_voc_whose_lists_are_for_measuring_alone(tmp_path: Path) -> None:
 
 def test_voc_photos_that_another_task_measures_on(tmp_path: Path) -> None:
     voc_boxes(tmp_path, {"train": {**LEARNED, "s": [CAT]}, "val": MEASURED})
-    voc_masks(tmp_path, {"train": {"a": 1}, "val": {"s": 1}})
+    voc_masks(tmp_path, {"train": {"a": [[0, 1] * 10] * 10}, "val": {"s": 1}})
     _, test = open_dataset([str(tmp_path)], annotation="masks")
     assert names(test) == {"s.png"}
     assert pretrained_on(tmp_path) == {"a.png", "b.png"}

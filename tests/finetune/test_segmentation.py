@@ -60,7 +60,7 @@ def test_a_model_that_knows_all_scores_one(tmp_path: Path) -> None:
     sheets = task.pictures(evaluated)
     assert len(sheets["most_right"].rows) == 4 and len(sheets["most_wrong"].rows[0]) == 3
     fit, choose = task.split(fraction=0.3, seed=0)
-    assert set(task.evaluate(Oracle(), choose, autocast=nullcontext).figures) == {"miou"}
+    assert set(task.evaluate(Oracle(), choose, autocast=nullcontext).figures) == {"miou", "miou_present"}
     assert len(fit) + len(choose) == 4
 
 
