@@ -13,7 +13,9 @@ from ssl_colorize.cli.run import Invocation, Run, command_line, finish, note
 from ssl_colorize.pretrain.config import Recipe
 
 # What a resumed run may do otherwise without becoming another run. Its lengths then get into its history.
-FREE_TO_CHANGE = frozenset({"workers", "device", "evaluate_every", "checkpoint_every", "steps", "epochs"})
+FREE_TO_CHANGE = frozenset(
+    {"workers", "photo_memory", "device", "evaluate_every", "checkpoint_every", "steps", "epochs"}
+)
 
 
 @click.command()

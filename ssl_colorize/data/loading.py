@@ -27,6 +27,7 @@ from ssl_colorize.data.transforms import (
     CENTERED,
     PADDING,
     Augmentation,
+    DecodedPhotos,
     Draws,
     Sample,
     read_augmented,
@@ -78,6 +79,7 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
     before: int = 0,
+    keep: float = 0,
 ) -> Iterator[Batch]:
     """Batches of random crops for the steps start, ..., steps - 1.
 
@@ -92,6 +94,7 @@ def training_batches(
         batch_size: photos a step over all processes; this one gets a world_size-th of them.
         workers: processes that read ahead; 0 reads in this one.
         before: photos that the run saw before the first of these steps, in batches of other sizes.
+        keep: MiB of decoded photos that stay in memory, of all `workers` together; nothing else changes by it.
 
     Raises:
         UserError: settings that do not fit together; while iterating, that no photo could be read.
@@ -106,7 +109,8 @@ def training_batches(
     if not crop <= resize[0] <= resize[1]:
         raise UserError(f"A crop of {crop} px needs resize from at least {crop} px up, not {resize[0]} to {resize[1]}.")
     sampler = StepSampler(start, steps, batch_size=batch_size, rank=rank, world_size=world_size, before=before)
-    samples = PhotoSamples(partial(read_window, photos, resize, crop), len(photos), seed=seed)
+    decoded = DecodedPhotos(photos, resize[1], keep / max(1, workers))
+    samples = PhotoSamples(partial(read_window, decoded, resize, crop), len(photos), seed=seed)
     return _complete(load(samples, sampler, workers=workers, collate=collate), sampler.share)
 
 
@@ -150,7 +154,8 @@ def holdout_batches(photos: Photos, *, resize: int, crop: int, batch_size: int, 
     """
     if crop > resize:
         raise UserError(f"A crop of {crop} px does not fit in photos resized to {resize} px.")
-    return _in_order(partial(read_window, photos, (resize, resize), crop), len(photos), batch_size, workers)
+    decoded = DecodedPhotos(photos, resize, 0)
+    return _in_order(partial(read_window, decoded, (resize, resize), crop), len(photos), batch_size, workers)
 
 
 def annotated_holdout_batches(

@@ -97,14 +97,47 @@ def resized_window(photo: Image.Image, *, short_side: int, crop: int, across: fl
     return photo.resize((crop, crop), Image.Resampling.BICUBIC, box=box)
 
 
-def read_window(photos: Photos, resize: tuple[int, int], crop: int, index: int, draws: Draws) -> Sample:
+class DecodedPhotos:
+    """Photos decoded for a short side, of which the first ones that are read stay in memory.
+
+    Each process keeps its own. What a photo looks like does not depend on whether it was kept.
+
+    >>> from ssl_colorize.data import open_photos
+    >>> decoded = DecodedPhotos(open_photos(["samples"]), short_side=64, megabytes=1)
+    >>> decoded.read(0) is decoded.read(0), min(decoded.read(0).size) >= 64
+    (True, True)
+    """
+
+    def __init__(self, photos: Photos, short_side: int, megabytes: float) -> None:
+        """`short_side` is the largest in pixels that will be asked for, `megabytes` (2^20) the most memory to take."""
+        self.photos, self.short_side, self.room = photos, short_side, int(megabytes * 2**20)
+        self.kept: dict[int, Image.Image] = {}
+
+    def read(self, index: int) -> Image.Image:
+        """The photo, as `Photos.read` decodes it for the short side; it is not to be changed.
+
+        Raises:
+            UnreadablePhoto: the file cannot be used.
+        """
+        photo = self.kept.get(index)
+        if photo is None:
+            photo = self.photos.read(index, short_side=self.short_side)
+            # Pillow takes four bytes for the three of a pixel.
+            size = 4 * photo.width * photo.height
+            if size <= self.room:
+                self.kept[index] = photo
+                self.room -= size
+        return photo
+
+
+def read_window(photos: DecodedPhotos, resize: tuple[int, int], crop: int, index: int, draws: Draws) -> Sample:
     """A square of a photo whose short side is resized to a whole number of pixels in a range, ends included.
 
     Raises:
         UnreadablePhoto: the file cannot be used.
     """
     short_side = _drawn_side(resize, draws)
-    photo = photos.read(index, short_side=short_side)
+    photo = photos.read(index)
     window = resized_window(photo, short_side=short_side, crop=crop, across=draws.across, down=draws.down)
     pixels = np.asarray(window).transpose(2, 0, 1)
     return Sample(index, pixels[:, :, ::-1] if _mirrored(draws) else pixels)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from timm.optim.muon import Muon
+
+from ssl_colorize.engine.muon import Muon
 
 OptimizerName = Literal["adam", "adamw", "muon", "sgd"]
 

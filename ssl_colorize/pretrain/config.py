@@ -133,6 +133,9 @@ class Recipe(StepsOrEpochs, TrainingSource):
     precision: Precision = "auto"
     compile: bool = False
     workers: Workers = 2
+    photo_memory: Annotated[float, Field(ge=0)] = Field(
+        512, description="MiB of decoded photos that stay in memory, of all workers together"
+    )
     evaluate_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 50
     stages: tuple[StageSettings, ...] = Field((), description="parts of the run, each with settings of its own")

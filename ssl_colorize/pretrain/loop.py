@@ -172,6 +172,7 @@ class Pretraining:
         batches = training_batches(
             self.photos, resize=recipe.resize, crop=recipe.crop, batch_size=recipe.batch_size, seed=recipe.seed,
             start=start - stage.begins, steps=stop - stage.begins, workers=recipe.workers, before=stage.seen,
+            keep=recipe.photo_memory,
             rank=group.rank, world_size=group.world_size,
         )  # fmt: skip
         for batch in batches:

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from ssl_colorize.data.loading import (
 )
 from ssl_colorize.data.photos import Photos
 from ssl_colorize.data.sources import open_photos
-from ssl_colorize.data.transforms import PADDING, Augmentation, resized_window
+from ssl_colorize.data.transforms import PADDING, Augmentation, DecodedPhotos, resized_window
 from ssl_colorize.errors import UserError
 
 
@@ -175,15 +176,39 @@ def test_crops_and_mirroring_vary_over_all_places() -> None:
 def test_short_side_takes_every_size_of_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    class Noting(MadePhotos):
-        def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
-            assert short_side is not None
-            sizes.append(short_side)
-            return super().read(index)
+    def noting(photo: Image.Image, *, short_side: int, **options: Any) -> Image.Image:
+        sizes.append(short_side)
+        return resized_window(photo, short_side=short_side, **options)
 
-    batches(Noting(5), steps=75, resize=(10, 12))
+    monkeypatch.setattr("ssl_colorize.data.transforms.resized_window", noting)
+    batches(MadePhotos(5), steps=75, resize=(10, 12))
     assert set(sizes) == {10, 11, 12}
     assert all(60 < sizes.count(size) < 140 for size in (10, 11, 12))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_photos_kept_in_memory_change_nothing(real: Photos, workers: int) -> None:
+    plain = stacked(batches(real, steps=9))
+    # All of them, and only some.
+    for megabytes in (100, 1):
+        assert torch.equal(stacked(batches(real, steps=9, workers=workers, keep=megabytes)), plain)
+
+
+def test_photos_are_kept_up_to_the_memory() -> None:
+    read: list[tuple[int, int | None]] = []
+
+    class Noting(MadePhotos):
+        def read(self, index: int, *, short_side: int | None = None) -> Image.Image:
+            read.append((index, short_side))
+            return super().read(index)
+
+    photos = Noting(4, size=(64, 64))
+    # Two photos of 64 x 64 pixels of four bytes, and not three.
+    decoded = DecodedPhotos(photos, 20, 2.5 * 64 * 64 * 4 / 2**20)
+    for _ in range(3):
+        for index in range(4):
+            decoded.read(index)
+    assert [index for index, _ in read] == [0, 1, 2, 3, 2, 3, 2, 3] and {side for _, side in read} == {20}
 
 
 def test_small_photos_are_enlarged() -> None:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from timm.optim import muon as timm_muon
 from torch import Tensor
 
+from ssl_colorize.engine.muon import Muon
 from ssl_colorize.engine.optimizer import OptimizerName, make_optimizer, set_learning_rate
 from ssl_colorize.models import create_model
 
@@ -69,3 +71,35 @@ def test_every_group_has_the_rate_times_its_factor(name: OptimizerName) -> None:
     for rate in (0.1, 0.2):
         set_learning_rate(optimizer, rate)
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate, 3 * rate])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("gradients_layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_takes_the_steps_of_timms(layout: torch.memory_format, gradients_layout: torch.memory_format) -> None:
+    made = []
+    for kind in (Muon, timm_muon.Muon):
+        torch.manual_seed(0)
+        model = create_model("eccv16", width=0.125).to(memory_format=layout)
+        optimizer = kind(
+            model.parameters(), lr=1e-2, momentum=0.95, nesterov=True, weight_decay=0.1, ns_steps=4,
+            ns_coefficients="polar_express", adjust_lr_fn="match_rms_adamw", fallback_lr_scale=0.3,
+        )  # fmt: skip
+        begun = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+        for _ in range(3):
+            for weights in model.parameters():
+                gradient = narrow(weights.detach()) if weights.ndim == 4 else torch.randn_like(weights)
+                weights.grad = gradient.contiguous(memory_format=gradients_layout) if weights.ndim == 4 else gradient
+            optimizer.step()
+        made.append((model, optimizer))
+    (ours, optimizer), (theirs, reference) = made
+    for (name, weights), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        # bfloat16 inside: sums in another order differ in the third digit of a step.
+        assert (weights - other).norm() <= 0.02 * (other - begun[name]).norm(), name
+    # Checkpoints of one are checkpoints of the other.
+    state, other_state = optimizer.state_dict(), reference.state_dict()
+    assert state["state"].keys() == other_state["state"].keys()
+    for number, values in state["state"].items():
+        assert values.keys() == other_state["state"][number].keys()
+        if "momentum_buffer" in values:
+            assert torch.allclose(values["momentum_buffer"], other_state["state"][number]["momentum_buffer"])
+    reference.load_state_dict(state)
