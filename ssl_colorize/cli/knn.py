@@ -13,7 +13,7 @@ from ssl_colorize.evaluate.settings import KnnSettings
 @click.command()
 @settings_options(
     KnnSettings, "encoder", "data", "layers", "k", "temperature", "choose", "leave_one_out", "size", "engine", "memory",
-    *FLAGS,
+    "also", "corrupt", *FLAGS,
 )  # fmt: skip
 def knn(invocation: Invocation[KnnSettings]) -> None:
     """Classify photos by the photos whose features are most like theirs.
@@ -23,7 +23,7 @@ def knn(invocation: Invocation[KnnSettings]) -> None:
     """
     from ssl_colorize.evaluate import run_knn
     from ssl_colorize.report.sheets import neighbors_sheet
-    from ssl_colorize.report.tables import layers_of, layers_table
+    from ssl_colorize.report.tables import layers_of, layers_table, robustness_tables
 
     settings = invocation.settings()
     with invocation.running("knn", settings) as run:
@@ -40,4 +40,7 @@ def knn(invocation: Invocation[KnnSettings]) -> None:
     ]
     table = layers_table(rows, ("layer", "k", "T"), title=title_of(settings, run.folder, content["seconds"]))
     next_step = f"look at {look}, or train a classifier: {on_same('linear-probe', settings)}"
-    finish(content, table, next_step=next_step, as_json=invocation.as_json)
+    # Without a choice it is the layer of the picture.
+    first, best, beside = max(rows, key=lambda row: row[1]["choosing"]) if settings.choose else rows[-1]
+    more = robustness_tables(best, beside, name="{}, k {}, T {}".format(*first))
+    finish(content, table, *more, next_step=next_step, as_json=invocation.as_json)

@@ -17,7 +17,8 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "cache", "n
 
 @click.command()
 @settings_options(
-    ProbeSettings, "encoder", "data", "layers", "heads", "engine", "protocol", "epochs", "steps", *FLAGS, resume=True
+    ProbeSettings, "encoder", "data", "layers", "heads", "engine", "protocol", "epochs", "steps", "also", "corrupt",
+    *FLAGS, resume=True
 )  # fmt: skip
 def linear_probe(invocation: Invocation[ProbeSettings]) -> None:
     """Train linear classifiers on every layer of a frozen encoder.
@@ -28,7 +29,7 @@ def linear_probe(invocation: Invocation[ProbeSettings]) -> None:
     """
     from ssl_colorize.evaluate import run_linear_probe
     from ssl_colorize.report.plots import probe_plot
-    from ssl_colorize.report.tables import layers_of, layers_table
+    from ssl_colorize.report.tables import layers_of, layers_table, robustness_tables
 
     settings = invocation.settings(free=FREE_TO_CHANGE)
     with invocation.running("linear-probe", settings) as run:
@@ -47,9 +48,12 @@ def linear_probe(invocation: Invocation[ProbeSettings]) -> None:
     rows = [((layer, f"{found[chosen]:g}"), found, untrained.get(layer, {})) for layer, found in layers.items()]
     part = "all training photos, after choosing" if settings.refit else f"{1 - settings.choosing:.0%} of the photos"
     note(f"Heads trained on {part}; the test photos were read once; the encoder's weights are bit for bit the same.")
+    best = max(layers, key=lambda name: layers[name]["choosing"])
+    words = f"{best} (of {len(layers)}, chosen on training photos)" if len(layers) > 1 else best
     finish(
         content,
         layers_table(rows, ("layer", chosen.removeprefix("learning_")), title=title),
+        *robustness_tables(layers[best], untrained.get(best, {}), name=words),
         next_step=f"look at {drawn}; classes are in {listed}.",
         as_json=invocation.as_json,
     )

@@ -66,7 +66,33 @@ def linear_probe(
     >>> bool((found.scores.argmax(1) == labels[30:]).all()), found.choosing
     (True, 1.0)
     """
-    x, known, others = as_array(features), as_array(labels), as_array(queries)
+    found = fit_linear_probe(
+        features, labels, classes=classes, method=method, strengths=strengths, choosing=choosing, refit=refit, seed=seed
+    )
+    return ProbeScores(found.classifier(as_array(queries)), found.strength, found.choosing)
+
+
+class FittedProbe(NamedTuple):
+    """What `fit_linear_probe` gives."""
+
+    classifier: Classifier
+    strength: float  # that was chosen
+    choosing: float  # accuracy, or mean average precision, on the rows that it was chosen on
+
+
+def fit_linear_probe(
+    features: Any,
+    labels: Any,
+    *,
+    classes: int | None = None,
+    method: Literal["ridge", "logistic"] = "ridge",
+    strengths: Sequence[float] | None = None,
+    choosing: float = 0.2,
+    refit: bool = False,
+    seed: int = 0,
+) -> FittedProbe:
+    """The classifier of `linear_probe`, for as many queries as there are; arguments as there."""
+    x, known = as_array(features), as_array(labels)
     count = classes or (known.shape[1] if known.ndim == 2 else int(known.max()) + 1)
     solver = ridge if method == "ridge" else logistic
     if strengths is None:
@@ -82,7 +108,7 @@ def linear_probe(
     value, strength, classifier = best
     if refit:
         ((_, classifier),) = solver(x, known, count, [strength])
-    return ProbeScores(classifier(others), strength, value)
+    return FittedProbe(classifier, strength, value)
 
 
 def indicators(labels: NDArray[Any], classes: int) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ssl_colorize.data import Batch, Photos, holdout_batches
 from ssl_colorize.encoder import Encoder, Pooling, pool_map
@@ -116,15 +117,21 @@ def _pooled(
     encoder: Encoder, batches: Iterator[Batch], side: Mapping[str, int], pool: Pooling
 ) -> Iterator[tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]:
     """For every batch the vectors (B, D) of each layer, and which photos they are of."""
-    device = next(encoder.parameters()).device
     for batch in batches:
-        with torch.no_grad():
-            maps = encoder(batch.photos.to(device, non_blocking=True), tuple(side))
-            vectors = [pool_map(maps[layer], size, pool).flatten(1) for layer, size in side.items()]
-            # In one piece: every transfer from a GPU waits for all the work before it.
-            together = torch.cat(vectors, 1).cpu().numpy()
-        ends = np.cumsum([each.shape[1] for each in vectors])
-        yield dict(zip(side, np.split(together, ends[:-1], axis=1), strict=True)), batch.indices.numpy()
+        yield vectors(encoder, batch.photos, side, pool), batch.indices.numpy()
+
+
+@torch.no_grad()
+def vectors(
+    encoder: Encoder, photos: Tensor, side: Mapping[str, int], pool: Pooling = "adaptive"
+) -> dict[str, NDArray[np.float32]]:
+    """The pooled features (B, D) of photos (B, 3, H, W), by layer; `side` says to how many cells a side each is."""
+    maps = encoder(photos.to(next(encoder.parameters()).device, non_blocking=True), tuple(side))
+    found = [pool_map(maps[layer], size, pool).flatten(1) for layer, size in side.items()]
+    # In one piece: every transfer from a GPU waits for all the work before it.
+    together = torch.cat(found, 1).cpu().numpy()
+    ends = np.cumsum([each.shape[1] for each in found])
+    return dict(zip(side, np.split(together, ends[:-1], axis=1), strict=True))
 
 
 def _in_memory(batches: Iterator[tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]], count: int) -> Extracted:

@@ -1,9 +1,10 @@
 """Weighted k nearest neighbors on frozen features: every k and temperature from one search (Wu et al. 2018)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median_low
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +14,11 @@ from torch.nn import functional
 
 from ssl_colorize.data import LabeledDataset, choosing_split
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.evaluate.features import Features
+from ssl_colorize.errors import UserError
+from ssl_colorize.evaluate.features import Features, vectors
 from ssl_colorize.evaluate.metrics import Predictions, as_array, summarize
 from ssl_colorize.evaluate.neighbors import Neighbors, Search, make_search
+from ssl_colorize.evaluate.robustness import Further, judge_further, summarize_further
 from ssl_colorize.evaluate.runner import Extracted, Runner, Say, Watch
 from ssl_colorize.evaluate.settings import KnnSettings, SegmentSettings
 
@@ -230,8 +233,12 @@ class KnnResult:
     examples: Examples | None
 
 
-# Predictions in one layer with one seed, and how well the chosen k and temperature did in choosing.
-_Found = tuple[dict[Choice, Predictions], float | None]
+class _Found(NamedTuple):
+    """What there is of one layer with one seed."""
+
+    predictions: dict[Choice, Predictions]
+    choosing: float | None  # how well the chosen k and temperature did in choosing
+    further: dict[Choice, Further]
 
 
 def run_knn(
@@ -248,6 +255,8 @@ def run_knn(
     Raises:
         UserError: the encoder, a layer or the data is not there, or k is more than the photos there are.
     """
+    if settings.leave_one_out and settings.corrupt:
+        raise UserError("--corrupt judges on test photos, and --leave-one-out reads none: leave one of them away.")
     runner = Runner.open(settings, say=say, watch=watch)
     examples: list[Examples] = []
 
@@ -259,47 +268,88 @@ def run_knn(
             queries = bank if settings.leave_one_out else runner.features(encoder, runner.test, sizes=sizes)
             if settings.examples and not examples:
                 examples.append(_examples(runner, bank, queries))
-            found.append({layer: _predicted(runner, bank, queries, layer, seed) for layer in runner.layers})
+            fits = {layer: _fitted(runner, bank, layer, seed) for layer in runner.layers}
+            (further,) = judge_further(runner, [partial(_scores, runner, encoder, bank[0], fits)])
+            found.append({
+                layer: _predicted(runner, bank[0], queries, layer, fit, further) for layer, fit in fits.items()
+            })  # fmt: skip
         return found
 
     metrics = runner.run(measure, lambda runs: _summary(runner, runs), seed_matters=settings.choose)
     return KnnResult(metrics, examples[0] if examples else None)
 
 
-def _predicted(runner: Runner[KnnSettings], bank: Extracted, queries: Extracted, layer: str, seed: int) -> _Found:
+class _Fit(NamedTuple):
+    """What classifies in one layer."""
+
+    search: Search
+    choices: list[Choice]
+    choosing: float | None
+
+
+def _fitted(runner: Runner[KnnSettings], bank: Extracted, layer: str, seed: int) -> _Fit:
     settings, (photos, by_layer) = runner.settings, bank
-    features, classes = by_layer[layer], len(photos.classes)
-    memory, choices, choosing = memory_bytes(settings, runner.device), all_choices(settings), None
+    features, choices, choosing = by_layer[layer], all_choices(settings), None
     if settings.choose:
         best, choosing = choose(
-            features, photos.labels, classes=classes, choices=choices, settings=settings, device=runner.device,
-            seed=seed,
+            features, photos.labels, classes=len(photos.classes), choices=choices, settings=settings,
+            device=runner.device, seed=seed,
         )  # fmt: skip
         runner.say(f"{layer}: chose {name_of(best)} of {len(choices)} on a split of the training photos.")
         choices = [best]
-    search = make_search(settings.engine, features, device=runner.device, memory=memory)
+    memory = memory_bytes(settings, runner.device)
+    return _Fit(make_search(settings.engine, features, device=runner.device, memory=memory), choices, choosing)
+
+
+def _predicted(
+    runner: Runner[KnnSettings], photos: LabeledDataset, queries: Extracted, layer: str, fit: _Fit,
+    further: Mapping[tuple[str, Choice], Further],
+) -> _Found:  # fmt: skip
+    settings = runner.settings
     found = classify(
-        search, queries[1][layer], queries[0].labels, labels=photos.labels, classes=classes, choices=choices,
-        memory=memory, leave_one_out=settings.leave_one_out,
+        fit.search, queries[1][layer], queries[0].labels, labels=photos.labels, classes=len(photos.classes),
+        choices=fit.choices, memory=memory_bytes(settings, runner.device), leave_one_out=settings.leave_one_out,
     )  # fmt: skip
-    return found, choosing
+    return _Found(found, fit.choosing, {choice: further.get((layer, choice), {}) for choice in fit.choices})
+
+
+def _scores(
+    runner: Runner[KnnSettings], encoder: Encoder, bank: LabeledDataset, fits: Mapping[str, _Fit], photos: Tensor
+) -> dict[tuple[str, Choice], Tensor]:
+    """The votes (B, C) for photos, of every layer and choice."""
+    rows = vectors(encoder, photos, dict.fromkeys(fits, runner.settings.size))
+    memory = memory_bytes(runner.settings, runner.device)
+    found: dict[tuple[str, Choice], Tensor] = {}
+    for layer, fit in fits.items():
+        for _, choice, counted in votes(
+            fit.search, rows[layer], labels=bank.labels, classes=len(bank.classes), choices=fit.choices, memory=memory
+        ):
+            key = layer, choice
+            # A copy: the next choice may be counted in the same place. Of many photos they come in parts.
+            found[key] = torch.cat([found[key], counted]) if key in found else counted.clone()
+    return found
 
 
 def _summary(runner: Runner[KnnSettings], runs: Sequence[_Found]) -> dict[str, Any]:
     """A layer's figures over the seeds; what each of several chose itself is filed under the one in the middle."""
-    classes, seed = runner.train.classes, runner.settings.seed
     if not runner.settings.choose:
-        return {
-            name_of(choice): summarize([found[choice] for found, _ in runs], classes, seed=seed)
-            for choice in runs[0][0]
-        }
-    chosen = [next(iter(found)) for found, _ in runs]
-    figures = summarize([found[choice] for choice, (found, _) in zip(chosen, runs, strict=True)], classes, seed=seed)
-    figures["choosing"] = float(np.mean([choosing for _, choosing in runs if choosing is not None]))
+        return {name_of(choice): _figures(runner, runs, [choice] * len(runs)) for choice in runs[0].predictions}
+    chosen = [next(iter(run.predictions)) for run in runs]
+    figures = _figures(runner, runs, chosen)
+    figures["choosing"] = float(np.mean([run.choosing for run in runs if run.choosing is not None]))
     figures["chosen_from"] = len(all_choices(runner.settings))
     if len(runs) > 1:
         figures["chosen"] = [name_of(one) for one in chosen]
     return {name_of(median_low(chosen)): figures}
+
+
+def _figures(runner: Runner[KnnSettings], runs: Sequence[_Found], choices: Sequence[Choice]) -> dict[str, Any]:
+    """Those of a layer, of a choice in each run."""
+    pairs = list(zip(runs, choices, strict=True))
+    classes, seed = runner.train.classes, runner.settings.seed
+    predictions = [run.predictions[choice] for run, choice in pairs]
+    further = summarize_further(predictions, [run.further[choice] for run, choice in pairs], classes, seed=seed)
+    return summarize(predictions, classes, seed=seed) | further
 
 
 def all_choices(settings: KnnSettings) -> list[Choice]:

@@ -105,16 +105,16 @@ def mean_average_precision(scores: Any, labels: Any) -> float:
 
 
 def bootstrap_draws(
-    statistic: Callable[[Rows], float], count: int, *, seed: int, draws: int = DRAWS
+    statistic: Callable[[Rows], float | NDArray[np.float64]], count: int, *, seed: int, draws: int = DRAWS
 ) -> NDArray[np.float64]:
-    """A statistic on resamples of the test photos (or whatever the rows are), drawn with replacement.
+    """A statistic, or several (K,) that share the draws, on resamples of the rows (test photos), with replacement.
 
     Args:
         statistic: gets indices (count,) int64 in 0..count - 1, some of them several times.
         count: number of rows.
 
     Returns:
-        (draws,).
+        (draws,), or (draws, K).
     """
     chance = np.random.default_rng(seed)
     return np.asarray([statistic(chance.integers(0, count, count)) for _ in range(draws)], np.float64)
@@ -144,7 +144,7 @@ def bootstrap(
     """
     if not count:
         return float("nan"), float("nan")
-    return _ends(bootstrap_draws(statistic, count, seed=seed, draws=draws), coverage)
+    return ends(bootstrap_draws(statistic, count, seed=seed, draws=draws), coverage)
 
 
 def mean_interval(
@@ -164,7 +164,7 @@ def mean_interval(
     if values.dtype == np.bool_ and len(values):
         # The mean of N booleans drawn with replacement is a binomial count.
         counts = np.random.default_rng(seed).binomial(len(values), values.mean(), draws)
-        return _ends(counts / len(values), coverage)
+        return ends(counts / len(values), coverage)
     return bootstrap(lambda rows: values[rows].mean(), len(values), seed=seed, draws=draws, coverage=coverage)
 
 
@@ -194,17 +194,18 @@ def class_mean_interval(
         return float(np.where(np.isnan(drawn), whole, drawn)[known].mean())
 
     means = bootstrap_draws(mean, count, seed=seed, draws=draws)
-    low, high = _ends(means - means.mean() + whole[known].mean(), 0.95)
+    low, high = ends(means - means.mean() + whole[known].mean(), 0.95)
     return max(0.0, low), min(1.0, high)
 
 
-def _ends(values: NDArray[np.float64], coverage: float) -> tuple[float, float]:
+def ends(values: NDArray[np.float64], coverage: float = 0.95) -> tuple[float, float]:
+    """The interval that holds a share of the values in its middle."""
     low, high = np.nanquantile(values, [(1 - coverage) / 2, (1 + coverage) / 2])
     return float(low), float(high)
 
 
-def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
-    """The 95 % interval of the mean average precision, by bootstrap over the photos: see `average_precisions`."""
+def drawn_precisions(scores: NDArray[Any], labels: NDArray[Any]) -> Callable[[Rows], NDArray[np.float64]]:
+    """A function from indices of drawn photos to the average precision of each class (C,), NaN without a positive."""
     # Sorted once: a draw changes how often a photo counts, not where it stands.
     order = np.argsort(-scores.T, axis=1, kind="stable")
     sorted_labels = np.take_along_axis(labels.T, order, 1)
@@ -219,6 +220,12 @@ def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws
         np.divide((precision * positives).sum(1), total, out=found, where=total > 0)
         return found
 
+    return drawn
+
+
+def map_interval(scores: NDArray[Any], labels: NDArray[Any], *, seed: int, draws: int = DRAWS) -> tuple[float, float]:
+    """The 95 % interval of the mean average precision, by bootstrap over the photos: see `average_precisions`."""
+    drawn = drawn_precisions(scores, labels)
     return class_mean_interval(drawn, average_precisions(scores, labels), len(scores), seed=seed, draws=draws)
 
 

@@ -24,11 +24,12 @@ from ssl_colorize.engine.distributed import processes
 from ssl_colorize.engine.log import RunLog
 from ssl_colorize.engine.trainer import Session, training_session
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate.closed_form import linear_probe
-from ssl_colorize.evaluate.features import Features, map_sides
+from ssl_colorize.evaluate.closed_form import FittedProbe, fit_linear_probe
+from ssl_colorize.evaluate.features import Features, map_sides, vectors
 from ssl_colorize.evaluate.heads import HeadSettings
 from ssl_colorize.evaluate.inputs import ALL_LAYERS, as_map, concatenate_layers, refuse_single
 from ssl_colorize.evaluate.metrics import Predictions, best_of, summarize
+from ssl_colorize.evaluate.robustness import Further, judge_further, summarize_further
 from ssl_colorize.evaluate.runner import Runner, Say, Watch
 from ssl_colorize.evaluate.settings import ProbeSettings
 from ssl_colorize.evaluate.sgd_probe import Probe, View, fit_probes, predict, step_count
@@ -45,11 +46,13 @@ class ProbeResult:
         chosen: "learning_rate" and "weight_decay", or "strength".
         choosing: accuracy (or mAP) on the photos held out from training, which it was chosen by.
         predictions: of the test photos.
+        further: of more test sets, and of the test photos made worse.
     """
 
     chosen: dict[str, float]
     choosing: float
     predictions: Predictions
+    further: Further
 
 
 # By layer.
@@ -111,6 +114,7 @@ def _summary(runs: Sequence[ProbeResult], classes: Sequence[str], *, seed: int) 
     found = summarize([run.predictions for run in runs], classes, seed=seed)
     chosen = {name: median_low(run.chosen[name] for run in runs) for name in runs[0].chosen}
     choosing = {"choosing": float(np.mean([run.choosing for run in runs]))}
+    found |= summarize_further([run.predictions for run in runs], [run.further for run in runs], classes, seed=seed)
     return found | {"learning_rate": None} | chosen | choosing
 
 
@@ -123,24 +127,29 @@ def _solved(runner: Runner[ProbeSettings], encoder: Encoder, seed: int) -> Resul
     (train, features), (test, queries) = (
         runner.features(encoder, part, sizes=sizes, pool=settings.pool) for part in (runner.train, runner.test)
     )
-    results = {}
     names = [*(runner.layers if "linear" in settings.heads else ()), *_joined(settings, runner.layers)]
+    fitted: dict[str, FittedProbe] = {}
+    predictions: dict[str, Predictions] = {}
     for number, name in enumerate(names):
         runner.watch("Solving", number, len(names))
-        rows, asked = (
-            part[name] if name in part else _all_layers(part, sizes, settings.numbers) for part in (features, queries)
-        )
         # The test photos' labels come in once the strength is chosen.
-        found = linear_probe(
-            rows, train.labels, asked, classes=len(train.classes),
+        fitted[name] = found = fit_linear_probe(
+            _seen(name, features, sizes, settings), train.labels, classes=len(train.classes),
             method="logistic" if settings.engine == "logistic" else "ridge",
             strengths=strengths, choosing=settings.choosing, refit=settings.refit, seed=seed,
         )  # fmt: skip
-        results[name] = ProbeResult(
-            {"strength": found.strength}, found.choosing, Predictions.of(found.scores, test.labels)
-        )
+        predictions[name] = Predictions.of(found.classifier(_seen(name, queries, sizes, settings)), test.labels)
     runner.watch("Solving", len(names), len(names))
-    return results
+
+    def scores(photos: Tensor) -> dict[str, Any]:
+        rows = vectors(encoder, photos, sizes, settings.pool)
+        return {name: fitted[name].classifier(_seen(name, rows, sizes, settings)) for name in names}
+
+    (further,) = judge_further(runner, [scores])
+    return {
+        name: ProbeResult({"strength": one.strength}, one.choosing, predictions[name], further.get(name, {}))
+        for name, one in fitted.items()
+    }
 
 
 def _joined(settings: ProbeSettings, layers: Sequence[str]) -> list[str]:
@@ -151,9 +160,14 @@ def _joined(settings: ProbeSettings, layers: Sequence[str]) -> list[str]:
     return [ALL_LAYERS]
 
 
-def _all_layers(features: Mapping[str, Features], sizes: Mapping[str, int], numbers: int) -> Features:
-    """What a linear head on all layers at once sees, from the rows of each."""
-    return concatenate_layers({layer: as_map(rows, sizes[layer]) for layer, rows in features.items()}, numbers=numbers)
+def _seen(
+    name: str, features: Mapping[str, Features], sizes: Mapping[str, int], settings: ProbeSettings
+) -> Features:  # fmt: skip
+    """What a linear head on a layer, or on all layers at once, sees, from the rows of each layer."""
+    if name in features:
+        return features[name]
+    maps = {layer: as_map(rows, sizes[layer]) for layer, rows in features.items()}
+    return concatenate_layers(maps, numbers=settings.numbers)
 
 
 # ---- SGD -------------------------------------------------------------------------------------------------------------
@@ -200,13 +214,18 @@ class _SgdProbes:
         if self.settings.refit:
             probes, chosen = self._refitted(encoders, kept, seed), [dict.fromkeys(one, 0) for one in kept]
         predictions = self._predict(probes, self.runner.test, chosen)
+        scorers = [partial(_chosen_scores, probe, one) for probe, one in zip(probes, chosen, strict=True)]
+        further = judge_further(self.runner, scorers) if self.session.group.first else [{} for _ in probes]
         results: list[Results] = [
             {
-                layer: ProbeResult(dict(vars(kept[n][layer])), found[n][layer][head].value, predictions[n][layer][0])
-                for layer, head in best[n].items()
+                name: ProbeResult(
+                    dict(vars(kept[n][name])), found[n][name][head].value, predictions[n][name][0],
+                    further[n].get(name, {}),
+                )
+                for name, head in best[n].items()
             }
             for n in range(len(probes))
-        ]
+        ]  # fmt: skip
         self.done.append(results)
         self.step, self.heads = 0, {}
         self._save(0, probes=[])
@@ -271,6 +290,11 @@ class _SgdProbes:
         save_checkpoint(Checkpoint(KIND, step, heads, seconds=self.session.seconds, extra=extra), self.session.folder)
 
 
+def _chosen_scores(probe: Probe, chosen: Mapping[str, int], photos: Tensor) -> dict[str, Tensor]:
+    """The scores (B, C) of the chosen head of each name."""
+    return {name: scores[:, 0].cpu() for name, scores in probe.scores(photos, chosen=chosen).items()}
+
+
 def _saved(folder: Path) -> Checkpoint:
     """What a stopped run saved, also one of an earlier version.
 
@@ -295,11 +319,14 @@ def packed(results: Sequence[Results]) -> list[dict[str, Any]]:
 
     return [
         {
-            layer: {"chosen": one.chosen, "choosing": one.choosing, **tensors(one.predictions)}
-            for layer, one in each.items()
+            name: {
+                "chosen": one.chosen, "choosing": one.choosing, **tensors(one.predictions),
+                "further": {key: tensors(more) for key, more in one.further.items()},
+            }
+            for name, one in each.items()
         }
         for each in results
-    ]
+    ]  # fmt: skip
 
 
 def unpacked(results: Sequence[Mapping[str, Any]]) -> list[Results]:
@@ -309,7 +336,13 @@ def unpacked(results: Sequence[Mapping[str, Any]]) -> list[Results]:
         ranks, scores = (None if state[name] is None else state[name].numpy() for name in ("ranks", "scores"))
         return Predictions(state["truth"].numpy(), ranks=ranks, scores=scores)
 
+    def further(state: Mapping[str, Any]) -> Further:
+        return {key: predictions(one) for key, one in state.get("further", {}).items()}
+
     return [
-        {layer: ProbeResult(one["chosen"], one["choosing"], predictions(one)) for layer, one in each.items()}
+        {
+            name: ProbeResult(one["chosen"], one["choosing"], predictions(one), further(one))
+            for name, one in each.items()
+        }
         for each in results
     ]

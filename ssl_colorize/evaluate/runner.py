@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from ssl_colorize.data import LabeledDataset, announce, open_dataset
+from ssl_colorize.data.further import open_further
 from ssl_colorize.data.reading import report
 from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder, Pooling, Source, load_encoder
 from ssl_colorize.evaluate.features import Features, extract, frozen
-from ssl_colorize.evaluate.settings import EvaluationSettings
+from ssl_colorize.evaluate.settings import EvaluationSettings, JudgingSettings
 
 # Is told, a line each, what is worth knowing on the way.
 Say = Callable[[str], None]
@@ -34,6 +35,7 @@ class Runner(Generic[S]):
     """What is the same for all encoders and seeds. The settings have `resize` and `crop` filled in.
 
     Attributes:
+        further: more photos to test on, by name.
         untrained: the source of the same network before it learned anything; None where it is not asked for, or where
             there is none.
     """
@@ -41,6 +43,7 @@ class Runner(Generic[S]):
     settings: S
     train: LabeledDataset
     test: LabeledDataset
+    further: Mapping[str, LabeledDataset]
     encoder: Encoder
     untrained: Source | None
     layers: tuple[str, ...]
@@ -61,12 +64,14 @@ class Runner(Generic[S]):
         """
         device = device or choose_device(settings.device)
         train, test = open_dataset(**settings.sources, annotation=settings.annotation, limit=settings.limit)
-        announce(train=train, test=test)
+        further = _open_further(settings, train)
+        announce(train=train, test=test, **further)
         encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
         resize, crop = settings.sides(encoder)
         filled = settings.model_copy(update={"resize": resize, "crop": crop})
         untrained = encoder.untrained if settings.random else None
-        return cls(filled, train, test, encoder, untrained, encoder.choose(settings.layers), device, say, watch)
+        layers = encoder.choose(settings.layers)
+        return cls(filled, train, test, further, encoder, untrained, layers, device, say, watch)
 
     def run(
         self,
@@ -155,3 +160,15 @@ class Runner(Generic[S]):
 def _summaries(runs: Sequence[Mapping[str, R]], summarize: Callable[[Sequence[R]], dict[str, Any]]) -> dict[str, Any]:
     """The figures of each layer, or whatever else runs have results of by name."""
     return {name: summarize([run[name] for run in runs]) for name in runs[0]}
+
+
+def _open_further(settings: EvaluationSettings, train: LabeledDataset) -> dict[str, LabeledDataset]:
+    """The further test sets that the settings ask for, over the classes of the training photos."""
+    if not isinstance(settings, JudgingSettings):
+        return {}
+    found = {name: open_further(name, item, train) for name, item in settings.further.items()}
+    if settings.limit is None:
+        return found
+    return {
+        name: part.limit(max(settings.limit // 4, len(part.shown())), where=name) for name, part in found.items()
+    }  # fmt: skip

@@ -112,7 +112,40 @@ class EvaluationSettings(MeasuringSource):
         return resize, crop
 
 
-class ProbeSettings(StepsOrEpochs, EvaluationSettings):
+class JudgingSettings(EvaluationSettings):
+    """What the verbs that classify share: what else their fits are judged on."""
+
+    also: OneOrMany[str] = Field(
+        (), description="NAME=FOLDER: a further test set of the same classes, which nothing is chosen on"
+    )
+    corrupt: bool = Field(
+        False, description="also judge on the test photos with other hues, gray, noisy, blurred, as small JPEG, and "
+        "with less contrast and more brightness",
+    )  # fmt: skip
+    severities: OneOrMany[Annotated[int, Field(ge=1, le=5)]] = Field(
+        (1, 2, 3, 4, 5), min_length=1, description="of corrupt; a fifth of the work each"
+    )
+
+    @property
+    def further(self) -> dict[str, str]:
+        """Folders of further test sets by their names.
+
+        Raises:
+            UserError: a name is missing, taken, or given twice.
+        """
+        found: dict[str, str] = {}
+        for item in self.also:
+            name, sign, folder = item.partition("=")
+            if not (sign and name.strip() and folder.strip()):
+                raise UserError(f"--also {item}: write it as NAME=FOLDER, such as --also sketches=photos/sketches.")
+            if name in ("train", "test") or name in found:
+                taken = "is given twice" if name in found else "already names a part of --data"
+                raise UserError(f"--also {item}: {name} {taken}; choose another name.")
+            found[name] = folder
+        return found
+
+
+class ProbeSettings(StepsOrEpochs, JudgingSettings):
     """Everything that decides a linear probe. Lengths are in pixels.
 
     The protocol and the engine fill in what is not given, so that the settings a run writes are complete.
@@ -165,7 +198,7 @@ class ProbeSettings(StepsOrEpochs, EvaluationSettings):
         return preset | cls.implied(values)
 
 
-class KnnSettings(EvaluationSettings):
+class KnnSettings(JudgingSettings):
     """Everything that decides a kNN evaluation."""
 
     k: OneOrMany[PositiveInt] = Field((20,), min_length=1, description="neighbors that vote")

@@ -120,12 +120,53 @@ def layers_table(
     untrained = any(beside for _, _, beside in rows)
     columns = (*names, f"{shown} %", "95 % interval", *optional.values(), *([f"untrained {shown} %"] * untrained))
     cells = [
-        (*first, _with_spread(found, figure), f"{percent(found['low'])} to {percent(found['high'])}",
+        (*first, _with_spread(found, figure), _interval(found),
          *(percent(found.get(name)) for name in optional),
          *([_with_spread(beside, figure) if beside else "-"] * untrained))
         for first, found, beside in rows
     ]  # fmt: skip
     return rows_table(columns, cells, title=title)
+
+
+def robustness_tables(figures: Mapping[str, Any], untrained: Mapping[str, Any], *, name: str) -> list[Table]:
+    """What one head does on further test sets, and on the test photos made worse, in percent and points.
+
+    Args:
+        figures: of the head, with what `evaluate.robustness.summarize_further` found.
+        untrained: the same of the untrained network; empty without.
+        name: of the head.
+    """
+    tables = []
+    figure, shown = ("map", "mAP") if "map" in figures else ("top1", "top-1")
+    beside = [f"untrained {shown} %"] * bool(untrained)
+    if "also" in figures:
+        rows = [("test photos", "-", percent(figures[figure]), _interval(figures),
+                 *[percent(untrained[figure])] * bool(untrained))]  # fmt: skip
+        for each, found in figures["also"].items():
+            other = [percent(untrained["also"][each][figure])] if untrained else []
+            rows.append((each, f"{found['photos']:,}", percent(found[figure]), _interval(found), *other))
+        columns = ("test set", "photos", f"{shown} %", "95 % interval", *beside)
+        tables.append(rows_table(columns, rows, title=f"{name} on further test sets"))
+    if "corrupt" in figures:
+        severities = sorted({each for found in figures["corrupt"].values() for each in found} - {"mean"})
+        rows = []
+        for corruption, found in figures["corrupt"].items():
+            cells = (percent(found[each][figure]) if each in found else "-" for each in severities)
+            drop = [_points(found["mean"])] + [_points(untrained["corrupt"][corruption]["mean"])] * bool(untrained)
+            rows.append((corruption, *cells, percent(found["mean"][figure]), *drop))
+        columns = ("corruption", *severities, "mean", "drop, points (95 %)", *["untrained, drop"] * bool(untrained))
+        title = f"{name} on the test photos made worse, {shown} % by severity; as they are: {percent(figures[figure])}"
+        tables.append(rows_table(columns, rows, title=title))
+    return tables
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    return f"{percent(found['low'])} to {percent(found['high'])}"
+
+
+def _points(found: Mapping[str, Any]) -> str:
+    """A drop, and its interval."""
+    return f"{100 * found['drop']:.1f} ({100 * found['drop_low']:.1f} to {100 * found['drop_high']:.1f})"
 
 
 def _with_spread(found: Mapping[str, Any], figure: str) -> str:
