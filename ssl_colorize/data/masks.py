@@ -5,11 +5,8 @@ where the colors of the classes are known, whatever number stands for a color; a
 class is refused with the values that were seen.
 """
 
-import os
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,25 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ssl_colorize.data.annotations import IGNORED, Finding, Mask
-from ssl_colorize.data.images import MAX_PIXELS, Header, exif_orientation, gray_depth
+from ssl_colorize.data.images import Header
 from ssl_colorize.data.mask_classes import MaskClasses
+from ssl_colorize.data.mask_pixels import Pixels, Raw, open_pixels, seen_in, through
 from ssl_colorize.data.orientation import frame_of, turn_pixels
-from ssl_colorize.data.walk import is_photo_name
 from ssl_colorize.errors import UserError, one_line
 
-Pixels = NDArray[np.integer]
-
-_EXACT = ("PNG", "BMP", "DIB", "GIF", "TIFF", "PPM", "TGA")  # formats that keep a pixel's value
 _BLUR = 64  # least distance of values that blurred pixels can still be told apart by
 _NAMED = 8  # values that a message names
-
-# What may stand between the name of a photo and the suffix of its mask.
-_ENDINGS = tuple(
-    mark + word
-    for word in ("mask", "masks", "L", "label", "labels", "labelIds", "gt", "seg", "segmentation")
-    for mark in ("_", "-", ".")
-)
-
 
 # ---- one mask --------------------------------------------------------------------------------------------------------
 
@@ -69,12 +55,12 @@ class MaskFile:
             UserError: the file cannot be read, or what it says is no class for sure.
         """
         try:
-            raw, blurred, orientation = _open(self.path, exif=self.exif)
+            raw, blurred, orientation = open_pixels(self.path, exif=self.exif)
             return self._examine(raw, blurred)._replace(orientation=orientation)
         except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
             raise UserError(f"Cannot use the mask {self.path}: {one_line(error)}.") from None
 
-    def _examine(self, raw: "Raw", blurred: str) -> Examined:
+    def _examine(self, raw: Raw, blurred: str) -> Examined:
         if blurred and not (self.classes.values and raw.numbers):
             raise ValueError(
                 f"it is {blurred}, which blurs values, and {_listed(raw.values())} are in it: save masks as .png, or, "
@@ -88,7 +74,7 @@ class MaskFile:
             return self._by_colors(raw)
         return self._by_values(raw)
 
-    def _by_given_values(self, raw: "Raw", blurred: str) -> Examined:
+    def _by_given_values(self, raw: Raw, blurred: str) -> Examined:
         """By the numbers that were said; of several readings of the pixels the first that has no others."""
         known = self.classes.by_value
         if blurred:
@@ -102,7 +88,7 @@ class MaskFile:
             nearest = np.abs(raw.numbers[0][..., None] - levels).argmin(-1)
             return _translated(levels[nearest], known, "value")
         for numbers in (*raw.numbers, *raw.levels()):
-            if known.keys() >= set(_seen(numbers)):
+            if known.keys() >= set(seen_in(numbers)):
                 return _translated(numbers, known, "value")
         seen = raw.values() if raw.numbers else []
         if not seen:
@@ -114,24 +100,29 @@ class MaskFile:
 
     def _by_palette(self, numbers: Pixels, palette: Sequence[int]) -> Examined:
         """By color where the colors of the classes are known, or by number where the palette does not speak of them."""
-        used = _seen(numbers)
+        used = seen_in(numbers)
         colors = {number: palette[number] if number < len(palette) else -1 for number in used}
         known = self.classes.by_color
         usual = self.classes.usual
         # Whatever the color of its 255, VOC's border is what does not count, unless that is the color of a class.
         border = {IGNORED} if known.get(colors.get(IGNORED, -1), IGNORED) == IGNORED else set()
         moved = [number for number in used if usual.get(number) != colors[number] and number not in border]
+        grays = [color & 255 if color == (color & 255) * 0x010101 else -1 for color in colors.values()]
+        highest = max(0 if gray == IGNORED else gray for gray in grays)
+        if moved and -1 not in grays and grays != used and 0 < highest < len(self.classes.names):
+            return self._by_grays(numbers, dict(zip(used, grays, strict=True)))
         if not moved or (not known.keys() & {colors[number] for number in moved} and not self.classes.declared):
             by_value = self._translate(numbers, used)
             return by_value._replace(colors={number: colors[number] for number in moved})
-        if len(set(colors.values())) == 1:
+        distinct = {colors[number] for number in used if number not in border}
+        if len(distinct) == 1 < len(set(used) - border):
             return self._translate(numbers, used)  # no palette at all
-        if len(set(colors.values())) < len(colors):
+        if len(distinct) < len(set(used) - border):
             raise ValueError(
                 f"its palette has one color for several of the numbers {_listed(used)}: go by the numbers "
                 "with --mask-values, or give each class a color"
             )
-        if known.keys() >= {colors[number] for number in used if number not in border}:
+        if known.keys() >= distinct:
             if not self.classes.declared and not self._are_voc():
                 raise ValueError(
                     f"its palette has VOC's colors in an order of its own ({_shown(colors[moved[0]])} is number "
@@ -140,22 +131,31 @@ class MaskFile:
                 )
             table = known | ({-2: IGNORED} if border else {})
             coded = {number: -2 if number in border else colors[number] for number in used}
-            return _translated(_through(numbers, coded), table, "color")
+            return _translated(through(numbers, coded), table, "color")
         odd = [number for number in moved if colors[number] not in known]
         raise ValueError(
             f"the color {_shown(colors[odd[0]])} of its palette is none of the classes', whose colors the others are: "
             f"add it to classes.csv (name,red,green,blue), or go by the numbers {_listed(used)} with --mask-values"
         )
 
+    def _by_grays(self, numbers: Pixels, grays: dict[int, int]) -> Examined:
+        """By the grays of a palette that are numbers of classes themselves, as when a GIF leaves out unused numbers."""
+        if self.classes.by_value.keys() >= grays.keys():
+            raise ValueError(
+                f"it has the numbers {_listed(list(grays))}, which its palette makes the grays "
+                f"{_listed(list(grays.values()))}: say which of them stand for classes 0, 1, ... with --mask-values"
+            )
+        return self._translate(through(numbers, grays))
+
     def _are_voc(self) -> bool:
         """Whether names and colors are VOC's own."""
         return len(self.classes.names) == 21 and self.classes.names[1:2] == ("aeroplane",)
 
-    def _by_colors(self, raw: "Raw") -> Examined:
+    def _by_colors(self, raw: Raw) -> Examined:
         """By color, or by number if it is a picture of grays."""
         assert raw.colors is not None
         known = self.classes.by_color
-        seen = _seen(raw.colors)
+        seen = seen_in(raw.colors)
         if self.classes.colors and known.keys() >= set(seen):
             return _translated(raw.colors, known, "color")
         if raw.numbers:
@@ -168,19 +168,19 @@ class MaskFile:
             "list the color of each class in classes.csv (name,red,green,blue)"
         )
 
-    def _by_values(self, raw: "Raw") -> Examined:
+    def _by_values(self, raw: Raw) -> Examined:
         numbers = raw.numbers[0]
         if self.classes.declared and numbers.max() >= len(self.classes.names):
             # Grays may be colors that a list declares, as black, gray and white.
             grays = numbers.astype(np.int64) * 0x010101
-            if self.classes.by_color.keys() >= set(_seen(grays)):
+            if self.classes.by_color.keys() >= set(seen_in(grays)):
                 return _translated(grays, self.classes.by_color, "color")
         return self._translate(numbers)
 
     def _translate(self, numbers: Pixels, seen: Sequence[int] | None = None) -> Examined:
         """By number, where each is a class or does not count."""
         known = self.classes.by_value
-        seen = _seen(numbers) if seen is None else seen
+        seen = seen_in(numbers) if seen is None else seen
         unknown = [value for value in seen if value not in known]
         if unknown:
             more = f", as {_listed(unknown[1:])}" if len(unknown) > 1 else ""
@@ -206,158 +206,13 @@ def _shown(color: int) -> str:
     return "none" if color < 0 else f"({color >> 16}, {color >> 8 & 255}, {color & 255})"
 
 
-def _seen(codes: Pixels) -> list[int]:
-    """Which numbers there are, in order."""
-    if _few(codes):
-        return np.flatnonzero(np.bincount(codes.ravel())).tolist()  # without sorting
-    found: list[int] = np.unique(codes).tolist()
-    return found
-
-
-def _few(codes: Pixels) -> bool:
-    """Whether a table by number is small."""
-    return bool(codes.size) and int(codes.min()) >= 0 and int(codes.max()) <= 0xFFFF
-
-
-def _through(numbers: Pixels, table: dict[int, int]) -> Pixels:
-    """Each number as what a table has for it."""
-    if _few(numbers):
-        # What is beyond the table is nowhere in the numbers.
-        short = np.zeros(int(numbers.max()) + 1, np.int64)
-        keys = [key for key in table if 0 <= key < len(short)]
-        short[keys] = [table[key] for key in keys]
-        return short[numbers]
-    keys = sorted(table)
-    return np.asarray([table[key] for key in keys], np.int64)[np.searchsorted(keys, numbers)]
-
-
 def _translated(
     codes: Pixels, known: dict[int, int], by: Literal["value", "color"], seen: Sequence[int] | None = None
 ) -> Examined:
-    seen = _seen(codes) if seen is None else seen
+    seen = seen_in(codes) if seen is None else seen
     table = {code: known[code] for code in seen}
     same = codes.dtype == np.uint8 and all(code == number for code, number in table.items())
-    return Examined(codes.astype(np.uint8) if same else _through(codes, table).astype(np.uint8), tuple(seen), by)
-
-
-# ---- files -----------------------------------------------------------------------------------------------------------
-
-
-class Raw(NamedTuple):
-    """The pixels of a file."""
-
-    numbers: tuple[Pixels, ...] = ()  # (H, W) as numbers, the likeliest reading first; none of colors
-    colors: Pixels | None = None  # (H, W) as `packed` has them, of a picture in colors
-    palette: tuple[int, ...] | None = None  # colors of numbers 0, 1, ..., where they are not all gray
-
-    def levels(self) -> tuple[Pixels, ...]:
-        """The grays that a palette gives the numbers, where it gives all of them one."""
-        grays = [color & 255 if color == (color & 255) * 0x010101 else -1 for color in self.palette or ()]
-        table = dict(enumerate(grays))
-        usable = bool(grays) and all(table.get(number, -1) >= 0 for number in _seen(self.numbers[0]))
-        return (_through(self.numbers[0], table),) if usable else ()
-
-    def values(self) -> list[int]:
-        pixels = self.numbers[0] if self.numbers else self.colors
-        assert pixels is not None
-        return _seen(pixels)
-
-
-def _open(path: str, *, exif: bool) -> tuple[Raw, str, int]:
-    """A mask's pixels; its format if that blurs values, else ""; and the EXIF orientation that it was turned by."""
-    with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise ValueError(f"{picture.width} x {picture.height} pixels are too many")
-        kind, bits = picture.format or "", gray_depth(picture)
-        picture.load()
-        squeezed = "jpeg" in str(picture.info.get("compression", "")).lower()
-        blurred = "" if kind in _EXACT and not squeezed else f"{kind}{' of TIFF' if squeezed else ''}"
-        orientation = exif_orientation(picture) if exif else 1
-        return _raw(picture, orientation, bits), blurred, orientation
-
-
-def _raw(picture: Image.Image, orientation: int, bits: int) -> Raw:
-    mode = picture.mode
-    pixels = np.asarray(picture)
-
-    def upright(values: NDArray[np.generic]) -> Pixels:
-        whole = values if values.dtype in (np.uint8, np.uint16) else values.astype(np.int64)
-        return turn_pixels(whole, orientation)
-
-    if mode == "1":
-        ones = upright(pixels)
-        return Raw((ones, ones * 255))
-    if mode in ("P", "PA"):
-        numbers = upright(pixels if mode == "P" else pixels[..., 0])
-        flat = np.reshape(picture.getpalette("RGB") or [], (-1, 3)).astype(np.int64)
-        colors = (flat[:, 0] << 16 | flat[:, 1] << 8 | flat[:, 2]).tolist()
-        if colors == [gray * 0x010101 for gray in range(len(colors))]:
-            return Raw((numbers,))
-        return Raw((numbers,), palette=tuple(colors))
-    if mode == "L" and bits < 8:
-        # Pillow spreads the numbers of 2 and of 4 bits over the grays.
-        return Raw((upright(pixels // (255 // ((1 << bits) - 1))), upright(pixels)))
-    if mode in ("L", "LA") or mode == "I" or mode.startswith("I;16"):
-        return Raw((upright(pixels) if mode != "LA" else upright(_painted(pixels[..., 0], pixels[..., 1])),))
-    if mode == "F":
-        if not np.isfinite(pixels).all() or (pixels != np.rint(pixels)).any():
-            raise ValueError("its pixels are fractions, not class numbers")
-        return Raw((upright(pixels),))
-    if mode in ("RGB", "RGBA"):
-        red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
-        coded = red << 16 | green << 8 | blue
-        painted = upright(_painted(coded, pixels[..., 3]) if mode == "RGBA" else coded)
-        gray = np.array_equal(painted, (painted & 255) * 0x010101)
-        return Raw((painted & 255,) if gray else (), painted)
-    raise ValueError(f"its pixels are {mode}, neither class numbers nor RGB colors")
-
-
-def _painted(codes: NDArray[np.generic], alpha: NDArray[np.generic]) -> Pixels:
-    """Pixels with nothing where they are transparent; a channel that is the same everywhere says nothing."""
-    values = codes.astype(np.int64)
-    hidden = alpha == 0
-    if hidden.any() and not hidden.all():
-        under = set(np.unique(values[hidden]).tolist())
-        if len(under) > 1 or (under != {0} and under & set(np.unique(values[~hidden]).tolist())):
-            raise ValueError("it is transparent where it has colors: save it without transparency")
-        values = np.where(hidden, 0, values)
-    return values
-
-
-class MaskFolder:
-    """The masks in a folder, by the names of their photos."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        found: dict[str, list[str]] = {}
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if is_photo_name(entry.name) and not entry.name.startswith("."):
-                    found.setdefault(entry.name.rpartition(".")[0], []).append(entry.path)
-        self._found = found
-
-    def __contains__(self, stem: str) -> bool:
-        return any(name in self._found for name in self._names(stem))
-
-    def path(self, stem: str) -> str:
-        """The mask of a photo: NAME.png, or another suffix, or NAME_mask.png and the like.
-
-        Raises:
-            UserError: there are several.
-        """
-        for name in self._names(stem):
-            files = sorted(self._found.get(name, ()))
-            exact = [file for file in files if not file.lower().endswith((".jpg", ".jpeg", ".webp", ".avif"))]
-            if len(exact) > 1:
-                raise UserError(f"{exact[0]} and {Path(exact[1]).name} are both the mask of {stem}: leave one there.")
-            if files:
-                return (exact or files)[0]
-        return str(self.folder / f"{stem}.png")
-
-    @staticmethod
-    def _names(stem: str) -> Iterable[str]:
-        yield stem
-        yield from (stem + ending for ending in (*_ENDINGS, ".jpg", ".jpeg", ".png"))
+    return Examined(codes.astype(np.uint8) if same else through(codes, table).astype(np.uint8), tuple(seen), by)
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------

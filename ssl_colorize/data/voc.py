@@ -6,7 +6,8 @@ from pathlib import Path
 from ssl_colorize.data.annotations import Annotation, Finding, box_presence
 from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
 from ssl_colorize.data.mask_classes import read_mask_classes
-from ssl_colorize.data.masks import MaskFile, MaskFolder
+from ssl_colorize.data.mask_pixels import MaskFolder
+from ssl_colorize.data.masks import MaskFile
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.data.reading import PassedOver
 from ssl_colorize.data.splits import measuring_lists, pretraining_lists
