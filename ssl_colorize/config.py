@@ -68,6 +68,11 @@ EncoderSource = Annotated[
         "random:timm-lightness:NAME, random:timm-rgb:NAME, timm:NAME, timm:NAME@L or efficientnet_lite0"
     ),
 ]
+# Of one sitting alone: neither kept in config.yaml nor compared with it.
+DataChanged = Annotated[
+    Literal["refuse", "allow"],
+    Field(exclude=True, description="whether a resumed run goes on with other photos than it began with"),
+]
 Limit = Annotated[int | None, Field(ge=1, description="use only so many photos, for a quick look")]
 
 
@@ -161,9 +166,11 @@ class Settings(BaseModel):
         """Raise a UserError if a key that was asked for has no effect beside the others."""
 
     def leaves(self) -> dict[str, Any]:
-        """Every setting by its key, those inside of others as "stages.0.steps"."""
+        """Every setting that is kept, by its key, those inside of others as "stages.0.steps"."""
         found: dict[str, Any] = {}
-        for name in type(self).model_fields:
+        for name, about in type(self).model_fields.items():
+            if about.exclude:
+                continue
             value = getattr(self, name)
             several = {f"{name}.{number}": one for number, one in enumerate(value)} if isinstance(value, tuple) else {}
             inner = several or {name: value}

@@ -12,6 +12,7 @@ from typing import Self
 
 from PIL import Image
 
+from ssl_colorize.data.fingerprint import name_bytes
 from ssl_colorize.data.images import photo_size, read_photo
 from ssl_colorize.data.reading import Reading
 from ssl_colorize.errors import UserError
@@ -92,7 +93,7 @@ class Photos(ABC):
         """All indices in the order of a hash of the names; equal names go by index."""
 
         def key(index: int) -> tuple[bytes, int]:
-            return hashlib.blake2b(os.fsencode(self.name(index)), digest_size=8, salt=salt).digest(), index
+            return hashlib.blake2b(name_bytes(self.name(index)), digest_size=8, salt=salt).digest(), index
 
         return sorted(range(len(self)), key=key)
 

@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
+from ssl_colorize.data.fingerprint import Fingerprint
+
 Kind = Literal["class folders", "photos", "VOC", "COCO", "list", "CSV", "torchvision", "samples"]
 
 # Why something is passed over -> how one and how several of them are counted, and what its owner can do about it.
@@ -124,17 +126,17 @@ class Reading:
 
     Attributes:
         sources: one an item of `--data`.
-        findings: lines on annotations, which a verb says after its first line.
+        findings: lines on annotations and lists, which a verb says after its first line.
         counts: photos by split that are used, after limits.
         classes: how many there are, over all sources; 0 without labels.
-        fingerprint: what `fingerprint.Fingerprint` says of the photos used, in a word; "" if it was not asked.
+        fingerprint: of the photos used; of files that are no set, of nothing.
     """
 
     sources: tuple[Source, ...] = ()
     findings: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     classes: int = 0
-    fingerprint: str = ""
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)
 
     @classmethod
     def of(cls, kind: Kind, path: str | os.PathLike[str], *parts: Part, **more: Any) -> Reading:
@@ -177,7 +179,7 @@ class Reading:
             reasons = "; ".join(_counted(reason, count) for reason, count in passed.items())
             text += f"; passed over {sum(passed.values()):,} ({reasons})"
         if self.findings:
-            text += "; findings on annotations follow"
+            text += "; findings follow"
         return printable(text)
 
     def record(self) -> dict[str, Any]:
@@ -188,7 +190,7 @@ class Reading:
             "splits": dict(self.counts),
             "passed_over": self._passed(),
             "findings": [printable(line) for line in self.findings],
-            "fingerprint": self.fingerprint,
+            "fingerprint": str(self.fingerprint) if self.fingerprint.parts else None,
             "sources": [source.record() for source in self.sources],
         }
 
@@ -307,7 +309,11 @@ def announce(**parts: Opened) -> Reading:
     """
     counts = {name: len(part) for name, part in parts.items()}
     classes = max((len(getattr(part, "classes", ())) for part in parts.values()), default=0)
-    reading = replace(joined(part.reading for part in parts.values()), counts=counts, classes=classes)
+    named = all(hasattr(getattr(part, "photos", part), "name") for part in parts.values())
+    reading = replace(
+        joined(part.reading for part in parts.values()), counts=counts, classes=classes,
+        fingerprint=Fingerprint.of(**parts) if named else Fingerprint(),
+    )  # fmt: skip
     listener = _listener.get()
     if listener is not None:
         listener.hear(reading)

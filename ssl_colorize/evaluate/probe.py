@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ssl_colorize.data import LabeledDataset, UnreadableLog, choosing_split
+from ssl_colorize.data.fingerprint import Fingerprint, resumed
 from ssl_colorize.device import choose_device
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, save_checkpoint
@@ -182,7 +183,15 @@ class _SgdProbes:
         photos, rank = len(runner.train) + len(runner.test), session.group.rank
         self.unreadable = UnreadableLog(session.folder, photos, rank=rank, append=resume)
         # Of the seed that was being trained: its step and heads; of those before it: results, and steps in the log.
-        state = _saved(session.folder) if resume else Checkpoint(KIND, 0, extra={"done": [], "logged": 0})
+        state = begun = Checkpoint(KIND, 0, extra={"done": [], "logged": 0})
+        self.fingerprint = Fingerprint.of(train=runner.train, test=runner.test)
+        if resume:
+            state = _saved(session.folder)
+            before, allowed = state.extra.get("photos"), self.settings.data_changed == "allow"
+            told = resumed(before, self.fingerprint, allowed=allowed, how="the heads are trained anew")
+            for line in told:
+                runner.say(line)
+            state = begun if told and before is not None else state
         session.seconds_before = state.seconds
         self.step, self.heads = state.step, state.model
         self.done, self.logged = [unpacked(each) for each in state.extra["done"]], int(state.extra["logged"])
@@ -287,6 +296,7 @@ class _SgdProbes:
             return
         heads = {str(number): probe.state_dict() for number, probe in enumerate(probes)}
         extra = {"done": [packed(each) for each in self.done], "logged": self.logged}
+        extra["photos"] = self.fingerprint.stored()
         save_checkpoint(Checkpoint(KIND, step, heads, seconds=self.session.seconds, extra=extra), self.session.folder)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from ssl_colorize.config import (
     BatchSize,
+    DataChanged,
     DeviceName,
     EncoderSource,
     MaskSource,
@@ -180,6 +181,7 @@ class ProbeSettings(StepsOrEpochs, JudgingSettings):
     drop_every: PositiveInt | None = Field(None, description="steps between divisions by ten; a cosine if not given")
     precision: Precision = Field("fp32", description="of the frozen network")
     checkpoint_every: PositiveInt = Field(1000, description="steps")
+    data_changed: DataChanged = "refuse"
 
     # Closed form; strengths are per training photo (the penalty is strength x photos x |w|^2)
     ridge_strengths: OneOrMany[PositiveFloat] = Field(RIDGE_STRENGTHS, min_length=1, description="one is chosen")

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from ssl_colorize.config import (
     BatchSize,
+    DataChanged,
     DeviceName,
     EncoderSource,
     Limit,
@@ -91,6 +92,7 @@ class FinetuneSettings(StepsOrEpochs, MeasuringSource):
     precision: Precision = "auto"
     workers: Workers = 2
     checkpoint_every: PositiveInt = Field(500, description="steps")
+    data_changed: DataChanged = "refuse"
 
     @classmethod
     def implied(cls, asked: Mapping[str, Any]) -> dict[str, Any]:

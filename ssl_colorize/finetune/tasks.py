@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_colorize.data import LabeledDataset, Photos, announce, choosing_split, open_dataset
 from ssl_colorize.data.annotations import Annotation
+from ssl_colorize.data.fingerprint import Fingerprint
 from ssl_colorize.data.transforms import Augmentation, resized
 from ssl_colorize.device import Autocast
 from ssl_colorize.encoder import Encoder
@@ -121,6 +122,18 @@ class Task(Protocol):
         """Training photos to fit on and, about `fraction` of them, to choose on: indices, sorted, not empty."""
         ...
 
+    def part(self, indices: NDArray[np.int64] | None) -> LabeledDataset:
+        """These training photos, or the test photos."""
+        ...
+
+    def keep_apart(self, before: Fingerprint) -> None:
+        """Leave out what a stopped run tested on and would train on now, and the reverse.
+
+        Raises:
+            UserError: nothing is left to train or to test on.
+        """
+        ...
+
     def layers(self, encoder: Encoder) -> tuple[str, ...]:
         """The encoder's layers that the head reads, first to last: `settings.layers`, or the task's own choice.
 
@@ -220,6 +233,18 @@ class OnPhotos:
     def split(self, *, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Training photos to fit on and to choose on; every class keeps some to fit on."""
         return choosing_split(self.train.labels, fraction=fraction, seed=seed)
+
+    def keep_apart(self, before: Fingerprint) -> None:
+        """Leave out what a stopped run tested on and would train on now, and the reverse.
+
+        Raises:
+            UserError: nothing is left to train or to test on.
+        """
+        train = self.train.take(before.apart(self.train.photos, "fit", "choose"))
+        test = self.test.take(before.apart(self.test.photos, "test"))
+        if not (len(train) and len(test)):
+            raise UserError("All photos are of another part than when this run began: begin a new run.")
+        self._parts = train, test
 
     def part(self, indices: NDArray[np.int64] | None) -> LabeledDataset:
         """These training photos, or the test photos."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssl_colorize.data import UnreadableLog
+from ssl_colorize.data.fingerprint import Fingerprint, resumed
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.encoder import Encoder
 from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME, Checkpoint, load_checkpoint, restore, save_checkpoint
@@ -65,6 +66,8 @@ def finetune(
         tell = say if session.group.first else _silent
         task = task_type(name).open(settings, say=tell)
         run = Finetuning(task, settings, session, resume=resume)
+        for line in run.notes:
+            tell(line)
         with RunLog(folder, run.trials.logged + run.begun.step, quiet=not session.group.first) as log:
             for number in range(run.trials.trial, len(run.rates)):
                 run.try_rate(number, log, tell)
@@ -110,11 +113,20 @@ class Finetuning:
         session.share_of(settings.batch_size)
 
         # Photos: all to train on, and of these the part to fit on and the part to choose on. Rates, lowest first.
-        self.every = np.arange(task.train_count)
-        self.fitting, self.choosing = self.every, self.every[:0]
-        if settings.chooses:
-            self.fitting, self.choosing = task.split(fraction=settings.choosing, seed=settings.seed)
+        self.begun = Checkpoint(KIND, 0)
+        if resume:
+            kept = ("trial", "logged", "evaluations")
+            self.begun = load_checkpoint(session.folder, KIND, extra=kept, from_format_1=from_format_1)
+        before = self.begun.extra.pop("photos", None)
+        self._split()
+        self.notes: list[str] = []
+        if resume:
+            allowed = settings.data_changed == "allow"
+            self.notes = resumed(before, self.fingerprint(), allowed=allowed)
+        if self.notes and before is not None:
+            self._split(Fingerprint.restored(before))
         self.rates: list[float] = sorted(set(settings.learning_rates)) if settings.chooses else []
+        self.stored = self.fingerprint().stored()
         self.length = Length.whole(settings, len(self.fitting), evaluated=settings.chooses)
         total = task.train_count + task.test_count
         self.unreadable = UnreadableLog(session.folder, total, rank=session.group.rank, append=resume)
@@ -129,12 +141,28 @@ class Finetuning:
         self.autocast = choose_autocast(settings.precision, session.device)
 
         # Where a stopped run goes on: the training that is under way, and what was tried before.
-        self.begun = Checkpoint(KIND, 0)
-        if resume:
-            kept = ("trial", "logged", "evaluations")
-            self.begun = load_checkpoint(session.folder, KIND, extra=kept, from_format_1=from_format_1)
         session.seconds_before = self.begun.seconds
         self.trials = Trials.restored(self.begun.extra)
+
+    def _split(self, before: Fingerprint | None = None) -> None:
+        """Split the training photos; what a run tested on and chose on before, it does not learn from."""
+        task, settings = self.task, self.settings
+        if before is not None:
+            task.keep_apart(before)
+        self.every = np.arange(task.train_count)
+        self.fitting, self.choosing = self.every, self.every[:0]
+        if settings.chooses:
+            self.fitting, self.choosing = task.split(fraction=settings.choosing, seed=settings.seed)
+        if before is not None and settings.chooses:
+            held = before.held_out_before(task.photos, self.choosing, learned="fit", kept="choose")
+            self.fitting, self.choosing = np.setdiff1d(self.every, held), np.asarray(held, np.int64)
+            if not (len(self.fitting) and len(self.choosing)):
+                raise UserError("Of the photos that this run chose on none is left: put them back, or begin a new run.")
+
+    def fingerprint(self) -> Fingerprint:
+        """Of the photos, by what they are for."""
+        part = self.task.part
+        return Fingerprint.of(fit=part(self.fitting), choose=part(self.choosing), test=part(None))
 
     def try_rate(self, number: int, log: RunLog, say: Say) -> None:
         """Train with one of the rates, on the photos to fit on; one that blows up is out of the choice."""
@@ -234,7 +262,7 @@ class Finetuning:
         if self.session.group.first:
             checkpoint = Checkpoint(
                 KIND, step, self.model.state_dict(), optimizer.state_dict(),
-                seconds=self.session.seconds, extra=self.trials.stored(),
+                seconds=self.session.seconds, extra=self.trials.stored() | {"photos": self.stored},
             )  # fmt: skip
             save_checkpoint(checkpoint, self.session.folder)
 

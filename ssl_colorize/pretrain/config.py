@@ -17,6 +17,7 @@ from pydantic import (
 
 from ssl_colorize.config import (
     BatchSize,
+    DataChanged,
     DeviceName,
     Limit,
     OneOrMany,
@@ -140,6 +141,7 @@ class Recipe(StepsOrEpochs, TrainingSource):
     checkpoint_every: PositiveInt = 50
     stages: tuple[StageSettings, ...] = Field((), description="parts of the run, each with settings of its own")
     history: tuple[str, ...] = Field((), description="how the lengths of stages were changed; written by the run")
+    data_changed: DataChanged = "refuse"
 
     @model_validator(mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssl_colorize.data import Batch, UnreadableLog, announce, holdout_batches, training_batches
+from ssl_colorize.data.fingerprint import resumed
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
 from ssl_colorize.engine.distributed import Processes, distribute
@@ -22,13 +23,12 @@ from ssl_colorize.models.objectives import TrainingStatistics
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
 from ssl_colorize.pretrain.config import Recipe
 from ssl_colorize.pretrain.holdout import evaluate, in_words
-from ssl_colorize.pretrain.photos import recipe_photos
+from ssl_colorize.pretrain.photos import KIND, recipe_photos
 from ssl_colorize.pretrain.pretext import Pretext
 from ssl_colorize.pretrain.stages import Stage, changed_lengths, plan, stage_after
 from ssl_colorize.pretrain.start import begin, make_network
 from ssl_colorize.runs import write_config, write_metrics
 
-KIND = "pretrain"
 # With Muon, biases, BatchNorm, the first convolution and the logits stay with AdamW, at this share of the rate.
 _ADAM_SHARE = 0.3
 
@@ -96,9 +96,14 @@ class Pretraining:
         self.recipe, self.session = recipe, session
         device, group = session.device, session.group
 
-        # Photos. Which of them are held out does not depend on the seed.
-        self.photos, self.held_out = recipe_photos(recipe)
-        announce(train=self.photos, held_out=self.held_out)
+        # Photos. Which of them are held out does not depend on the seed, and stays so when a run goes on.
+        saved = self._saved() if resume else None
+        known = None if saved is None else saved.extra.get("photos")
+        self.photos, self.held_out = recipe_photos(recipe, known)
+        self.fingerprint = announce(train=self.photos, held_out=self.held_out).fingerprint
+        self.notes: list[str] = []
+        if saved is not None:
+            self.notes += resumed(known, self.fingerprint, allowed=recipe.data_changed == "allow")
         self.unreadable = UnreadableLog(session.folder, len(self.photos), rank=group.rank, append=resume)
         self.stages = plan(recipe, len(self.photos))
         for stage in self.stages:
@@ -107,9 +112,9 @@ class Pretraining:
         # The network, initialized on the first photos unless it was saved, and what it is trained for.
         self.pretext = pretext(recipe, self.photos, self.held_out)
         self.model: ColorizationModel = make_network(self.pretext).to(device).to(memory_format=torch.channels_last)
-        state = self._saved() if resume else self._begun()
+        state = saved or self._begun()
         self.start = state.step
-        self.notes: list[str] = [note for note in (state.extra.get("note"),) if note is not None]
+        self.notes += [note for note in (state.extra.get("note"),) if note is not None]
         self._note_changes(state)
         self.figures: dict[str, float | None] = state.extra["figures"]
         session.seconds_before = state.seconds
@@ -237,7 +242,10 @@ class Pretraining:
         checkpoint = Checkpoint(
             KIND, step, self.model.state_dict(), self.optimizer.state_dict(),
             self.ema.module.state_dict() if self.ema is not None else None, self.session.seconds,
-            {"statistics": statistics, "figures": self.figures, "stages": self.lengths},
+            {
+                "statistics": statistics, "figures": self.figures, "stages": self.lengths,
+                "photos": self.fingerprint.stored(),
+            },
         )  # fmt: skip
         save_checkpoint(checkpoint, self.session.folder)
         save_pretrained(self.pretext.shipped(self.pretrained(step)), self.session.folder / WEIGHTS_NAME)

@@ -18,7 +18,7 @@ from ssl_colorize.data import Photos, UnreadablePhoto
 from ssl_colorize.data.annotations import IGNORED
 from ssl_colorize.finetune.overlays import RIGHT, WRONG, draw_mask
 from ssl_colorize.pictures import INK, PAPER, encode, fit
-from ssl_colorize.pretrain.photos import recipe_photos
+from ssl_colorize.pretrain.photos import held_out_by
 from ssl_colorize.runs import write_atomically
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def samples_sheet(folder: Path, recipe: Recipe, *, count: int = 8) -> Path:
     Raises:
         UserError: the folder holds no network, or the photos are no longer there.
     """
-    _, held_out = recipe_photos(recipe)
+    held_out = held_out_by(folder, recipe)
     colorizer = Colorizer.load(folder, device=recipe.device)
     rows = [(gray(photo), colorizer.colorize(photo), photo) for photo in _spread(held_out, count)]
     path = folder / "samples.png"

@@ -67,7 +67,7 @@ def test_excluded_photos_are_counted_where_they_were(tmp_path: Path) -> None:
     (tmp_path / "out.txt").write_text("a.png\nc.png\n")
     left = leave_out(open_photos([str(tmp_path / "set")]), tmp_path / "out.txt")
     assert announce(photos=left).line() == (
-        f"Read: 1 of 3 photos from {tmp_path / 'set'} (photos); passed over 2 (2 in the exclude list)"
+        f"Read: 1 of 3 photos from {tmp_path / 'set'} (photos); passed over 2 (2 in the exclude list); findings follow"
     )
 
 
@@ -81,7 +81,7 @@ def test_samples_are_counted_as_photos_and_as_regions() -> None:
 def test_findings_are_not_told_twice() -> None:
     train = Reading.of("VOC", "V", Part("train", 2))
     both = joined([Reading(train.sources, ("one box clipped",))] * 2)
-    assert both.findings == ("one box clipped",) and both.line().endswith("findings on annotations follow")
+    assert both.findings == ("one box clipped",) and both.line().endswith("findings follow")
 
 
 def test_names_of_any_bytes_are_one_printable_line() -> None:
