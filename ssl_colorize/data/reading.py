@@ -221,7 +221,7 @@ def joined(readings: Iterable[Reading]) -> Reading:
 
 def _described(source: Source) -> str:
     places = source.places
-    if source.kind == source.path:
+    if source.kind == "samples":
         return source.kind
     listed = " and ".join(filter(None, [", ".join(places[:-1]), *places[-1:]]))
     return f"{source.path} ({source.kind}{', ' if listed else ''}{listed})"
