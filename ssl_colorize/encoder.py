@@ -14,7 +14,7 @@ from ssl_colorize.data import open_photos, training_batches
 from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, create_model, load_pretrained
 from ssl_colorize.models.init import initialize
-from ssl_colorize.models.pretrained import RELEASED_INPUT_SIZE
+from ssl_colorize.models.pretrained import RELEASED_INPUT_SIZE, refuse_infinite
 from ssl_colorize.models.registry import FeatureInfo
 from ssl_colorize.models.source import Source
 from ssl_colorize.models.trunks import ColorizationTrunk, Lite0Trunk, TimmTrunk, Trunk
@@ -25,6 +25,8 @@ BatchNormMode = Literal["frozen", "train"]
 # Names of `train_from` that are no layer.
 ALL, HEAD = "all", "head"
 
+# By this share of their range numbers may lie outside of it, which they were rounded to.
+_SLACK = 1e-3
 # Photos, and their side in pixels, that a data-dependent initialization looks at.
 _INIT_PHOTOS, _INIT_SIDE = 32, 128
 
@@ -46,8 +48,12 @@ class Encoder(nn.Module):
 
     def __init__(self, trunk: Trunk, *, source: Source) -> None:
         super().__init__()
-        # Channels last in memory, which convolutions take a fifth less time on.
-        self.trunk = trunk.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.trunk = trunk.requires_grad_(False).eval()
+        # Channels last in memory, which convolutions take a fifth less time on. Not by `to`, which stumbles over those
+        # of three dimensions.
+        for weights in self.trunk.parameters():
+            if weights.ndim == 4:
+                weights.data = weights.data.contiguous(memory_format=torch.channels_last)
         self.source = source
         self.input_size = trunk.input_size
         self.layers = tuple(info["module"] for info in trunk.feature_info)
@@ -165,21 +171,39 @@ class Encoder(nn.Module):
             layers: names; all of `layers` by default.
 
         Returns:
-            (B, C, h, w) float32 (also under autocast) by layer, first to last.
+            (B, C, h, w) by layer, first to last: float32 (also under autocast), or what `half()`, `bfloat16()` or
+            `double()` made of the encoder. Lightness is computed in float32 all the same.
 
         Raises:
-            UserError: a layer is unknown.
-            ValueError: the images have another shape or type.
+            UserError: a layer is unknown, or a frozen network gives numbers that are not finite (half() is often too
+                little for it).
+            TypeError: the images are no tensor.
+            ValueError: they have another shape, another kind of numbers, or numbers out of range.
         """
         chosen = self.choose(layers)
         _check(images)
-        return self.trunk.features(images, chosen)
+        maps = self.trunk.features(images, chosen)
+        if not self.trained and _looked_at(images):
+            self._refuse_infinite(maps)
+        return maps
+
+    def _refuse_infinite(self, maps: Mapping[str, Tensor]) -> None:
+        # A sum is finite if all is, but for one that overflows: then each is looked at.
+        for layer, x in maps.items():
+            if not (x.sum(dtype=torch.float32).isfinite() or x.isfinite().all()):
+                hint = "" if x.dtype == torch.float32 else f" in {x.dtype}: use .float() or .bfloat16()"
+                raise UserError(f"{self.name} gives numbers at {layer} that are not finite{hint}.")
 
     def vectors(
         self, images: Tensor, layers: Iterable[str] | None = None, *, pool: Pooling = "adaptive", size: int = 1
     ) -> dict[str, Tensor]:
-        """Each layer's map pooled to size x size cells and flattened: (B, C * size * size) float32 by layer."""
-        return {name: pool_map(x, size, pool).flatten(1) for name, x in self(images, layers).items()}
+        """Each layer's map pooled to size x size cells and flattened: (B, C * size * size) by layer.
+
+        Of the kind of numbers that `forward` gives; means are taken in float32 or better.
+        """
+        maps = self(images, layers).items()
+        precise = {name: x.to(torch.promote_types(x.dtype, torch.float32)) for name, x in maps}
+        return {name: pool_map(precise[name], size, pool).flatten(1).to(x.dtype) for name, x in maps}
 
     def fingerprint(self) -> str:
         """A hash of all that features depend on: weights, buffers, layers, preprocessing. Same on every device."""
@@ -231,12 +255,13 @@ def load_encoder(source: str | Path | Source, *, device: torch.device | str = "c
         seed: of the untrained ones.
 
     Raises:
-        UserError: the source is unknown, incomplete, or cannot be had.
+        UserError: the source is unknown, incomplete, or cannot be had, or holds numbers that are not finite.
     """
     found = Source.parse(source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         trunk = _load_trunk(found, seed)
+    refuse_infinite(trunk.state_dict(), where=str(found))
     return Encoder(trunk, source=found).to(device)
 
 
@@ -267,10 +292,30 @@ def _initialize_on_samples(model: ColorizationModel, seed: int) -> None:
 
 
 def _check(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"expected images of shape (B, 3, H, W) or (B, 1, H, W), got {tuple(images.shape)}")
-    if images.shape[1] == 1 and not images.is_floating_point():
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"expected a torch tensor of images, (B, 3, H, W) or (B, 1, H, W), not a {type(images).__name__}"
+        )
+    shape = tuple(images.shape)
+    if images.ndim != 4 or shape[1] not in (1, 3) or 0 in shape[2:]:
+        raise ValueError(f"expected images of shape (B, 3, H, W) or (B, 1, H, W), got {shape}")
+    if shape[1] == 1 and not images.is_floating_point():
         raise ValueError(f"one channel is lightness, floats in 0..100, not {images.dtype}")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ValueError(f"expected RGB of uint8 or floats in [0, 1], not {images.dtype}")
+    if images.dtype == torch.uint8 or not images.numel() or not _looked_at(images):
+        return
+    top = 100.0 if shape[1] == 1 else 1.0
+    low, high = (value.item() for value in images.detach().aminmax())
+    slack = top * max(_SLACK, torch.finfo(images.dtype).eps)
+    if not (low >= -slack and high <= top + slack):  # written so that NaN fails
+        kind = "lightness (B, 1, H, W) lies in 0..100" if shape[1] == 1 else "RGB of floats (B, 3, H, W) lies in [0, 1]"
+        raise ValueError(f"{kind}, but these images span {low:.4g}..{high:.4g}: neither normalize nor scale them")
+
+
+def _looked_at(images: Tensor) -> bool:
+    """Whether there are numbers to look at: a graph that is being made has none."""
+    return not (images.is_meta or torch.compiler.is_compiling() or torch.compiler.is_exporting())
 
 
 __all__: Sequence[str] = ["Encoder", "Pooling", "Source", "load_encoder", "pool_map"]

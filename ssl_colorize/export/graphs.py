@@ -46,7 +46,7 @@ class PhotoEncoder(nn.Module):
             cells = {info["module"]: info["reduction"] for info in self.trunk.feature_info}
             sizes = {name: (_cells(height, cells[name]), _cells(width, cells[name])) for name in self.outputs}
             maps = {name: _indexed(maps[name], size, last=size) for name, size in sizes.items()}
-        return tuple(maps[name].float() for name in self.outputs)
+        return tuple(maps[name].to(self.trunk.dtype) for name in self.outputs)
 
 
 def _cells(side: int, stride: int) -> int:

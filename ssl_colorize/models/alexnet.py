@@ -47,11 +47,11 @@ class AlexNet(ColorizationModel):
             self.add_layer(name, channels, reduction)
 
     @staticmethod
-    def normalize(lightness: Tensor) -> Tensor:
-        return centered(lightness)
+    def normalize(light: Tensor) -> Tensor:
+        return centered(light)
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
-        x = self.normalize(lightness)
+        x = self.prepared(lightness)
         for name, module in self.named_children():
             x = module(x)
             if name == "logits":

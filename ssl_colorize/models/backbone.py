@@ -107,16 +107,16 @@ class TimmColorizer(ColorizationModel):
 
     # ---- what it computes --------------------------------------------------------------------------------------------
 
-    def normalize(self, images: Tensor) -> Tensor:
-        """L (B, 1, H, W) as the gray of that lightness, less the mean over the deviation; or Lab (B, 3, H, W).
+    def normalize(self, light: Tensor) -> Tensor:
+        """Light (B, 1, H, W) as the gray of that lightness, less the mean over the deviation; or Lab (B, 3, H, W).
 
         As they are for a body of ours ("timm:colorize_eccv16"), which normalizes lightness itself.
         """
         if getattr(self.body, "takes_lightness", False):
-            return images
+            return light
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        gray = (lightness_to_gray(images[:, :1]) - mean) / std
-        return gray if images.shape[1] == 1 else torch.cat((gray, images[:, 1:] / (100.0 * std)), dim=1)
+        gray = (lightness_to_gray(light[:, :1]) - mean) / std
+        return gray if light.shape[1] == 1 else torch.cat((gray, light[:, 1:] / (100.0 * std)), dim=1)
 
     def forward(self, lightness: Tensor) -> Tensor:
         return self._answer(self._raw_maps(lightness, self.reads), lightness)
@@ -141,7 +141,7 @@ class TimmColorizer(ColorizationModel):
 
     def _raw_maps(self, lightness: Tensor, indices: Sequence[int]) -> list[Tensor]:
         """The body's maps, at ascending indices, however large they come."""
-        x = self.normalize(lightness)
+        x = self.prepared(lightness)
         if self.fixed_size is not None and x.shape[2:] != self.fixed_size:
             x = functional.interpolate(x, self.fixed_size, mode="bilinear", align_corners=False, antialias=True)
         return intermediates(self.body, x, indices)

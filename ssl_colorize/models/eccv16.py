@@ -62,11 +62,11 @@ class ECCV16(ColorizationModel):
         self.logits = nn.Conv2d(hidden, outputs, 1)
 
     @staticmethod
-    def normalize(lightness: Tensor) -> Tensor:
-        return centered(lightness) / 100.0
+    def normalize(light: Tensor) -> Tensor:
+        return centered(light) / 100.0
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
-        x = self.normalize(lightness)
+        x = self.prepared(lightness)
         for name in self.layers:
             block = self.get_submodule(name)
             assert isinstance(block, nn.Sequential)

@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ssl_colorize.color import ab_bins
-from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.errors import UserError
 from ssl_colorize.models.eccv16 import released_keys
 from ssl_colorize.models.objectives import AB_SCALE
 from ssl_colorize.models.registry import ColorizationModel, create_model, is_model, model_type
 from ssl_colorize.models.released import is_release, released_file
+from ssl_colorize.models.unwrap import read_state
 from ssl_colorize.runs import write_atomically
 
 WEIGHTS_NAME = "model.safetensors"
@@ -81,8 +82,9 @@ class Pretrained:
             UserError: it predicts no colors.
         """
         self.require_colors()
+        # Colors are computed in float32, whatever the network runs in.
         return self.model.objectives[self.objective].decode(
-            output, light,
+            output.float(), light.float(),
             temperature=self.temperature if temperature is None else temperature,
             bins=self.bins if bins is None else bins,
         )  # fmt: skip
@@ -164,10 +166,19 @@ def load_pretrained(source: str | Path, *, device: torch.device | str = "cpu") -
             f"No checkpoint at {source}: give a run folder, a .safetensors file, the released .pth file, or "
             "eccv16-release."
         )
-    pretrained = _load_released(path) if path.suffix in {".pth", ".pt"} else _load_own(path)
+    pretrained = _load_released(path) if _is_pickled(path) else _load_own(path)
+    refuse_infinite({"bins": pretrained.bins, "prior": pretrained.prior}, where=path)
     pretrained.source = str(source)
     pretrained.model.eval()
     return pretrained.to(device)
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether torch.save wrote a file, whatever its name ends in."""
+    if path.suffix in {".safetensors", ".pth", ".pt"}:
+        return path.suffix != ".safetensors"
+    with path.open("rb") as file:
+        return file.read(4)[:2] in (b"PK", b"\x80\x02")
 
 
 def _load_own(path: Path) -> Pretrained:
@@ -200,14 +211,10 @@ def _outputs(about: dict[str, Any], *, where: Path) -> int:
 
 def _load_released(path: Path) -> Pretrained:
     """The authors' PyTorch file: its decoding convolution holds the bins, its graph a plain softmax."""
-    try:
-        released = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch.load's errors are of many kinds, and none of them names the file.
-        raise UserError(f"{path} is not a PyTorch weights file: {one_line(error)}") from None
+    released = read_state(path, mark="model8.6.weight", what="the released eccv16 state dict")
     keys = released_keys()
-    if not isinstance(released, dict) or "model_out.weight" not in released or "model8.6.weight" not in released:
-        raise UserError(f"{path} is not the released eccv16 state dict: it lacks model8.6.weight or model_out.weight.")
+    if "model_out.weight" not in released:
+        raise UserError(f"{path} is not the released eccv16 state dict: it lacks model_out.weight.")
     decoding = released.pop("model_out.weight")
     unknown = sorted(set(released) - set(keys))
     if unknown:
@@ -295,8 +302,9 @@ def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: P
     """Load a state dict of which every key and shape fits.
 
     Raises:
-        UserError: a key is missing or left over, or a shape differs; it names them.
+        UserError: a key is missing or left over, a shape differs, or a number is not finite; it names them.
     """
+    refuse_infinite(tensors, where=where)
     expected = model.state_dict()
     # Old files may lack the counter, which only matters for a momentum that is not used.
     missing = sorted(key for key in set(expected) - set(tensors) if not key.endswith("num_batches_tracked"))
@@ -309,6 +317,32 @@ def load_exactly(model: torch.nn.Module, tensors: dict[str, Tensor], *, where: P
             have, want = tuple(value.shape), tuple(expected[key].shape)
             raise UserError(f"{where} does not fit the network: {key} has shape {have}, expected {want}.")
     model.load_state_dict(expected | tensors)
+
+
+def refuse_infinite(tensors: Mapping[str, Tensor | None], *, where: Path | str) -> None:
+    """Refuse weights that nothing can be computed with.
+
+    Args:
+        tensors: by name.
+        where: they are from, for the message.
+
+    Raises:
+        UserError: some number is NaN or infinite; it names the tensors.
+
+    >>> refuse_infinite({"a": torch.tensor([1.0, float("nan")])}, where="x.safetensors")
+    Traceback (most recent call last):
+    ssl_colorize.errors.UserError: x.safetensors holds numbers that are not finite (NaN or infinite) in a: ...
+    """
+    broken = [
+        key
+        for key, value in tensors.items()
+        if value is not None and value.is_floating_point() and not value.isfinite().all()
+    ]
+    if broken:
+        raise UserError(
+            f"{where} holds numbers that are not finite (NaN or infinite) in {some_of(broken)}: its training diverged, "
+            "or it was saved in too small a type. Take an earlier checkpoint."
+        )
 
 
 def some_of(keys: list[str]) -> str:

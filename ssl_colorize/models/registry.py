@@ -61,6 +61,18 @@ class ColorizationModel(nn.Module, ABC):
         self.feature_info: list[FeatureInfo] = []
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights: of the maps that it gives and of its logits, unless under autocast."""
+        return next(self.parameters()).dtype
+
+    def prepared(self, light: Tensor) -> Tensor:
+        """Light (B, 1, H, W) in 0..100, of any kind of numbers, as the first convolution takes it.
+
+        It is computed in float32 or better, whatever the weights are of.
+        """
+        return self.normalize(light.to(torch.promote_types(light.dtype, torch.float32))).to(self.dtype)
+
+    @property
     def layers(self) -> tuple[str, ...]:
         return tuple(info["module"] for info in self.feature_info)
 
@@ -114,6 +126,10 @@ class ColorizationModel(nn.Module, ABC):
             UserError: there are no fully connected layers.
         """
         raise UserError(f"{self.name} has no fully connected layers.")
+
+    def normalize(self, light: Tensor) -> Tensor:
+        """Light (B, 1, H, W) in 0..100, float32 or better, as the network was trained on it: as it is, by default."""
+        return light
 
     @abstractmethod
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -18,9 +18,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from timm.layers.classifier import ClassifierHead
-from timm.models import FeatureListNet, build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import (
+    FeatureDictNet,
+    FeatureHookNet,
+    FeatureListNet,
+    build_model_with_cfg,
+    generate_default_cfgs,
+    register_model,
+)
 from timm.models._features import FeatureGetterNet, feature_take_indices
+from timm.models._features_fx import FeatureGraphNet
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -41,6 +50,8 @@ _LAYERS = 7
 _RELEASED_DECODING = "model_out.weight"
 # Where our files have it, and what everything about colors begins with there.
 _BINS, _COLORS = "color.bins", "color."
+# What ends a network, and an encoder lacks.
+_LOGITS = "logits.weight"
 
 
 @dataclass(frozen=True)
@@ -221,11 +232,13 @@ class Lightness(nn.Module):
         self.channels = channels
         # Arithmetic alone, of which the network is no part.
         self.normalize = network.normalize
+        # Tells what the network runs in: where the layers go, it goes.
+        self.register_buffer("like", torch.empty(0), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        light = rgb_to_lightness(x) if self.channels == 3 else x
         # Color is computed in float32, whatever the network runs in.
-        return self.normalize(light).to(x.dtype)
+        light = rgb_to_lightness(x) if self.channels == 3 else x.to(torch.promote_types(x.dtype, torch.float32))
+        return self.normalize(light).to(self.get_buffer("like").dtype)
 
 
 class ColorizeNet(ColorizeEncoder):
@@ -266,17 +279,6 @@ class ColorizeNet(ColorizeEncoder):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         self.grad_checkpointing = enable
-
-
-class ColorizeFeatures(FeatureListNet):
-    """timm's list of features, which takes the same checkpoints as the model that it is made of."""
-
-    new_keys: dict[str, str]
-
-    def __init__(self, model: ColorizeNet, **options: Any) -> None:
-        super().__init__(model, **options)
-        kept = self.state_dict()
-        accept_checkpoints(self, {old: new if new in kept else "" for old, new in model.new_keys.items()})
 
 
 def chained(network: ColorizationModel) -> Iterator[tuple[str, nn.Sequential]]:
@@ -324,16 +326,6 @@ class ColorizeBody(ColorizeEncoder):
         return {f"network.body.{name}" for name in named()}
 
 
-class ColorizeBodyFeatures(FeatureGetterNet):
-    """timm's getter of features, which takes the same checkpoints as the model in it."""
-
-    new_keys: dict[str, str]
-
-    def __init__(self, model: ColorizeBody, **options: Any) -> None:
-        super().__init__(model, **options)
-        accept_checkpoints(self, {old: f"model.{new}" if new else "" for old, new in model.new_keys.items()})
-
-
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
@@ -343,28 +335,30 @@ def new_keys(network: ColorizationModel, model: nn.Module) -> dict[str, str]:
     return {key: tensors.get(id(value), "") for key, value in (*network.named_parameters(), *network.named_buffers())}
 
 
-def accept_checkpoints(model: Any, keys: dict[str, str]) -> None:
+def accept_checkpoints(model: Any, keys: dict[str, str], own: Mapping[str, str] | None = None) -> None:
     """Let a model's `load_state_dict` take the files of this project and of the authors beside its own.
 
     Args:
         model: keeps the keys as `new_keys`.
         keys: of the network's state -> those of the model's, "" for what the model has not (`new_keys`).
+        own: likewise of the model that this one was made of, where its state is to be taken too.
     """
     model.new_keys = keys
-    model.register_load_state_dict_pre_hook(partial(_rename, keys))
+    model.register_load_state_dict_pre_hook(partial(_rename, keys, own or {}))
 
 
 def _rename(
-    keys: Mapping[str, str], model: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any, strict: bool,
-    missing: list[str], unexpected: list[str], errors: list[str],
+    keys: Mapping[str, str], own: Mapping[str, str], model: nn.Module, state: dict[str, Tensor], prefix: str,
+    metadata: Any, strict: bool, missing: list[str], unexpected: list[str], errors: list[str],
 ) -> None:  # fmt: skip
     """What runs before a state is loaded: foreign keys become ours, in place."""
     if _RELEASED_DECODING in state:
         released = released_keys() | {_RELEASED_DECODING: _BINS}
         _replace(state, {key: released.get(key, key) for key in state})
-    if _BINS not in state:
+    if not {_BINS, _LOGITS} & state.keys():
+        _replace(state, {key: own.get(key, key) for key in state})
         return
-    # Our files have the table of colors; timm's have none.
+    # Our files have the table of colors and the last convolution; timm's have neither.
     _replace(state, {key: "" if key.startswith(_COLORS) else keys.get(key, key) for key in state})
     # timm lets keys be missing where the number of classes is another, which must not hide a file that does not fit.
     lost = sorted({key for key in keys.values() if key and not key.endswith("num_batches_tracked")} - set(state))
@@ -377,6 +371,48 @@ def _replace(state: dict[str, Tensor], names: Mapping[str, str]) -> None:
     renamed = {names[key]: value for key, value in state.items() if names[key]}
     state.clear()
     state.update(renamed)
+
+
+def _features(kind: Any, model: ColorizeEncoder, **options: Any) -> Any:
+    """One of timm's wrappers for features, which takes the same checkpoints as the model that it is made of."""
+    if isinstance(kind, str):
+        kind = _WRAPPERS.get(kind, kind)
+    if not callable(kind):
+        raise UserError(f"feature_cls is one of {', '.join(_WRAPPERS)}, not {kind!r}.")
+    if isinstance(model, ColorizeBody) and kind is not FeatureGetterNet:
+        raise UserError(f"{BODY} gives features by feature_cls='getter', which is the default: leave it away.")
+    # Before a wrapper drops what it does not need.
+    keys = list(model.state_dict())
+    made = kind(model, **options)
+    kept = set(made.state_dict())
+    # Some keep the model's layers as their own, others the model, or its layers, under a name.
+    own = {
+        key: next((f"{place}{key}" for place in ("", "model.", "body.") if f"{place}{key}" in kept), "") for key in keys
+    }
+    accept_checkpoints(made, {old: own.get(new, "") for old, new in model.new_keys.items()}, own)
+    return made
+
+
+_WRAPPERS = {
+    "list": FeatureListNet, "dict": FeatureDictNet, "hook": FeatureHookNet, "getter": FeatureGetterNet,
+    "fx": FeatureGraphNet,
+}  # fmt: skip
+
+
+def _built(
+    kind: type[ColorizeEncoder], name: str, pretrained: bool, *, wrapper: str, layers: Any, **options: Any
+) -> nn.Module:
+    """What timm makes of a model's class and its options."""
+    # timm takes such a dictionary for all that is known of the weights, and 1000 classes for granted.
+    config = options.get("pretrained_cfg")
+    if isinstance(config, dict) and "num_classes" not in config:
+        options["pretrained_cfg_overlay"] = {
+            **options.pop("pretrained_cfg"),
+            **(options["pretrained_cfg_overlay"] or {}),
+        }
+    features = {"feature_cls": partial(_features, options.pop("feature_cls", wrapper)), "out_indices": layers}
+    made: nn.Module = build_model_with_cfg(kind, name, pretrained, feature_cfg=features, **options)
+    return made
 
 
 # ---- by name ---------------------------------------------------------------------------------------------------------
@@ -406,11 +442,9 @@ def _make(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
     if pretrained and not given and width == variant.width and variant.weights is not None:
         # Not as an address for timm to fetch: it would not compare the hash.
         options["pretrained_cfg_overlay"] = {"file": str(released_file(variant.weights))}
-    made: nn.Module = build_model_with_cfg(
-        ColorizeNet, name, pretrained, network=variant.network,
-        feature_cfg={"feature_cls": ColorizeFeatures, "out_indices": tuple(range(_LAYERS))}, **options,
-    )  # fmt: skip
-    return made
+    return _built(
+        ColorizeNet, name, pretrained, network=variant.network, wrapper="list", layers=tuple(range(_LAYERS)), **options
+    )
 
 
 def _register(name: str, description: str) -> None:
@@ -431,6 +465,4 @@ for _name, _variant in VARIANTS.items():
 def colorize_timm(pretrained: bool = False, **options: Any) -> nn.Module:
     """Any timm body on lightness, as `pretrain --model timm:BODY` trains it."""
     # All maps unless told otherwise: bodies have four of them, or five, or twelve.
-    features = {"feature_cls": ColorizeBodyFeatures, "out_indices": None}
-    made: nn.Module = build_model_with_cfg(ColorizeBody, BODY, pretrained, feature_cfg=features, **options)
-    return made
+    return _built(ColorizeBody, BODY, pretrained, wrapper="getter", layers=None, **options)

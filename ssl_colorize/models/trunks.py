@@ -51,6 +51,11 @@ class Trunk(nn.Module, ABC):
     def colorizer(self) -> ColorizationModel | None:
         return None
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights, and of the maps that it gives."""
+        return next(self.parameters()).dtype
+
     @abstractmethod
     def prepare(self, images: Tensor) -> Tensor:
         """RGB (B, 3, H, W), uint8 or floats in [0, 1], or L (B, 1, H, W) in 0..100, as the network takes it."""
@@ -60,7 +65,9 @@ class Trunk(nn.Module, ABC):
         """Maps (B, C, h, w) of known layers."""
 
     def features(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Maps (B, C, h, w) of known layers, float32, of images as `prepare` takes them, of any height and width.
+        """Maps (B, C, h, w) of known layers, of images as `prepare` takes them, of any height and width.
+
+        In the kind of numbers that its weights are of, also under autocast.
 
         What is not a multiple of the network's stride is padded by repeating the edge, and the padding's cells are cut
         off again.
@@ -74,7 +81,7 @@ class Trunk(nn.Module, ABC):
         if down or right:
             cells = {info["module"]: info["reduction"] for info in self.feature_info}
             maps = {name: x[..., : -(-height // cells[name]), : -(-width // cells[name])] for name, x in maps.items()}
-        return {name: maps[name].float() for name in layers}
+        return {name: maps[name].to(self.dtype) for name in layers}
 
     # ---- to learn on -------------------------------------------------------------------------------------------------
 
@@ -201,7 +208,8 @@ class ColorTrunk(Trunk):
         if images.shape[1] == 1:
             images = lightness_to_gray(images).repeat(1, 3, 1, 1)
         values = images.float() / 255.0 if images.dtype == torch.uint8 else images.float()
-        return (values - self.get_buffer("mean")) / self.get_buffer("std")
+        # In float32, whatever the network runs in.
+        return ((values - self.get_buffer("mean").float()) / self.get_buffer("std").float()).to(self.dtype)
 
 
 class TimmTrunk(ColorTrunk):
@@ -220,12 +228,13 @@ class TimmTrunk(ColorTrunk):
         self.input_size = int(config["input_size"][-1])
 
     def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for info, x in zip(self.feature_info, self.network(prepared), strict=True):
-            if info["module"] in layers:
-                # Some transformers put the channels last.
-                found[info["module"]] = x if x.shape[1] == info["num_chs"] else x.permute(0, 3, 1, 2)
-        return found
+        # Some transformers put the channels last, and say so.
+        last = getattr(self.network, "output_fmt", None) == "NHWC"
+        return {
+            info["module"]: x.permute(0, 3, 1, 2) if last else x
+            for info, x in zip(self.feature_info, self.network(prepared), strict=True)
+            if info["module"] in layers
+        }
 
 
 class Lite0Trunk(ColorTrunk):

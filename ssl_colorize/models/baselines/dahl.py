@@ -239,7 +239,7 @@ class Dahl(VGG16):
         return (light / 100.0 - self.get_buffer("mean")) / self.get_buffer("std")
 
     def stages(self, lightness: Tensor) -> Iterator[tuple[str, Tensor]]:
-        gray = self.normalize(lightness)
+        gray = self.prepared(lightness)
         taps = []
         for name, maps in self.convolved(gray):
             yield name, maps[-1]

@@ -392,7 +392,7 @@ class Larsson(VGG16):
 
     def _mapped(self, lightness: Tensor) -> Iterator[tuple[str, list[Tensor]]]:
         """The layers' maps by name; then, under "logits", the hypercolumn's: one tensor a resolution, finest first."""
-        x = self.normalize(lightness)
+        x = self.prepared(lightness)
         by_size: list[Tensor] = []
         for name, maps in self.convolved(x):
             yield name, maps
