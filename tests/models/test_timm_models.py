@@ -192,9 +192,26 @@ def test_lightness_is_computed_inside(trained: tuple[str, Path, ColorizationMode
         tiny(name, in_chans=2)
 
 
-def test_half_precision() -> None:
-    model = tiny("colorize_eccv16").to(torch.bfloat16).eval()
-    assert model(rgb().to(torch.bfloat16)).dtype == torch.bfloat16
+@pytest.mark.parametrize(
+    "options", [{}, {"num_classes": 3}, {"features_only": True}, {"in_chans": 1}, {"body": "test_resnet"}]
+)
+@pytest.mark.parametrize("bring", ["half", "bfloat16", "double"])
+def test_other_precisions(bring: str, options: dict[str, Any]) -> None:
+    def made() -> Any:
+        torch.manual_seed(0)
+        return (
+            timm.create_model("colorize_timm", **options) if "body" in options else tiny("colorize_eccv16", **options)
+        )
+
+    images = rgb_to_lightness(rgb()) if "in_chans" in options else rgb()
+    model = getattr(made().eval(), bring)()
+    dtype = next(model.parameters()).dtype
+    expected = made().eval()(images)
+    for given in (images, images.to(dtype)):
+        found = model(given)
+        for one, other in zip(found, expected, strict=True) if isinstance(found, list) else [(found, expected)]:
+            assert one.dtype == dtype
+            assert (one.double() - other).norm() < 0.06 * other.norm()
 
 
 def test_layers_end_at_their_last_relu() -> None:
@@ -221,6 +238,70 @@ def test_pretrained_from_a_run(trained: tuple[str, Path, ColorizationModel], opt
     model.eval()
     found = model(rgb())[0] if "features_only" in options else model.forward_intermediates(rgb(), indices=[2])[1][0]
     torch.testing.assert_close(found, expected)
+
+
+FILES = ["ours", "ours, in pretrained_cfg", "exported", "wrapped by DDP", "of the whole network"]
+
+
+def options_for(file: Path, kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of `create_model` that name a file with the same weights."""
+    if kind == "ours":
+        return {"checkpoint_path": file}
+    if kind == "ours, in pretrained_cfg":
+        return {"pretrained": True, "pretrained_cfg": {"file": str(file)}}
+    state = timm.create_model(name, checkpoint_path=file, **options).state_dict()
+    if kind == "wrapped by DDP":
+        state = {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3}
+    elif kind == "of the whole network":
+        state = sc.load_encoder(file).trunk.model.state_dict()
+    torch.save(state, file.with_suffix(".pth"))
+    return {"checkpoint_path": file.with_suffix(".pth")}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("getter", [None, "list", "dict", "hook", "getter"])
+@pytest.mark.parametrize("indices", [None, (1, 3), (-2,)])
+def test_features_of_some_layers_from_every_file(
+    indices: tuple[int, ...] | None, getter: str | None, kind: str, tmp_path: Path
+) -> None:
+    name, options = "colorize_eccv16", {"width": TINY["colorize_eccv16"]}
+    torch.manual_seed(1)
+    network = create_model("eccv16", **options)
+    save_pretrained(Pretrained(network.eval()), tmp_path / "model.safetensors")
+    given = options_for(tmp_path / "model.safetensors", kind, name, options)
+    more = {"out_indices": indices, "feature_cls": getter}
+    more = {key: value for key, value in more.items() if value is not None}
+    found = timm.create_model(name, features_only=True, **given, **options, **more).eval()(rgb())
+    layers = [network.layers[index] for index in (indices or range(7))]
+    expected = network.forward_features(rgb_to_lightness(rgb()), layers)
+    maps = list(found.values()) if isinstance(found, dict) else found
+    assert len(maps) == len(layers)
+    for one, layer in zip(maps, layers, strict=True):
+        torch.testing.assert_close(one, expected[layer])
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_features_of_a_timm_body_from_every_file(kind: str, tmp_path: Path) -> None:
+    name, options = "colorize_timm", {"body": "test_resnet"}
+    torch.manual_seed(1)
+    network = create_model("timm:test_resnet").eval()
+    save_pretrained(Pretrained(network), tmp_path / "model.safetensors")
+    given = options_for(tmp_path / "model.safetensors", kind, name, options)
+    (found,) = timm.create_model(name, features_only=True, out_indices=(2,), **given, **options).eval()(rgb())
+    layer = network.layers[2]
+    expected = network.forward_features(rgb_to_lightness(rgb()), (layer,))[layer]
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(UserError, match="feature_cls='getter'"):
+        timm.create_model(name, features_only=True, feature_cls="list", **options)
+
+
+def test_a_file_without_some_of_the_weights_is_refused(tmp_path: Path) -> None:
+    model = tiny("colorize_eccv16")
+    state = {key: value for key, value in model.state_dict().items() if key != "conv2.3.weight"}
+    torch.save(state, tmp_path / "part.pth")
+    for options in ({}, {"features_only": True}, {"features_only": True, "feature_cls": "getter"}):
+        with pytest.raises(RuntimeError, match=r"Missing key.*conv2\.3\.weight"):
+            tiny("colorize_eccv16", checkpoint_path=tmp_path / "part.pth", **options)
 
 
 def test_the_authors_file(tmp_path: Path) -> None:
