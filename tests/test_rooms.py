@@ -25,6 +25,8 @@ ARROWS: dict[str, set[str]] = {
     "album": {"data", "models", "colorize"},
     "evaluate": {"color", "data", "models", "encoder", "engine"},
     "finetune": {"color", "data", "models", "encoder", "engine", "evaluate"},
+    # Puts pretraining and measuring together, which know nothing of each other.
+    "worth": {"data", "models", "encoder", "engine", "evaluate", "pretrain"},
     "score": {"color", "data", "models", "colorize", "album", "encoder", "engine", "evaluate", "finetune", "prior"},
     "study": {"color", "data", "models", "colorize", "evaluate", "score"},
     "export": {"color", "data", "models", "encoder", "colorize"},

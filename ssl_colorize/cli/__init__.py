@@ -26,6 +26,7 @@ VERBS = {
     "knn": "Classify photos by their nearest neighbors.",
     "svm": "Train linear SVMs on a frozen encoder's layers.",
     "segment": "Segment photos with a frozen encoder's layers.",
+    "worth": "Say whether pretraining on your photos is worth it.",
     "finetune": "Train an encoder for classification, detection or segmentation.",
     "predict": "Run a fine-tuned model on photos.",
     "score": "Score any colors by one protocol, in one table.",

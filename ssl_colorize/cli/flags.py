@@ -35,7 +35,8 @@ METAVARS = {
     "fid_features": "NAME", "labels": "FILE.csv", "prior": "FILE.npy", "method": "[NAME=]METHOD",
     "methods": "[NAME=]METHOD", "host": "ADDRESS", "k": "K", "temperature": "T", "costs": "C", "memory": "GIB",
     "learning_rate": "RATE", "learning_rates": "RATE", "width": "FACTOR", "mix": "SHARE", "vigilance": "SHARE",
-    "bank": "PATCHES", "mask_values": "V,V,...",
+    "bank": "PATCHES", "mask_values": "V,V,...", "unlabeled": "PHOTOS", "recipe": "FILE.yaml", "start": "RUN",
+    "imagenet": "NAME",
 }  # fmt: skip
 
 OUT = click.option(

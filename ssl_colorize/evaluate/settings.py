@@ -61,7 +61,25 @@ CLOSED_FORM: dict[str, Any] = {"numbers": 2304}
 COSTS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
-class EvaluationSettings(MeasuringSource):
+class KeepsFeatures(Settings):
+    """Settings of what keeps features on disk for the next time."""
+
+    cache: str | None = Field(
+        None,
+        description="folder that keeps features; $SSL_COLORIZE_CACHE or ~/.cache/ssl-colorize/features if not given",
+    )
+    no_cache: bool = Field(False, description="keep no features")
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where features are kept; None where they are not."""
+        if self.no_cache:
+            return None
+        default = os.environ.get("SSL_COLORIZE_CACHE") or "~/.cache/ssl-colorize/features"
+        return Path(self.cache or default).expanduser()
+
+
+class EvaluationSettings(MeasuringSource, KeepsFeatures):
     """What the verbs that measure an encoder share. Lengths are in pixels.
 
     Attributes:
@@ -86,19 +104,6 @@ class EvaluationSettings(MeasuringSource):
     crop: Annotated[int, Field(ge=8)] | None = Field(
         None, description="side of the center crop; as resize if not given"
     )
-    cache: str | None = Field(
-        None,
-        description="folder that keeps features; $SSL_COLORIZE_CACHE or ~/.cache/ssl-colorize/features if not given",
-    )
-    no_cache: bool = Field(False, description="keep no features")
-
-    @property
-    def cache_folder(self) -> Path | None:
-        """Where features are kept; None where they are not."""
-        if self.no_cache:
-            return None
-        default = os.environ.get("SSL_COLORIZE_CACHE") or "~/.cache/ssl-colorize/features"
-        return Path(self.cache or default).expanduser()
 
     def sides(self, encoder: Encoder) -> tuple[int, int]:
         """(resize, crop) in pixels for an encoder.
@@ -262,7 +267,7 @@ class SegmentSettings(StepsOrEpochs, EvaluationSettings, MaskSource):
     # A linear classifier of every pixel
     epochs: PositiveFloat | None = Field(20, description="passes over the photos")
     learning_rates: OneOrMany[PositiveFloat] = Field(
-        (1e-3, 1e-2, 3e-2, 0.1, 0.3), min_length=1, description="one is chosen for each layer"
+        (1e-2, 3e-2, 0.1, 0.3, 1.0), min_length=1, description="one is chosen for each layer"
     )
     weight_decays: OneOrMany[NonNegativeFloat] = Field((1e-4,), min_length=1, description="one is chosen likewise")
     pixels: PositiveInt = Field(256, description="drawn from each training square, that the classifier learns from")

