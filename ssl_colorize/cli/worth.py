@@ -14,8 +14,8 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "batch_size", "cache", "no_cach
 
 @click.command()
 @settings_options(
-    WorthSettings, "data", "unlabeled", "minutes", "steps", "recipe", "start", "imagenet", "limit", "seed", "workers",
-    "device", "cache", "no_cache", resume=True,
+    WorthSettings, "data", "train", "test", "classes", "unlabeled", "minutes", "steps", "recipe", "start", "imagenet",
+    "limit", "seed", "workers", "device", "cache", "no_cache", resume=True,
 )  # fmt: skip
 def worth(invocation: Invocation[WorthSettings]) -> None:
     """Say whether pretraining on your photos is worth it, on one page.
@@ -32,7 +32,7 @@ def worth(invocation: Invocation[WorthSettings]) -> None:
     with invocation.running("worth", settings, taken=("rows", "pretrain", "metrics.json")) as run:
         metrics = run_worth(settings, run.folder, say=run.say, watch=run.watch)
         content = run.write(metrics, seconds=sum(row["seconds"] for row in metrics["rows"].values()))
-        page = write_page(metrics, run.folder, about=", ".join((*settings.data, *settings.unlabeled)))
+        page = write_page(metrics, run.folder, about=settings.named)
     for line in metrics["left_out"]:
         click.echo(line, err=True)
     table = worth_table(metrics, title=f"{metrics['verdict']}\n")

@@ -20,6 +20,7 @@ from ssl_colorize.config import (
     Precision,
     Range,
     Seed,
+    Settings,
     Share,
     StepsOrEpochs,
     Workers,

@@ -7,16 +7,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from ssl_colorize.config import BatchSize, DeviceName, OneOrMany, Seed, Share, Workers
+from ssl_colorize.config import BatchSize, DeviceName, MeasuringSource, OneOrMany, Seed, Share, Workers
 from ssl_colorize.evaluate.settings import KeepsFeatures
 
 
-class WorthSettings(KeepsFeatures):
+class WorthSettings(MeasuringSource, KeepsFeatures):
     """Everything that decides whether pretraining on some photos is worth it."""
 
-    data: OneOrMany[str] = Field(
-        min_length=1, description="labeled photos: class folders, a VOC folder or a torchvision data set"
-    )
     unlabeled: OneOrMany[str] = Field((), description="more photos to pretrain on, without labels")
 
     # Pretraining
@@ -46,8 +43,8 @@ class WorthSettings(KeepsFeatures):
     @classmethod
     def implied(cls, asked: Mapping[str, Any]) -> dict[str, Any]:
         """What was asked for; steps replace minutes."""
-        asked = super().implied(asked)
-        return ({"minutes": None} if asked.get("steps") is not None else {}) | asked
+        found: dict[str, Any] = super().implied(asked)
+        return {"minutes": None, **found} if found.get("steps") is not None else found
 
     @model_validator(mode="before")
     @classmethod

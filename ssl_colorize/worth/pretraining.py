@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ssl_colorize.config import TrainingSources
 from ssl_colorize.data import LabeledDataset, Photos, open_photos
 from ssl_colorize.data.reading import Reading, listening
 from ssl_colorize.engine.checkpoint import CHECKPOINT_NAME
@@ -26,7 +27,14 @@ _TIMED, _SLOW = 12, 4
 
 def pretraining_photos(settings: WorthSettings) -> Photos:
     """All photos that there are to pretrain on, those with labels among them; test photos may be, too."""
-    return open_photos([*settings.data, *settings.unlabeled])
+    return open_photos(**_sources(settings))
+
+
+def _sources(settings: WorthSettings) -> TrainingSources:
+    """Beside the photos to train on, those without labels."""
+    if settings.data:
+        return {"data": (*settings.data, *settings.unlabeled), "train": ()}
+    return {"data": (), "train": (*settings.train, *settings.unlabeled)}
 
 
 def names_of_tested(photos: Photos, tested: Photos) -> list[str]:
@@ -68,9 +76,10 @@ def pretrained(settings: WorthSettings, folder: Path, photos: Photos, test: Labe
 
 def recipe_of(settings: WorthSettings, exclude: Path | None = None) -> Recipe:
     """The recipe on the photos in question."""
-    flags = {
-        "data": [*settings.data, *settings.unlabeled], "exclude": None if exclude is None else str(exclude),
-        "start": settings.start, "seed": settings.seed, "workers": settings.workers, "device": settings.device,
+    flags: dict[str, Any] = {
+        **{name: items for name, items in _sources(settings).items() if items},
+        "exclude": None if exclude is None else str(exclude), "start": settings.start, "seed": settings.seed,
+        "workers": settings.workers, "device": settings.device,
     }  # fmt: skip
     recipe = Recipe.resolve(file=settings.recipe, flags=flags)
     return recipe if settings.steps is None else with_steps(recipe, settings.steps)

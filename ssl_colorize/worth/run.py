@@ -89,7 +89,7 @@ def run_worth(
         UserError: the settings or the photos cannot be used, or changed since the rows in the folder.
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
-    train, test = open_dataset(settings.data, limit=settings.limit)
+    train, test = open_dataset(**settings.sources, limit=settings.limit)
     photos = pretraining_photos(settings)
     announce(train=train, test=test, to_pretrain_on=photos)
     recipe = recipe_of(settings)

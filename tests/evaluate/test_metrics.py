@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 from sklearn.metrics import average_precision_score
 
@@ -14,6 +15,7 @@ from ssl_colorize.evaluate.metrics import (
     common_mean,
     map_interval,
     mean_interval,
+    paired_difference,
     summarize,
     truth_ranks,
 )
@@ -152,3 +154,43 @@ def test_scores_that_hardly_differ_keep_their_order() -> None:
     scores = 0.5 + np.array([[4.0], [3.0], [2.0], [1.0]]) * 1e-9
     labels = np.array([[1], [1], [0], [0]], np.int8)
     assert Predictions.of(scores, labels).value == 1.0
+
+
+def test_a_paired_difference_knows_what_both_have_in_common() -> None:
+    chance = np.random.default_rng(0)
+    hard = chance.random(400) < 0.5
+    # Both are right on the easy photos; ours on 12 more.
+    ours, theirs = ~hard, ~hard.copy()
+    ours[np.flatnonzero(hard)[:12]] = True
+    runs = [[Predictions(np.zeros(400), ranks=np.where(each, 0, 1))] for each in (ours, theirs)]
+    value, low, high = paired_difference(*runs, seed=0)
+    assert value == pytest.approx(12 / 400)
+    # 12 successes of 400, as SciPy's exact interval has them; unpaired it would reach from -0.04 to 0.10.
+    exact = binomtest(12, 400).proportion_ci(0.95)
+    assert low == pytest.approx(exact.low, abs=0.005) and high == pytest.approx(exact.high, abs=0.008)
+    assert paired_difference(runs[1], runs[0], seed=0).value == -value
+
+
+def test_a_paired_difference_of_average_precisions() -> None:
+    chance = np.random.default_rng(0)
+    labels = chance.integers(-1, 2, (150, 3))
+    good, bad = (labels + noise * chance.normal(size=labels.shape) for noise in (0.5, 3.0))
+    ours, theirs = Predictions.of(good, labels), Predictions.of(bad, labels)
+    value, low, high = paired_difference([ours], [theirs], seed=0, draws=200)
+    assert value == pytest.approx(ours.value - theirs.value)
+    assert 0 < low < value < high
+    same = paired_difference([ours], [ours], seed=0, draws=20)
+    assert same == (0.0, 0.0, 0.0)
+
+
+def test_a_paired_difference_over_several_draws_of_labels_is_less_sure() -> None:
+    chance = np.random.default_rng(0)
+    truth = np.zeros(2000)
+
+    def run(share: float) -> Predictions:
+        return Predictions(truth, ranks=np.where(chance.random(2000) < share, 0, 1))
+
+    apart = [run(0.5), run(0.6), run(0.7)], [run(0.6), run(0.6), run(0.6)]
+    found = paired_difference(*apart, seed=0)
+    # Over the photos alone the interval would be about 0.035 wide.
+    assert found.value == pytest.approx(0, abs=0.03) and found.high - found.low > 0.1
