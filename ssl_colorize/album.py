@@ -49,6 +49,7 @@ class ColorizeSettings(Settings):
     size: int | None = Field(
         None, ge=8, description="short side in pixels of what the network sees; what it was trained at if not given"
     )
+    flip: bool = Field(False, description="average over the photo and its mirror image; twice the time")
     compare: bool = Field(False, description="also write NAME-compare.png: gray | color | original")
     format: PictureFormat = Field(
         "png", description="PNG keeps every pixel's lightness exactly; JPEG is smaller and nearly does"
@@ -173,6 +174,7 @@ def colorize_all(
     *,
     temperature: float | None = None,
     size: int | None = None,
+    flip: bool = False,
     kind: PictureFormat = "png",
 ) -> Iterator[Colored]:
     """Color and write every photo of a plan, giving each as it is done; unreadable ones carry the reason.
@@ -188,7 +190,7 @@ def colorize_all(
         except UnreadablePhoto as problem:
             yield Colored(job, problem=str(problem))
             continue
-        picture = colorizer.colorize(original, temperature, size=size)
+        picture = colorizer.colorize(original, temperature, size=size, flip=flip)
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(job.target, encode(picture, kind))
         yield Colored(job, original, picture)

@@ -66,7 +66,9 @@ class Colorizer:
         where = choose_device(device)
         return cls(load_pretrained(source, device=where), device=where)
 
-    def colorize(self, image: Photo, temperature: float | None = None, *, size: int | None = None) -> Image.Image:
+    def colorize(
+        self, image: Photo, temperature: float | None = None, *, size: int | None = None, flip: bool = False
+    ) -> Image.Image:
         """The photo in color, at its own size and with its own lightness.
 
         Args:
@@ -76,6 +78,7 @@ class Colorizer:
                 is the checkpoint's own.
             size: short side of what the network sees, in pixels (`seen_size`). None is the size it was trained at;
                 more gives finer color borders, and at some point colors that make less sense.
+            flip: average what the network says of the photo and of its mirror image; twice the time.
 
         Returns:
             An upright RGB image. Its lightness is the photo's, to what 8 bits allow: colors that sRGB cannot show at
@@ -85,19 +88,21 @@ class Colorizer:
             UserError: the photo cannot be read, the array is no image, or a number is out of range.
         """
         pixels = _pixels(image)
-        coarse, scales = self._coarse_ab(pixels, temperature=temperature, size=size)
+        coarse, scales = self._coarse_ab(pixels, temperature=temperature, size=size, flip=flip)
         colored = np.empty(pixels.shape, dtype=np.uint8)
         for rows, ab in _stretched(coarse, pixels.shape, scales=scales):
             colored[rows] = _join(self._lightness(pixels[rows]), ab)
         return Image.fromarray(colored)
 
-    def ab(self, image: Photo, temperature: float | None = None, *, size: int | None = None) -> Tensor:
+    def ab(
+        self, image: Photo, temperature: float | None = None, *, size: int | None = None, flip: bool = False
+    ) -> Tensor:
         """The colors alone, before sRGB limits them: (2, H, W) float32 ab of the photo's size, on the CPU.
 
         Arguments and errors as in `colorize`.
         """
         pixels = _pixels(image)
-        coarse, scales = self._coarse_ab(pixels, temperature=temperature, size=size)
+        coarse, scales = self._coarse_ab(pixels, temperature=temperature, size=size, flip=flip)
         return torch.cat([ab for _, ab in _stretched(coarse, pixels.shape, scales=scales)], dim=1).cpu()
 
     def _lightness(self, rows: NDArray[Any]) -> Tensor:
@@ -110,7 +115,7 @@ class Colorizer:
 
     @torch.inference_mode()
     def _coarse_ab(
-        self, pixels: NDArray[Any], *, temperature: float | None, size: int | None
+        self, pixels: NDArray[Any], *, temperature: float | None, size: int | None, flip: bool
     ) -> tuple[Tensor, tuple[float, float]]:
         """The network's ab (2, h, w), and its cells per pixel of the photo, down and across."""
         if temperature is not None and not temperature >= 0:
@@ -123,7 +128,7 @@ class Colorizer:
         seen = seen_size(height, width, short=short)
         light = self._small_light(pixels, seen)
         padded = F.pad(light, (0, -seen[1] % multiple, 0, -seen[0] % multiple), mode="replicate")
-        ab = predict_ab(self.pretrained, padded, temperature=temperature)[0].float()
+        ab = predict_ab(self.pretrained, padded, temperature=temperature, flip=flip)[0].float()
         # The padding needs no cutting: no pixel of the photo lies over it.
         down = ab.shape[1] / padded.shape[2] * seen[0] / height
         across = ab.shape[2] / padded.shape[3] * seen[1] / width

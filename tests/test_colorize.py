@@ -16,11 +16,18 @@ from skimage.color import rgb2lab
 from torch import Tensor
 
 import ssl_colorize.colorize as module
-from ssl_colorize.color import rgb_to_lightness
+from ssl_colorize.color import annealed_mean, rgb_to_lightness
 from ssl_colorize.colorize import Colorizer, gray, seen_size
 from ssl_colorize.device import choose_device
 from ssl_colorize.errors import UserError
-from ssl_colorize.models import ColorizationModel, Pretrained, create_model, predict_ab, save_pretrained
+from ssl_colorize.models import (
+    ColorizationModel,
+    Pretrained,
+    create_model,
+    load_pretrained,
+    predict_ab,
+    save_pretrained,
+)
 from ssl_colorize.models.objectives import AB_SCALE
 
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -129,6 +136,24 @@ def test_colors_lie_where_their_pixels_are_at_any_size(size: tuple[int, int]) ->
     inside = (slice(edge, -edge), slice(edge, -edge))
     assert np.abs(ab[0] - light)[inside].max() < 0.8
     assert np.abs(ab[1] + light)[inside].max() < 0.8
+
+
+@pytest.mark.parametrize("size", [(64, 64), (80, 120)])
+def test_flip_averages_what_is_said_of_both_mirror_images(size: tuple[int, int]) -> None:
+    pretrained = load_pretrained("eccv16_starter")
+    colorizer = Colorizer(pretrained)
+    photo = noise(*size)
+    found = colorizer.ab(photo, flip=True)
+    assert not torch.allclose(found, colorizer.ab(photo), atol=0.01)
+    # The mirror image gets the mirrored colors, which it does not otherwise.
+    torch.testing.assert_close(colorizer.ab(photo[:, ::-1].copy(), flip=True), found.flip(-1), rtol=0, atol=1e-3)
+    light = rgb_to_lightness(torch.from_numpy(photo).permute(2, 0, 1)).unsqueeze(0)
+    if size == (64, 64):
+        with torch.no_grad():
+            logits = [pretrained.model(light), pretrained.model(light.flip(-1)).flip(-1)]
+            coarse = annealed_mean((logits[0] + logits[1]) / 2, pretrained.temperature)
+        expected = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[0]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
 def test_size_decides_what_the_network_sees(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("photos", nargs=-1)
-@settings_options(ColorizeSettings, "checkpoint", "temperature", "size", "compare", "format", "device", "limit")
+@settings_options(ColorizeSettings, "checkpoint", "temperature", "size", "flip", "compare", "format", "device", "limit")
 def colorize(invocation: Invocation[ColorizeSettings]) -> None:
     """Color PHOTOS: files, and folders to any depth, whose structure is kept.
 
@@ -63,7 +63,9 @@ def _color(
     done: list[Job] = []
     problems: list[str] = []
     pixels = 0
-    results = colorize_all(colorizer, jobs, temperature=settings.temperature, size=settings.size, kind=settings.format)
+    results = colorize_all(
+        colorizer, jobs, temperature=settings.temperature, size=settings.size, flip=settings.flip, kind=settings.format
+    )
     for number, result in enumerate(results, start=1):
         if result.picture is None:
             problems.append(result.problem)

@@ -21,7 +21,7 @@ FREE_TO_CHANGE = frozenset({"workers", "device", "checkpoint_every", "show"})
 
 @click.command()
 @settings_options(
-    ScoreSettings, "data", "method", "temperature", "size", "classifier", "labels", "prior", "prior_data",
+    ScoreSettings, "data", "method", "temperature", "flip", "size", "classifier", "labels", "prior", "prior_data",
     "random_data", "lpips", "fid_features", "show", "limit", "batch_size", "workers", "device", "seed", resume=True,
 )  # fmt: skip
 def score(invocation: Invocation[ScoreSettings]) -> None:

@@ -95,13 +95,16 @@ class Pretrained:
         return self
 
 
-def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | None = None) -> Tensor:
+def predict_ab(
+    pretrained: Pretrained, light: Tensor, *, temperature: float | None = None, flip: bool = False
+) -> Tensor:
     """The colors that a network predicts.
 
     Args:
         pretrained: the network; only that of the class objective has a temperature, the others ignore it.
         light: (B, 1, H, W) in 0..100, as `model.light` makes it of photos, sides multiples of `model.multiple`.
         temperature: of the annealed mean; the network's own by default.
+        flip: average what the network says of the light and of its mirror image, before decoding; twice the time.
 
     Returns:
         ab (B, 2, h, w) float32 at 1/target_stride of the input.
@@ -114,7 +117,10 @@ def predict_ab(pretrained: Pretrained, light: Tensor, *, temperature: float | No
     torch.Size([1, 2, 16, 16])
     """
     pretrained.require_colors()
-    return pretrained.decode(pretrained.model(light), light, temperature=temperature)
+    output = pretrained.model(light)
+    if flip:
+        output = (output + pretrained.model(light.flip(-1)).flip(-1)) / 2
+    return pretrained.decode(output, light, temperature=temperature)
 
 
 def save_pretrained(pretrained: Pretrained, path: Path) -> None:

@@ -34,6 +34,7 @@ class ScoreSettings(Settings):
     temperature: OneOrMany[NonNegativeFloat] = Field(
         (), description="of the networks; several make a sweep from mode (0) to mean (1); each network's own if none"
     )
+    flip: bool = Field(False, description="networks average over the photo and its mirror image; twice the time")
     size: Annotated[int, Field(ge=32)] = Field(256, description="short side and center crop, in pixels")
     classifier: str | None = Field(
         None,

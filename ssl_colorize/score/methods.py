@@ -117,17 +117,19 @@ class Random(Method):
 class Network(Method):
     """A trained network."""
 
-    def __init__(self, name: str, colorizer: Colorizer, *, temperature: float | None = None) -> None:
+    def __init__(
+        self, name: str, colorizer: Colorizer, *, temperature: float | None = None, flip: bool = False
+    ) -> None:
         super().__init__(name)
         pretrained = colorizer.pretrained
-        self.colorizer, self.temperature = colorizer, temperature
+        self.colorizer, self.temperature, self.flip = colorizer, temperature, flip
         self.source, self.prior = pretrained.source, pretrained.prior
         self.parameters = sum(each.numel() * each.element_size() for each in pretrained.model.parameters())
         side = -(-pretrained.input_size // pretrained.model.multiple) * pretrained.model.multiple
         self.features = feature_bytes(pretrained.model, torch.full((1, 1, side, side), 50.0, device=colorizer.device))
 
     def ab(self, scene: Scene) -> Tensor:
-        return self.colorizer.ab(scene.rgb.permute(1, 2, 0).numpy(), self.temperature)
+        return self.colorizer.ab(scene.rgb.permute(1, 2, 0).numpy(), self.temperature, flip=self.flip)
 
 
 class Folder(Method):
@@ -240,7 +242,9 @@ def recolored(lab: Tensor, ab: Tensor) -> Tensor:
 BUILT_IN: dict[str, type[Truth] | type[Gray] | type[Random]] = {"truth": Truth, "gray": Gray, "random": Random}
 
 
-def load_methods(given: Sequence[str], *, temperatures: Sequence[float] = (), device: str = "auto") -> list[Method]:
+def load_methods(
+    given: Sequence[str], *, temperatures: Sequence[float] = (), flip: bool = False, device: str = "auto"
+) -> list[Method]:
     """The methods that `--method` names, in their order.
 
     Args:
@@ -248,6 +252,7 @@ def load_methods(given: Sequence[str], *, temperatures: Sequence[float] = (), de
             name before it as in full=RUN.
         temperatures: networks that predict distributions are taken at each of them, as NAME@T where there are several;
             by default at their own.
+        flip: average the networks' predictions over a photo and its mirror image.
         device: where networks compute.
 
     Raises:
@@ -258,7 +263,7 @@ def load_methods(given: Sequence[str], *, temperatures: Sequence[float] = (), de
     """
     methods: list[Method] = []
     for name, source in map(named_source, given):
-        methods += _load(name, source, temperatures, device)
+        methods += _load(name, source, temperatures, flip, device)
     check_names([method.name for method in methods])
     return methods
 
@@ -286,7 +291,7 @@ def named_source(given: str) -> tuple[str, str]:
     return (path.stem if path.suffix in _WEIGHTS else path.resolve().name), given
 
 
-def _load(name: str, source: str, temperatures: Sequence[float], device: str) -> list[Method]:
+def _load(name: str, source: str, temperatures: Sequence[float], flip: bool, device: str) -> list[Method]:
     if source in BUILT_IN:
         return [BUILT_IN[source](name)]
     path = Path(source)
@@ -299,10 +304,10 @@ def _load(name: str, source: str, temperatures: Sequence[float], device: str) ->
         return [Folder(name, path)]
     colorizer = Colorizer.load(source, device=device)
     if colorizer.pretrained.objective != "class" or not temperatures:
-        return [Network(name, colorizer)]
+        return [Network(name, colorizer, flip=flip)]
     if len(temperatures) == 1:
-        return [Network(name, colorizer, temperature=temperatures[0])]
-    return [Network(f"{name}@{each:g}", colorizer, temperature=each) for each in temperatures]
+        return [Network(name, colorizer, temperature=temperatures[0], flip=flip)]
+    return [Network(f"{name}@{each:g}", colorizer, temperature=each, flip=flip) for each in temperatures]
 
 
 # ---- costs -----------------------------------------------------------------------------------------------------------

@@ -73,7 +73,9 @@ def run_score(
     scored = open_scored(settings.data, limit=settings.limit)
     announce(scored=scored.photos)
     device = choose_device(settings.device)
-    methods = load_methods(settings.method, temperatures=settings.temperature, device=settings.device)
+    methods = load_methods(
+        settings.method, temperatures=settings.temperature, flip=settings.flip, device=settings.device
+    )
     names = tuple(method.name for method in methods)
     if taken := RESERVED.intersection(names):
         raise UserError(f"A method cannot be called {min(taken)!r}: choose another name.")
@@ -251,11 +253,12 @@ def _protocol(
 ) -> dict[str, str]:
     """What each figure is, by its name in metrics.json."""
     size = settings.size
+    mirrored = ", averaged over the photo and its mirror image" if settings.flip else ""
     text = {
         "photos": f"{scored.about}: upright 8-bit sRGB, short side resized to {size} px (bicubic, antialiased), center "
         f"crop of {size} x {size} px",
-        "colors": "CIELAB in floats (D65, 2 degrees). A network sees lightness only, at its own input size; its ab "
-        "are brought to the photo's size bilinearly and joined with the photo's own lightness",
+        "colors": f"CIELAB in floats (D65, 2 degrees). A network sees lightness only, at its own input size{mirrored}; "
+        "its ab are brought to the photo's size bilinearly and joined with the photo's own lightness",
         "auc": f"of ab as predicted, before sRGB limits them: the mean over pixels of 1 - min(d, {LARGEST:.0f}) / "
         f"{LARGEST:.0f}, d the Euclidean ab error; the area under the share of pixels within a threshold, 0 to "
         f"{LARGEST:.0f}",
