@@ -60,7 +60,7 @@ def find(
     others: Path | None,
 ) -> None:  # fmt: skip
     """List training photos that are in what is tested on as well."""
-    trained, tested = open_photos(train, split="train", limit=limit), open_photos(against, split="all", limit=limit)
+    trained, tested = open_photos(train=train, limit=limit), open_photos(against, split="all", limit=limit)
     queries = fingerprints(tested, mirrored=False)
     pairs = same(fingerprints(trained, mirrored=False), queries, bits=bits, correlation=correlation)
     pairs += same(fingerprints(trained, mirrored=True), queries, bits=bits, correlation=correlation)

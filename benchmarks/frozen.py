@@ -37,6 +37,7 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.evaluate import Predictions, extract, frozen, knn_predict, linear_probe, map_sides, summarize, svm
 from ssl_colorize.models import load_pretrained
 from ssl_colorize.runs import git_revision
+from ssl_colorize.text import read_lines
 
 # Most numbers that a map is averaged to.
 NUMBERS = 1024
@@ -45,7 +46,7 @@ FEW = {"probe-10%": 0.1, "probe-1%": 0.01}
 SUBSETS = 3
 COSTS = (0.1, 1.0, 10.0, 100.0)
 # Settings of a run that say where, and not how.
-NO_RECIPE = {"data", "exclude", "prior", "evaluate_every", "checkpoint_every", "workers", "device"}
+NO_RECIPE = {"data", "train", "exclude", "prior", "evaluate_every", "checkpoint_every", "workers", "device"}
 
 Features = NDArray[Any]
 
@@ -74,7 +75,7 @@ def test(source: str, data: str, side: int | None, seed: int, limit: int, leave_
     """Every layer by every measure."""
     whole, test = open_dataset([data])
     train = whole.take(stratified(whole, limit))
-    left_out = set() if leave_out is None else set(leave_out.read_text("utf-8").splitlines())
+    left_out = set() if leave_out is None else {line for _, line in read_lines(leave_out)}
     test = test.take([index for index in range(len(test)) if test.photos.name(index) not in left_out])
     encoder = load_encoder(source, seed=seed)
     side = side or encoder.input_size
@@ -313,7 +314,7 @@ def histograms(photos: Photos, *, side: int) -> NDArray[np.float32]:
 @OUT
 def rank(source: str, data: tuple[str, ...], limit: int | None, out: Path) -> None:
     """The effective rank of every layer, over 64 held-out photos of 64 px."""
-    _, held_out = open_photos(data, limit=limit).holdout(0.02, most=128)
+    _, held_out = open_photos(train=data, limit=limit).holdout(0.02, most=128)
     *_, last = holdout_batches(held_out, resize=88, crop=64, batch_size=64, workers=0)
     maps = load_encoder(source)(rgb_to_lightness(last.photos))
     ranks = {layer: effective_rank(found) for layer, found in maps.items()}

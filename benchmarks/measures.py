@@ -257,7 +257,7 @@ class Score:
         yield from workspace.prepared(self.data)
         yield from workspace.prepared("imagenette")
         prior = workspace.run("prior")
-        counting = ("ssl-colorize", "prior", *flags("--data", workspace.training_photos), *workspace.limited(), "-o",
+        counting = ("ssl-colorize", "prior", *flags("--train", workspace.training_photos), *workspace.limited(), "-o",
                     str(prior))  # fmt: skip
         yield Step(prior / "prior.npy", counting)
         photos, run = workspace.photos(self.data) / self.below, workspace.run(f"colors-{self.name}")

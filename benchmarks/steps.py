@@ -168,9 +168,9 @@ class Workspace:
         if network.leave_out:
             settings["exclude"] = str(self.out / "data" / "duplicates.txt")
         changed = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
-        photos = ("samples",) if network.samples else self.training_photos
+        photos = flags("--data", ["samples"]) if network.samples else flags("--train", self.training_photos)
         return (
-            "--config", network.config, *flags("--data", photos), *flags("--set", (*changed, *self.settings)),
+            "--config", network.config, *photos, *flags("--set", (*changed, *self.settings)),
             *self.limited(), "--seed", str(seed), "--workers", str(self.workers),
         )  # fmt: skip
 

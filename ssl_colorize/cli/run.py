@@ -97,9 +97,10 @@ class Invocation(Generic[AnySettings]):
             if about.is_required() and not given:
                 noun = {"data": "photos", "to": "kind"}.get(name, name)
                 raise UserError(f"Give the {noun} with --{name}.")
-        if {"data", "train"} <= set(self.kind.model_fields) and not self.kind.model_fields["data"].default:
-            explicit = [name for name in ("train", "test") if name in self.kind.model_fields]
-            if self.config is None and not any(self.flags.get(name) or name in assigned for name in ("data", "train")):
+        explicit = [name for name in ("train", "test") if name in self.kind.model_fields]
+        if explicit and not self.kind.model_fields["data"].default:
+            named = ("data", explicit[0])
+            if self.config is None and not any(self.flags.get(name) or name in assigned for name in named):
                 flags = " and ".join(f"--{name}" for name in explicit)
                 raise UserError(f"Give the photos with --data, or with {flags}.")
 

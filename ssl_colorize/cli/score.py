@@ -45,7 +45,7 @@ def _report(settings: ScoreSettings, folder: Path, scores: Scores, content: dict
 
     metrics = scores.metrics
     write_atomically(folder / "table.md", markdown(metrics, scores.methods))
-    title = f"{metrics['photos']} photos of {', '.join(settings.data)}, in {folder}"
+    title = f"{metrics['photos']} photos of {', '.join((*settings.data, *settings.test))}, in {folder}"
     drawn = _draw(settings, folder, scores, title)
     # A file takes the table whole; a terminal gets it in two halves where it is narrow.
     whole_title = f"{title}, after {duration(content['seconds'])}"

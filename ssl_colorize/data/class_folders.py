@@ -19,7 +19,7 @@ from ssl_colorize.data.splits import (
     only_one,
     split_of,
 )  # fmt: skip
-from ssl_colorize.data.walk import is_hidden_folder, is_photo_name, walk_photos
+from ssl_colorize.data.walk import is_hidden_folder, is_photo_name, subfolders, walk_photos
 from ssl_colorize.errors import UserError
 
 Parts = tuple[LabeledDataset, LabeledDataset]
@@ -66,15 +66,15 @@ def has_photos(folder: str | Path, above: frozenset[tuple[int, int]] = frozenset
         if here in above:
             return False
         with os.scandir(folder) as entries:
-            subfolders = []
+            below = []
             for entry in entries:
                 if entry.is_dir():
-                    subfolders.append(entry)
+                    below.append(entry)
                 elif is_photo_name(entry.name) and not entry.name.startswith("."):
                     return True
     except OSError:  # Whoever reads the photos says so.
         return False
-    return any(not is_hidden_folder(each.name) and has_photos(each.path, above | {here}) for each in subfolders)
+    return any(not is_hidden_folder(each.name) and has_photos(each.path, above | {here}) for each in below)
 
 
 def _photos_right_inside(folder: Path) -> bool:
@@ -85,14 +85,7 @@ def _photos_right_inside(folder: Path) -> bool:
 
 def folders_in(folder: Path) -> list[str]:
     """Names of the folders right inside a folder that hold photos at any depth, sorted."""
-    return [name for name in _subfolders(folder) if has_photos(folder / name)]
-
-
-def _subfolders(folder: Path) -> list[str]:
-    try:
-        return sorted(each.name for each in folder.iterdir() if each.is_dir() and not is_hidden_folder(each.name))
-    except OSError as error:
-        raise UserError(f"Cannot read the folder {folder}: {error.strerror}. Check the path.") from None
+    return [name for name in subfolders(folder) if has_photos(folder / name)]
 
 
 def unwrapped(folder: Path, inside: Split | None = None) -> Path:
@@ -127,7 +120,7 @@ def folder_split(folder: Path, classes: Sequence[str] = ()) -> FolderSplit:
         UserError: it cannot be told which they are.
     """
     folder = unwrapped(folder)
-    inside = set(_subfolders(folder)).intersection(classes)
+    inside = set(subfolders(folder)).intersection(classes)
     if inside and (len(inside) == len(classes) or (len(inside) > 1 and any(map(split_of, inside)))):
         return FolderSplit(folder)
     names = folders_in(folder)
@@ -297,7 +290,7 @@ def held_out_photos(folder: Path) -> list[str]:
     Raises:
         UserError: a folder cannot be read.
     """
-    found = _photos_by_class(folder, _subfolders(folder), {})
+    found = _photos_by_class(folder, subfolders(folder), {})
     if len(found) < 2 or all(map(split_of, found)) or max(map(len, found.values())) < 2:
         return []
     whole = _of_classes(folder, str(folder), found, {}, Part("train", 0))
@@ -321,7 +314,7 @@ def read_class_folders(
         UserError: there are no photos, or none in class folders.
     """
     passed: PassedOver = {}
-    names = _subfolders(folder)
+    names = subfolders(folder)
     wanted = [name for name in classes if name in names] if classes else names
     found = _photos_by_class(folder, wanted, passed)
     if not found:

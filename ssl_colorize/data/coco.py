@@ -10,6 +10,7 @@ from ssl_colorize.data.datasets import LabeledDataset, Record, checked_dataset
 from ssl_colorize.data.images import UnreadablePhoto, photo_size
 from ssl_colorize.data.mask_classes import MOST_CLASSES
 from ssl_colorize.data.splits import MEASURING, Split, find_splits, split_at_end, split_of
+from ssl_colorize.data.walk import subfolders
 from ssl_colorize.errors import UserError
 
 _INSTANCES = "instances_"
@@ -71,7 +72,22 @@ def measuring_photos(folder: Path) -> list[str]:
         UserError: such a file cannot be read.
     """
     found = _find_files(folder)
-    files = [read_file(path) for split in MEASURING for path in found[split]]
+    return _photos_of(folder, [read_file(path) for split in MEASURING for path in found[split]])
+
+
+def tested_photos(folder: Path) -> list[str]:
+    """Paths of the photos of the one file of them that is tested on.
+
+    Raises:
+        UserError: there are several for a split, or the file cannot be read.
+    """
+    found = _find_files(folder)
+    measuring = [file for split in MEASURING if (file := _only_file(folder, found[split])) is not None]
+    return _photos_of(folder, [_first_annotated(measuring)] if measuring else [])
+
+
+def _photos_of(folder: Path, files: Sequence[CocoFile]) -> list[str]:
+    """Paths of the photos that files name, as far as they are there."""
     tried = (_find_photo(_places(folder, file), image.file_name) for file in files for image in file.images)
     return [path for path in tried if path is not None]
 
@@ -87,7 +103,7 @@ def _find_files(folder: Path) -> dict[Split, list[Path]]:
     Others have to be called like a split: captions_train2017 is none of objects.
     """
     inside = sorted((folder / "annotations").glob("*.json"))
-    folders = find_splits(each.name for each in folder.iterdir() if each.is_dir())
+    folders = find_splits(subfolders(folder))
     found: dict[Split, list[Path]] = {}
     for split in get_args(Split):
         instances = [each for each in inside if each.stem.startswith(_INSTANCES) and split_at_end(_part(each)) == split]
@@ -111,10 +127,13 @@ def _chosen_files(folder: Path) -> tuple[CocoFile, CocoFile] | None:
     if train is None or not measuring:
         missing = "train" if train is None else "val"
         raise UserError(f"{folder} has no annotations/instances_{missing}*.json beside the other part's.")
-    test = read_file(measuring[0])
-    if len(measuring) > 1 and not any(image.objects for image in test.images):
-        test = read_file(measuring[1])
-    return read_file(train), test
+    return read_file(train), _first_annotated(measuring)
+
+
+def _first_annotated(files: Sequence[Path]) -> CocoFile:
+    """The first of files that has objects, else the first one."""
+    first = read_file(files[0])
+    return first if len(files) == 1 or any(image.objects for image in first.images) else read_file(files[1])
 
 
 def _only_file(folder: Path, files: Sequence[Path]) -> Path | None:

@@ -24,7 +24,7 @@ from ssl_colorize.data.datasets import LabeledDataset
 from ssl_colorize.data.photos import PhotoFiles
 from ssl_colorize.data.reading import Kind, Part, Reading
 from ssl_colorize.data.splits import MEASURING, Split, find_splits, hold_out_by_class, only_one, split_of
-from ssl_colorize.data.walk import PHOTO_SUFFIXES
+from ssl_colorize.data.walk import PHOTO_SUFFIXES, subfolders
 from ssl_colorize.errors import UserError
 from ssl_colorize.text import read_lines, read_table
 
@@ -182,7 +182,12 @@ def _read_rows(file: Path) -> list[Entry]:
 
 
 def _column(header: Sequence[str], names: Sequence[str], other_than: int | None = None) -> int | None:
-    return next((header.index(name) for name in names if name in header and header.index(name) != other_than), None)
+    """The column of one of the names; else the only one whose name holds the first of them."""
+    for name in names:
+        if name in header and header.index(name) != other_than:
+            return header.index(name)
+    alike = [place for place, name in enumerate(header) if names[0] in name and place != other_than]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _split_column(header: Sequence[str], rows: Sequence[tuple[int, list[str]]], photo: int) -> int | None:
@@ -317,7 +322,9 @@ def find_lists(folder: Path) -> dict[Split, PhotoList]:
             continue
         files = {file.stem: file for file in sorted(place.iterdir()) if is_list_name(file.name) and file.is_file()}
         found = find_splits(files)
-        beside = find_splits(each.name for each in folder.iterdir() if each.is_dir())
+        if not any(found.values()):
+            continue
+        beside = find_splits(subfolders(folder))
         lists: dict[Split, PhotoList] = {}
         for split, stems in found.items():
             places = [folder / each for each in beside[split]]

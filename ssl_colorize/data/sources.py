@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ssl_colorize.data.annotations import Annotation, summary
-from ssl_colorize.data.class_folders import Parts, listed
+from ssl_colorize.data.class_folders import HELD_OUT, Parts, listed
 from ssl_colorize.data.coco import read_coco, refuse_mask_values
 from ssl_colorize.data.datasets import LabeledDataset, check_trained_masks, join, with_trained_classes
 from ssl_colorize.data.explicit import explicit_parts
@@ -18,6 +18,7 @@ from ssl_colorize.data.lists import TABLES, is_list_name, open_labeled, open_lis
 from ssl_colorize.data.photos import PhotoFiles, Photos, together
 from ssl_colorize.data.reading import Kind, Part, PassedOver, Reading, joined
 from ssl_colorize.data.samples import SamplePhotos
+from ssl_colorize.data.tested_photos import Tested, find_tested_photos, tested_of_list
 from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS, fetch_voc, open_labeled_torchvision, open_torchvision
 from ssl_colorize.data.training_photos import (
     Identity,
@@ -83,10 +84,11 @@ def open_photos(
     the same name: write `./cifar10` for the folder.
 
     Split "train" never reads what `open_dataset` of the same items has to test on: see `find_training_photos`. Split
-    "all" reads every photo.
+    "test" reads that, and all of what has neither labels nor splits; "all" reads every photo.
 
     Args:
-        train: folders, lists and photos of which everything is read, whatever they are called.
+        train: folders, lists and photos of which everything is read, whatever they are called; of a torchvision set
+            its training part.
         limit: at most so many photos, picked evenly by a hash of their names.
         root: where torchvision sets are stored; by default $SSL_COLORIZE_DATA, else ~/.cache/ssl-colorize.
 
@@ -97,8 +99,8 @@ def open_photos(
     >>> len(photos), photos[0].mode
     (2, 'RGB')
     """
-    if split not in ("train", "all"):
-        raise ValueError(f"split is 'train' or 'all', not {split!r}")
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"split is 'train', 'test' or 'all', not {split!r}")
     if not (data or train):
         raise UserError("No photos given. Say which with --data: a folder, a list, a torchvision name, or samples.")
     if limit is not None and limit < 1:
@@ -110,7 +112,10 @@ def open_photos(
         tested.update(measured)
     # Of one item this is done: what it tests on may be what another one is to train on.
     opened = [_without(each, tested) for each in opened] if tested and len(opened) > 1 else opened
-    opened += [_open_item(str(item), split="all", root=root)[0] for item in train]
+    for item in map(str, train):
+        # Sets by name keep to their own splits.
+        everything = "train" if item in TORCHVISION_SETS else "all"
+        opened.append(_open_item(item, split=everything, root=root)[0])
     whole = together(opened)
     if not len(whole):
         raise UserError(f"{', '.join(map(str, data))}: all photos are in what another item has to test on.")
@@ -138,11 +143,15 @@ def _open_item(item: str, *, split: str, root: Path | None) -> tuple[Photos, set
         photos = open_torchvision(item, split=split, root=root or default_root())
         return photos.with_reading(Reading.of("torchvision", item, Part(split, len(photos)))), set()
     path = Path(item).expanduser().absolute()
+    if path.is_dir() and split == "test":
+        return _open_tested(find_tested_photos(path), path, item, "photos"), set()
     if path.is_dir():
         return _open_folder(path, item) if split == "all" else _open_training(find_training_photos(path), path, item)
     if path.is_file() and is_list_name(path.name):
         listing = read_list(path)
-        if split != "all":
+        if split == "test":
+            return _open_tested(tested_of_list(listing), path, item, listing.kind), set()
+        if split == "train":
             return _open_training(training_photos_of_list(listing), path, item, root=listing.root)
         reading = Reading.of(listing.kind, item, Part(split, len(listing.paths)))
         return listing.photos.with_reading(reading), set()
@@ -185,6 +194,18 @@ def _open_folder(folder: Path, item: str) -> tuple[Photos, set[Identity]]:
         raise UserError(_NO_PHOTOS.format(folder))
     photos = PhotoFiles.below(str(folder), paths)
     return photos.with_reading(Reading.of("photos", item, Part("all", len(photos)), passed=passed)), set()
+
+
+def _open_tested(tested: Tested, path: Path, item: str, kind: Kind) -> Photos:
+    """The photos of a folder or list that measuring verbs test on."""
+    root, paths, place = tested
+    if not paths:
+        raise UserError(_NO_PHOTOS.format(path))
+    reading = Reading.of(kind, item, Part("test", len(paths), (place,) if place else ()))
+    if place == HELD_OUT:
+        said = f"only the fifth of each class that no verb trains on (to read all: --test {item})"
+        reading = replace(reading, findings=(said,))
+    return PhotoFiles.below(root, paths).with_reading(reading)
 
 
 _NO_PHOTOS = "{} holds no photos. Give a folder with files like .jpg, .png or .webp in it."

@@ -110,7 +110,8 @@ def _visit(here: Path, root: Path, passed: PassedOver) -> TrainingPhotos:
         left_out = [VOC_PHOTOS] if not paths else []
         return TrainingPhotos(paths, measured, left_out=left_out, own_split=True, passed=passed)
     names = folders_in(here)
-    by_annotations = measuring_photos(here.parent if here.name == "images" else here)
+    coco = here.parent if here.name == "images" else here
+    by_annotations = measuring_photos(coco) if names or (coco / "annotations").is_dir() else []
     doubtful = not by_annotations and may_be_class_called_train(names)
     if doubtful and here == root:
         raise UserError(class_called_train(here, names))

@@ -134,6 +134,19 @@ def _without_doubles(found: dict[str, tuple[int, int]], passed: PassedOver | Non
     return paths
 
 
+def subfolders(folder: str | Path) -> list[str]:
+    """Names of the folders right inside a folder, sorted, without those that people do not see.
+
+    Raises:
+        UserError: the folder does not exist or cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(each.name for each in entries if each.is_dir() and not is_hidden_folder(each.name))
+    except OSError as error:
+        raise UserError(f"Cannot read the folder {folder}: {error.strerror}. Check the path.") from None
+
+
 def is_hidden_folder(name: str) -> bool:
     """Whether a folder is one that people do not see, or did not make: never a class, never read.
 

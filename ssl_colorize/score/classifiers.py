@@ -1,6 +1,5 @@
 """Frozen classifiers of recolored photos (a wheel's, timm's, torchvision's, or one of your own), and true classes."""
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ from ssl_colorize.models.source import LITE0
 from ssl_colorize.models.timm_factory import local_copy, where_to_put
 from ssl_colorize.models.trunks import Lite0Trunk
 from ssl_colorize.score.photos import ScoredPhotos
+from ssl_colorize.text import read_table
 
 # What timm and others crop to in testing, where a model does not say it.
 _CROP_SHARE = 0.875
@@ -217,9 +217,4 @@ def true_classes(scored: ScoredPhotos, classifier: Classifier, *, file: str | No
 
 
 def _read_labels(file: str) -> Mapping[str, str]:
-    try:
-        with Path(file).open(newline="", encoding="utf-8") as lines:
-            return {row[0].strip(): row[1].strip() for row in csv.reader(lines) if len(row) > 1}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise UserError(f"Cannot read the labels {file}: {reason}.") from None
+    return {row[0]: row[1] for _, row in read_table(file) if len(row) > 1}

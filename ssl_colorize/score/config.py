@@ -22,9 +22,10 @@ class ScoreSettings(Settings):
     """Settings of `ssl-colorize score`."""
 
     data: OneOrMany[str] = Field(
-        min_length=1,
-        description="a folder of photos, a VOC folder, a torchvision data set (cifar10, imagenette, ...) or samples",
+        (),
+        description="a folder of photos, a list, a VOC folder, a torchvision set (cifar10, ...) or samples",
     )
+    test: OneOrMany[str] = Field((), description="photos that are all scored, whatever they are called")
     method: OneOrMany[str] = Field(
         default_factory=_usual_methods,
         description="truth, gray, random, a run folder, a weights file, or a folder of pictures that any program "
@@ -63,6 +64,8 @@ class ScoreSettings(Settings):
 
     @model_validator(mode="after")
     def _one_prior(self) -> Self:
+        if not (self.data or self.test):
+            raise ValueError("give the photos with --data or --test")
         if self.prior is not None and self.prior_data:
             raise ValueError("give a prior or photos to count it of (prior_data), not both")
         if len(set(self.temperature)) < len(self.temperature):

@@ -16,7 +16,6 @@ from ssl_colorize.data import Photos, UnreadablePhoto, open_dataset, open_photos
 from ssl_colorize.data.loading import load
 from ssl_colorize.data.photos import together
 from ssl_colorize.data.reading import joined
-from ssl_colorize.data.splits import measuring_names
 from ssl_colorize.data.torchvision_sets import TORCHVISION_SETS
 from ssl_colorize.data.transforms import resized_window
 from ssl_colorize.data.voc import find_voc
@@ -53,16 +52,17 @@ class ScoredPhotos:
         return ScoredPhotos(photos, [self.labels[index] for index in chosen], about)
 
 
-def open_scored(data: Sequence[str], *, limit: int | None = None) -> ScoredPhotos:
+def open_scored(data: Sequence[str] = (), *, test: Sequence[str] = (), limit: int | None = None) -> ScoredPhotos:
     """The photos that `--data` names; of a set with a part to measure on, that part.
 
-    Of a folder that is test/ or val/ where there is one, of a VOC folder its test or val list, of a torchvision set its
-    test part. Labels are the names of the folders that a photo lies in, innermost first, or a torchvision set's.
+    Of a folder that is what measuring verbs test on (`open_photos` with split "test"), of a VOC folder its test or val
+    list, of a torchvision set its test part; of what `test` names all. Labels are the names of the folders that a photo
+    lies in, innermost first, or a torchvision set's.
 
     Raises:
         UserError: an item is unknown, missing or empty.
     """
-    opened = [_open_item(str(item)) for item in data]
+    opened = [_open_item(str(item)) for item in data] + [_open_all(str(item)) for item in test]
     if len(opened) == 1:
         return opened[0].limit(limit)
     photos = together([each.photos for each in opened])
@@ -80,12 +80,14 @@ def _open_item(item: str) -> ScoredPhotos:
             return ScoredPhotos(photos, [()] * len(test), f"{item} (its test part)")
         labels: list[tuple[str, ...]] = [(test.classes[number],) for number in test.labels.tolist()]
         return ScoredPhotos(photos, labels, f"{item} (its test part)")
-    if path.is_dir():
-        measuring = measuring_names(each.name for each in path.iterdir() if each.is_dir())
-        part = path / measuring[0] if measuring else path
-        photos = open_photos([str(part)], split="all")
-        return ScoredPhotos(photos, _folder_labels(photos), str(part))
-    photos = open_photos([item], split="all")
+    photos = open_photos([item], split="test")
+    places = photos.reading.sources[0].places
+    about = f"{item} ({places[0]})" if places else item
+    return ScoredPhotos(photos, _folder_labels(photos), about)
+
+
+def _open_all(item: str) -> ScoredPhotos:
+    photos = open_photos(train=[item])
     return ScoredPhotos(photos, _folder_labels(photos), item)
 
 

@@ -70,7 +70,7 @@ def run_score(
         UserError: photos, a method, or something to measure with that was named cannot be had.
         Interrupted: SIGINT or SIGTERM; what was done is saved.
     """
-    scored = open_scored(settings.data, limit=settings.limit)
+    scored = open_scored(settings.data, test=settings.test, limit=settings.limit)
     announce(scored=scored.photos)
     device = choose_device(settings.device)
     methods = load_methods(

@@ -61,7 +61,7 @@ def recipe(sets: tuple[str, str], pretext: str, **values: Any) -> pretexts.Prete
 def color_recipe(sets: tuple[str, str], **values: Any) -> Recipe:
     return Recipe.checked(
         {
-            "data": sets, "resize": (32, 36), "crop": 32, "holdout": 0.2, "width": 0.125, "init_photos": 8,
+            "train": sets, "resize": (32, 36), "crop": 32, "holdout": 0.2, "width": 0.125, "init_photos": 8,
             "prior_photos": 16, "batch_size": 8, "steps": 40, "warmup": 2, "evaluate_every": 100, "workers": 0,
             "checkpoint_every": 100, "device": "cpu", "precision": "fp32", "optimizer": "muon", "ema": 0.8,
             "learning_rate": 2e-3, **values,

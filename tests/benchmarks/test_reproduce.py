@@ -94,7 +94,8 @@ def recipe_of(workspace: Workspace, name: str, seed: int = 0) -> Recipe:
     values: dict[str, list[str]] = {}
     for flag, value in zip(step.command[2::2], step.command[3::2], strict=True):
         values.setdefault(flag, []).append(value)
-    flags = {"data": values["--data"], "seed": int(values["--seed"][0])}
+    photos = {name: values[f"--{name}"] for name in ("data", "train") if f"--{name}" in values}
+    flags = {**photos, "seed": int(values["--seed"][0])}
     return Recipe.resolve(file=values["--config"][0], assignments=values.get("--set", ()), flags=flags)
 
 

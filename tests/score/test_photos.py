@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_colorize.data import open_dataset, open_photos
 from ssl_colorize.errors import UserError
 from ssl_colorize.score.photos import Crop, Crops, Donors, ScoredPhotos, center_crop, open_donors, open_scored
 
@@ -24,7 +26,43 @@ def test_of_a_set_with_splits_the_part_to_measure_on(tmp_path: Path) -> None:
             write(tmp_path / part / name / f"{part}.png", 3)
     scored = open_scored([str(tmp_path)])
     assert [scored.photos.name(index) for index in range(2)] == ["n01440764/val.png", "n02102040/val.png"]
-    assert scored.labels == [("n01440764",), ("n02102040",)] and scored.about.endswith("val")
+    assert scored.labels == [("n01440764",), ("n02102040",)] and scored.about.endswith(" (val/)")
+
+
+def test_the_part_that_measuring_verbs_test_on(tmp_path: Path) -> None:
+    """test/ without labels gives way to val/; of class folders without splits a fifth is that part."""
+    for name in ("a", "b"):
+        for number in range(5):
+            write(tmp_path / "set" / "train" / name / f"{number}.png", 3)
+        write(tmp_path / "set" / "valid" / name / "val.png", 4)
+    write(tmp_path / "set" / "test" / "1.png", 5)
+    whole, alone = str(tmp_path / "set"), str(tmp_path / "set" / "train")
+    for data, test in (([whole], open_dataset([whole])[1]), ([alone], open_dataset([alone])[1])):
+        scored = open_scored(data)
+        names = [[photos.name(index) for index in range(len(photos))] for photos in (scored.photos, test.photos)]
+        assert names[0] == names[1] and len(scored) == 2
+        pretrained = open_photos(data)
+        assert not {pretrained.stamp(i) for i in range(len(pretrained))} & {scored.photos.stamp(i) for i in (0, 1)}
+    assert "--test" in scored.photos.reading.findings[0]
+    assert len(open_scored(test=[alone])) == 10
+    (tmp_path / "set" / "valid").rename(tmp_path / "set" / "val")
+    assert len(open_scored([whole])) == 2
+
+
+def test_of_a_list_and_of_coco_the_part_to_measure_on(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / "images" / f"{number}.png", number)
+    (tmp_path / "labels.csv").write_text("file,label,split\n0.png,x,train\n1.png,y,train\n2.png,x,test\n3.png,y,val\n")
+    assert open_scored([str(tmp_path / "labels.csv")]).photos.name(0) == "2.png"
+    for part, names in (("train2017", (0, 1)), ("val2017", (2, 3))):
+        images = [{"id": number, "file_name": f"{number}.png"} for number in names]
+        boxes = [{"id": number, "image_id": number, "category_id": 1} for number in names]
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / "annotations" / f"instances_{part}.json").write_text(
+            json.dumps({"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+        )
+    scored = open_scored([str(tmp_path)])
+    assert [scored.photos.name(index) for index in range(len(scored))] == ["images/2.png", "images/3.png"]
 
 
 def test_labels_are_folders_innermost_first(tmp_path: Path) -> None:
