@@ -1,6 +1,5 @@
 """What is drawn on photos, boxes and masks, and the checks that it goes through before anything learns from it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ssl_colorize.data.images import Header, UnreadablePhoto, read_header
 from ssl_colorize.data.orientation import frame_of, stored_size, turn_corners
 from ssl_colorize.errors import UserError, one_line
+from ssl_colorize.text import read_json
 
 FAR_OUTSIDE = 10  # times the longer side of a photo: coordinates beyond that are an error, and no object at its edge
 IGNORED = 255  # mask value of pixels that do not count: borders of objects, crowds
@@ -219,7 +219,7 @@ def read_proposals(path: str | Path) -> dict[str, NDArray[np.float32]]:
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: np.asarray(arrays[name], np.float32) for name in arrays.files}
         if file.suffix == ".json":
-            return {name: np.asarray(boxes, np.float32) for name, boxes in json.loads(file.read_text("utf-8")).items()}
+            return {name: np.asarray(boxes, np.float32) for name, boxes in read_json(file).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"Cannot read the proposals {file}: {one_line(error)}.") from None
     raise UserError(f"Setting proposals: {file} is neither .npz nor .json.")

@@ -201,10 +201,9 @@ def _open_tested(tested: Tested, path: Path, item: str, kind: Kind) -> Photos:
     root, paths, place = tested
     if not paths:
         raise UserError(_NO_PHOTOS.format(path))
-    reading = Reading.of(kind, item, Part("test", len(paths), (place,) if place else ()))
     if place == HELD_OUT:
-        said = f"only the fifth of each class that no verb trains on (to read all: --test {item})"
-        reading = replace(reading, findings=(said,))
+        place = f"only the fifth of each class that no verb trains on; --test {item} reads all"
+    reading = Reading.of(kind, item, Part("test", len(paths), (place,) if place else ()))
     return PhotoFiles.below(root, paths).with_reading(reading)
 
 
@@ -229,16 +228,13 @@ def _open_training(
     passed = dict(found.passed)
     if found.left_out:
         passed["measuring"] = passed.get("measuring", set()) | set(found.left_out)
-    findings = (
-        (f"left out a fifth of each class, which is what measuring verbs test on (to read all: --train {item})",)
-        if found.held_out
-        else ()
-    )
     kind: Kind = "photos" if path.is_dir() else "CSV" if path.suffix.lower() in TABLES else "list"
     places = tuple(found.places) if path.is_dir() else ()
+    if found.held_out:
+        places += (f"all but the fifth of each class that measuring verbs test on; --train {item} reads all",)
     reading = Reading.of(kind, item, Part("train", len(found.paths), places), passed=passed)
     photos = PhotoFiles.below(root or str(path), found.paths)
-    return photos.with_reading(replace(reading, findings=findings)), tested
+    return photos.with_reading(reading), tested
 
 
 # ---- photos with labels, boxes or masks ------------------------------------------------------------------------------

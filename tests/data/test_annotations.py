@@ -41,7 +41,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         ('{"a": [[1, 2, 3]]}', "shape"),
         ('{"a": [[30, 0, 40, 5]]}', "no region inside"),
         ("[1]", "Cannot read"),
-        ("{", "Cannot read"),
+        ("{", "p.json, line 1, is not JSON"),
     ):
         (tmp_path / "p.json").write_text(content)
         with pytest.raises(UserError, match=said):

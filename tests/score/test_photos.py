@@ -43,7 +43,7 @@ def test_the_part_that_measuring_verbs_test_on(tmp_path: Path) -> None:
         assert names[0] == names[1] and len(scored) == 2
         pretrained = open_photos(data)
         assert not {pretrained.stamp(i) for i in range(len(pretrained))} & {scored.photos.stamp(i) for i in (0, 1)}
-    assert "--test" in scored.photos.reading.findings[0]
+    assert f"--test {alone} reads all" in scored.photos.reading.line()
     assert len(open_scored(test=[alone])) == 10
     (tmp_path / "set" / "valid").rename(tmp_path / "set" / "val")
     assert len(open_scored([whole])) == 2
