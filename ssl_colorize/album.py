@@ -8,6 +8,8 @@ The settings are here, so torch is imported only where photos are read: `--help`
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,8 @@ from PIL import Image
 from pydantic import Field
 
 from ssl_colorize.config import DeviceName, Limit, Settings
-from ssl_colorize.errors import UserError
-from ssl_colorize.pictures import PictureFormat, encode, made_here
+from ssl_colorize.errors import UserError, printable
+from ssl_colorize.pictures import LONGEST_JPEG, PictureFormat, encode, kept_exif, made_here
 from ssl_colorize.runs import write_atomically
 
 if TYPE_CHECKING:
@@ -56,6 +58,9 @@ class ColorizeSettings(Settings):
     )
     device: DeviceName = "auto"
     limit: Limit = Field(None, description="color only the first so many photos")
+
+
+_LONGEST_STEM = 220  # bytes
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ def find_inputs(
         if not path.exists():
             raise UserError(f"No photo or folder at {path}: check the path.")
         if not path.is_dir():
+            if not path.is_file():
+                raise UserError(f"{path} is a pipe, socket or device: write the photo to a file first.")
             found.setdefault(path.resolve(), (path, Path(path.name)))
             readings.append(Reading.of("photos", str(item), Part("photos", len(found) - before)))
             continue
@@ -149,20 +156,28 @@ def plan(
     jobs = []
     for source, relative in inputs:
         target = _free(out / relative.with_suffix(f".{kind}"), sources=sources, taken=taken, mark=mark)
-        # Lower case, since some file systems do not tell A.png from a.png.
-        taken |= {str(target).lower(), str(sheet_path(target)).lower()}
+        taken |= {_same(target), _same(sheet_path(target))}
         jobs.append(Job(source, target))
     return jobs
 
 
+def _same(path: Path) -> str:
+    """The same for paths that some file systems do not tell apart: of other case, or accents spelled otherwise."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
 def _free(target: Path, *, sources: set[Path], taken: set[str], mark: str) -> Path:
+    # Room for what is added to names, of which file systems take 255 bytes.
+    while len(os.fsencode(target.stem)) > _LONGEST_STEM:
+        target = target.with_name(f"{target.stem[:-1]}{target.suffix}")
+
     def protected(path: Path) -> bool:
         return path.resolve() in sources or (path.exists() and not made_here(path))
 
     if protected(target) or protected(sheet_path(target)):
         target = target.with_name(f"{target.stem}-{mark}{target.suffix}")
     candidate, count = target, 2
-    while any(protected(path) or str(path).lower() in taken for path in (candidate, sheet_path(candidate))):
+    while any(protected(path) or _same(path) in taken for path in (candidate, sheet_path(candidate))):
         candidate = target.with_name(f"{target.stem}-{count}{target.suffix}")
         count += 1
     return candidate
@@ -190,7 +205,13 @@ def colorize_all(
         except UnreadablePhoto as problem:
             yield Colored(job, problem=str(problem))
             continue
+        if kind == "jpg" and max(original.size) > LONGEST_JPEG:
+            sides = " x ".join(map(str, original.size))
+            yield Colored(
+                job, problem=f"{printable(str(job.source))}: {sides} pixels are too long for JPEG; PNG is not"
+            )
+            continue
         picture = colorizer.colorize(original, temperature, size=size, flip=flip)
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(job.target, encode(picture, kind))
+        write_atomically(job.target, encode(picture, kind, kept_exif(job.source)))
         yield Colored(job, original, picture)

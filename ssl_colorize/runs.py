@@ -47,20 +47,21 @@ def _fresh(folder: Path) -> Path:
 def write_atomically(path: Path, content: bytes | str | Callable[[Path], None]) -> None:
     """Write a file so that a crash leaves the old one or the new one, never a part.
 
-    `content` is the bytes, the text, or a function that writes to the path it is given.
+    `content` is the bytes, the text, or a function that writes to the path it is given. Names of files that are no
+    UTF-8 are written with escapes.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; the old file is untouched.
     """
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         if callable(content):
             content(temporary)
         else:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
         # Temporary files are private; a run folder is as readable as any other file of its owner.
         temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb") as file:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ssl_colorize import __version__
-from ssl_colorize.errors import UserError
+from ssl_colorize.errors import UserError, printable
 
 # Verb -> the line `ssl-colorize --help` shows. It is kept here so that listing the verbs imports none of them.
 VERBS = {
@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {printable(str(error))}", err=True)
             ctx.exit(2)
         except click.UsageError as error:
             asked = (error.ctx or ctx).command_path

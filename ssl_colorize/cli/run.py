@@ -21,7 +21,7 @@ import click
 
 from ssl_colorize.cli import COMMAND
 from ssl_colorize.config import Settings
-from ssl_colorize.errors import UserError
+from ssl_colorize.errors import UserError, printable
 from ssl_colorize.runs import run_folder, write_atomically, write_config, write_metrics
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def leave_nothing(folder: Path) -> None:
 def note(text: str) -> None:
     """Chatter of the first process: goes to standard error, so that results can be piped."""
     if first_process():
-        click.echo(text, err=True)
+        click.echo("\n".join(map(printable, text.splitlines())), err=True)
 
 
 def list_unreadable(folder: Path, problems: list[str], *, of: int) -> None:
@@ -301,7 +301,7 @@ def finish(content: Mapping[str, Any], *tables: Table, next_step: str, as_json: 
     else:
         for table in tables:
             results().print(table)
-    click.echo(f"Next: {next_step}", err=as_json)
+    click.echo(f"Next: {printable(next_step)}", err=as_json)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ssl_colorize.data.deep import Deep, deep_colors, deep_grays, deep_tiff, is_tiff, tiff_size
 from ssl_colorize.data.profiles import chunk_profile, samples_to_srgb, to_srgb
-from ssl_colorize.errors import UserError
+from ssl_colorize.data.walk import HEIF_SUFFIXES
+from ssl_colorize.errors import UserError, printable
 
 # 178 megapixels: above any camera's single frame, and 0.5 GiB once decoded.
 MAX_PIXELS = 178_956_970
@@ -32,6 +33,9 @@ _UPRIGHT = {
 
 class UnreadablePhoto(UserError):
     """A file that is no usable photo. The message is one line, `file: reason`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) -> Image.Image:
@@ -71,6 +75,13 @@ def read_photo(source: Path | str | BinaryIO, *, short_side: int | None = None) 
 
 
 def _open(source: Path | str | BinaryIO) -> Image.Image:
+    # Opening a pipe would wait for whoever writes to it, perhaps for ever.
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError("no file but a pipe, socket or device")
+        if path.suffix.lower() in HEIF_SUFFIXES and not reads_heif():
+            raise ValueError("HEIC is read after: pip install 'ssl-colorize[heif]'")
     return Image.open(source, formats=_formats())
 
 
@@ -150,7 +161,18 @@ def _header(source: Path | str) -> Header:
 def _formats() -> tuple[str, ...]:
     """Those of the formats that this build of Pillow can open."""
     Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+    return tuple(name for name in _FORMATS if name in Image.OPEN) + (("HEIF",) if reads_heif() else ())
+
+
+@cache
+def reads_heif() -> bool:
+    """Whether HEIC photos can be read: the extra [heif] is installed; Pillow then knows them."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def upright_srgb(image: Image.Image, *, depth: int = 8) -> Image.Image:

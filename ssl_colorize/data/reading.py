@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from ssl_colorize.data.fingerprint import Fingerprint
+from ssl_colorize.errors import printable
 
 Kind = Literal["class folders", "photos", "VOC", "COCO", "list", "CSV", "torchvision", "samples"]
 
@@ -230,22 +231,6 @@ def _described(source: Source) -> str:
 def _counted(reason: str, count: int) -> str:
     one, more, advice = REASONS[reason]
     return f"{count:,} {one if count == 1 else more}{': ' if advice else ''}{advice}"
-
-
-def printable(text: str) -> str:
-    """A name on one line that any terminal and any JSON can hold: control characters and bad bytes escaped.
-
-    >>> printable("a\\nb\\udcff.jpg")
-    'a\\\\nb\\\\xff.jpg'
-    """
-    return "".join(each if each.isprintable() or each == " " else _escaped(each) for each in text)
-
-
-def _escaped(character: str) -> str:
-    number = ord(character)
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is no UTF-8, as os.fsdecode keeps it
-        return f"\\x{number - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 # ---- from what was opened to a verb's first line ---------------------------------------------------------------------

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from ssl_colorize.data import announce, open_dataset, open_photos, walk
-from ssl_colorize.data.reading import Part, PassedOver, Reading, joined, listening, printable, report
+from ssl_colorize.data.reading import Part, PassedOver, Reading, joined, listening, report
 from ssl_colorize.data.sources import leave_out
+from ssl_colorize.errors import printable
 
 
 def make(folder: Path, *names: str) -> Path:
