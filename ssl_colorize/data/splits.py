@@ -272,7 +272,8 @@ def choosing_split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split training photos into some to fit on and some to choose hyper-parameters on.
 
-    Every class keeps a photo to fit on. Single labels are split class by class.
+    Every class keeps a photo to fit on. Single labels are split class by class. Of several labels, photos to choose on
+    show more than what all photos show, such as the background of masks.
 
     Args:
         labels: (N,) or (N, C) as in `LabeledDataset`.
@@ -292,6 +293,12 @@ def choosing_split(
         raise ValueError(f"fraction lies between 0 and 1, not {fraction}")
     order = np.random.default_rng(seed).permutation(len(labels))
     chosen = _spared(labels[order] == 1, fraction) if labels.ndim == 2 else _stratum(labels[order], fraction)
+    if labels.ndim == 2:
+        telling = (labels == 1)[:, ~(labels == 1).all(0)].any(1)
+        if telling.any() and not telling[order[chosen]].any():
+            order = order[np.argsort(~telling[order], kind="stable")]
+            chosen = _spared(labels[order] == 1, fraction)
+            chosen &= telling[order[chosen]].any()
     if not chosen.any():
         raise UserError("Choosing hyper-parameters takes at least 2 training photos of a class. Give more photos.")
     return np.sort(order[~chosen]), np.sort(order[chosen])

@@ -131,3 +131,17 @@ def test_choosing_split_needs_photos_to_spare() -> None:
     for labels in (np.arange(5), np.ones((1, 2), np.int8), np.eye(3, dtype=np.int8)):
         with pytest.raises(UserError, match="at least 2"):
             choosing_split(labels)
+
+
+def test_photos_to_choose_on_show_more_than_the_background() -> None:
+    labels = np.zeros((40, 3), np.int8)
+    labels[:, 0] = 1
+    labels[7:10, 1], labels[20:22, 2] = 1, 1
+    for seed in range(20):
+        fit, choose = choosing_split(labels, fraction=0.05, seed=seed)
+        assert len(choose) == 2 and labels[choose, 1:].any()
+        assert (labels[fit] == 1).any(0).all()
+    # Where each object is on a single photo, none of them can be spared.
+    labels[8:10], labels[21] = [1, 0, 0], [1, 0, 0]
+    with pytest.raises(UserError, match="at least 2 training photos of a class"):
+        choosing_split(labels, fraction=0.05)
