@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssl_colorize.data.images import Header, UnreadablePhoto, read_header
-from ssl_colorize.data.orientation import frame_of, stored_size, turn_corners
+from ssl_colorize.data.orientation import Frame, frame_of, stored_size, turn_corners
 from ssl_colorize.errors import UserError, one_line
 from ssl_colorize.text import read_json
 
@@ -35,8 +35,8 @@ _SAID: dict[FindingKind, tuple[str, str]] = {
         "annotations were made on photos before EXIF turned them, turned with them",
     ),
     "orientation": (
-        "photo is turned by EXIF and its annotation may be from before that, taken as from after",
-        "photos are turned by EXIF and their annotations may be from before that, taken as from after",
+        "photo is turned by EXIF and its annotation may be from before or after that, taken like the set's others",
+        "photos are turned by EXIF and their annotations may be from before or after that, taken like the set's others",
     ),
     "uncounted": (
         f"mask shows no object and has pixels that are not counted ({IGNORED})",
@@ -144,26 +144,36 @@ def checked_boxes(
     return Boxes(clipped, boxes.labels, boxes.difficult).take(inside), findings
 
 
-def turned_boxes(
-    boxes: Boxes, header: Header, declared: tuple[int, int] | None, name: str
-) -> tuple[Boxes, list[Finding]]:
-    """Boxes of a photo as EXIF turns it: turned with it if they were made on it as it is stored.
+def frame_of_boxes(boxes: Boxes, header: Header, declared: tuple[int, int] | None) -> Frame:
+    """On which form of a photo its boxes were made.
 
-    Which of the two the declared size tells, or, where there is none, that boxes fit the one and not the other.
+    The declared size tells, or, where there is none, that the boxes fit into the one and not into the other.
 
     Args:
         declared: width and height in pixels that the annotation was made at.
-        name: of the annotation, for the findings.
     """
     frame = frame_of(declared, header)
     if frame == "either" and declared is None:
         reach = boxes.corners[np.isfinite(boxes.corners).all(1), 2:]
         fits, fits_stored = ((reach <= np.asarray(size) + 1).all() for size in (header.size, stored_size(header)))
-        frame = "stored" if fits_stored and not fits else frame
-    if frame == "stored":
-        turned = Boxes(turn_corners(boxes.corners, header), boxes.labels, boxes.difficult)
-        return turned, [Finding("turned", name)]
-    return boxes, [Finding("orientation", name)] if frame == "either" and len(boxes.labels) else []
+        return "stored" if fits_stored and not fits else frame
+    return frame
+
+
+def turned_boxes(boxes: Boxes, header: Header, frame: Frame, untold: Frame, name: str) -> tuple[Boxes, list[Finding]]:
+    """Boxes of a photo as EXIF turns it: turned with it if they were made on it as it is stored.
+
+    Args:
+        frame: that they were made on.
+        untold: what to take it for where that is not known.
+        name: of the annotation, for the findings.
+    """
+    findings = [Finding("turned", name)] if frame == "stored" else []
+    if frame == "either" and len(boxes.labels):
+        findings = [Finding("orientation", name)]
+    if "stored" not in (frame, untold if frame == "either" else frame):
+        return boxes, findings
+    return Boxes(turn_corners(boxes.corners, header), boxes.labels, boxes.difficult), findings
 
 
 def doubts(read: Sequence[NDArray[np.float32]], findings: Sequence[Finding], first: str) -> list[Finding]:

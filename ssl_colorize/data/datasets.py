@@ -19,11 +19,13 @@ from ssl_colorize.data.annotations import (
     checked_boxes,
     checked_header,
     doubts,
+    frame_of_boxes,
     proposals_of,
     turned_boxes,
 )
 from ssl_colorize.data.images import Header
 from ssl_colorize.data.masks import check_together, checked_mask
+from ssl_colorize.data.orientation import prevailing
 from ssl_colorize.data.photos import PhotoFiles, Photos
 from ssl_colorize.data.reading import Reading, joined
 from ssl_colorize.data.splits import rank_in_class
@@ -208,19 +210,20 @@ def _checked_boxes(
     boxes: list[Boxes] = []
     findings: list[Finding] = []
     read = []
-    for record, header in zip(records, headers, strict=True):
-        if record.boxes is None:
-            continue
-        turned, noted = turned_boxes(record.boxes, header, record.size, record.name)
+    each = [(record, record.boxes, header) for record, header in zip(records, headers, strict=True) if record.boxes]
+    frames = [frame_of_boxes(drawn, header, record.size) for record, drawn, header in each]
+    untold = prevailing(zip(frames, [header for _, _, header in each], strict=True))
+    for (record, drawn, header), frame in zip(each, frames, strict=True):
+        turned, noted = turned_boxes(drawn, header, frame, untold, record.name)
         findings += noted
         usable, noted = checked_boxes(turned, header.size, record.name, classes)
         findings += noted
         read.append(turned.corners)
         boxes.append(usable)
-        if not len(record.boxes.labels):
+        if not len(drawn.labels):
             findings.append(Finding("empty", record.name))
-    dropped = [each for each in findings if each.kind == "dropped"]
-    if dropped and not any(len(each.labels) for each in boxes):
+    dropped = [finding for finding in findings if finding.kind == "dropped"]
+    if dropped and not any(len(usable.labels) for usable in boxes):
         raise UserError(f"None of the {len(dropped)} boxes can be used, the first one for this: {dropped[0].text}.")
     return boxes, [*findings, *doubts(read, findings, records[0].name if records else "")]
 
@@ -235,6 +238,8 @@ def _checked_masks(
     with ThreadPoolExecutor(4) as threads:
         checked = list(threads.map(partial(checked_mask, classes=classes), masks, headers, names))
     check_together(checked, classes, folder)
+    if prevailing((each.frame, header) for each, header in zip(checked, headers, strict=True)) == "stored":
+        checked = [each.turned(header) for each, header in zip(checked, headers, strict=True)]
     findings = [finding for each in checked for finding in each.findings]
     return tuple(each.mask for each in checked), np.stack([each.shown for each in checked]), findings
 

@@ -17,7 +17,7 @@ from ssl_colorize.data.annotations import IGNORED, Finding, Mask
 from ssl_colorize.data.images import Header
 from ssl_colorize.data.mask_classes import MaskClasses
 from ssl_colorize.data.mask_pixels import Pixels, Raw, open_pixels, seen_in, through
-from ssl_colorize.data.orientation import frame_of, turn_pixels
+from ssl_colorize.data.orientation import Frame, frame_of, turn_pixels
 from ssl_colorize.errors import UserError, one_line
 
 _BLUR = 64  # least distance of values that blurred pixels can still be told apart by
@@ -237,7 +237,12 @@ class CheckedMask(NamedTuple):
     shown: NDArray[np.int8]  # (C,): 1 for each class that it shows
     name: str
     findings: list[Finding]
+    frame: Frame  # that it was made on
     examined: Examined | None = None  # of a file
+
+    def turned(self, header: Header) -> "CheckedMask":
+        """Turned with its photo if it does not tell whether it was made on that as it is stored."""
+        return self if self.frame != "either" else self._replace(mask=TurnedMask(self.mask, header.orientation))
 
 
 def checked_mask(mask: Mask, header: Header, name: str, classes: Sequence[str]) -> CheckedMask:
@@ -268,8 +273,9 @@ def checked_mask(mask: Mask, header: Header, name: str, classes: Sequence[str]) 
         mask = TurnedMask(mask, header.orientation)
         findings.append(Finding("turned", name))
     counts = np.bincount(values.ravel(), minlength=IGNORED + 1)
-    own = examined is not None and examined.orientation == header.orientation
-    if frame == "either" and not own and np.count_nonzero(counts) > 1:
+    if frame == "either" and examined is not None and examined.orientation == header.orientation:
+        frame = "upright"  # by its own EXIF
+    if frame == "either" and np.count_nonzero(counts) > 1:
         findings.append(Finding("orientation", name))
     shown = (counts[: len(classes)] > 0).astype(np.int8)
     if counts[IGNORED] and not shown[1:].any():
@@ -277,7 +283,7 @@ def checked_mask(mask: Mask, header: Header, name: str, classes: Sequence[str]) 
         findings.append(Finding("uncounted", f"{name}{seen}"))
     elif not shown[1:].any():
         findings.append(Finding("empty", name))
-    return CheckedMask(mask, shown, name, findings, examined)
+    return CheckedMask(mask, shown, name, findings, frame, examined)
 
 
 def check_together(masks: Sequence[CheckedMask], classes: Sequence[str], where: object) -> None:

@@ -1,5 +1,6 @@
 """The eight ways that EXIF says a photo is stored, and what each does to boxes and masks that were drawn on it."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,17 @@ def frame_of(size: tuple[int, int] | None, header: Header) -> Frame:
     if size is None or header.size == stored:
         return "either"
     return "upright" if size == header.size else "stored"
+
+
+def prevailing(frames: Iterable[tuple[Frame, Header]]) -> Frame:
+    """What to take annotations for that do not tell: "stored" if all those of the set that tell are, else "upright".
+
+    >>> turned = Header((30, 40), 6)
+    >>> prevailing([("stored", turned), ("either", Header((40, 30), 3))]), prevailing([("either", turned)])
+    ('stored', 'upright')
+    """
+    told = {frame for frame, header in frames if header.orientation != 1 and frame != "either"}
+    return "stored" if told == {"stored"} else "upright"
 
 
 def turn_corners(corners: NDArray[np.float32], header: Header) -> NDArray[np.float32]:

@@ -267,7 +267,32 @@ def test_without_a_size_boxes_tell_by_where_they_fit(tmp_path: Path) -> None:
     for stem in ("a", "b"):
         Image.new("RGB", (20, 10)).save(root / "train" / f"{stem}.png", exif=exif)
     train = opened(root)
-    # Of a.png the second box only fits the 20 x 10 px that are stored; of b.png nothing tells.
+    # Of a.png the second box only fits the 20 x 10 px that are stored; of b.png nothing tells, and it is taken alike.
     assert train.boxes[0].corners.tolist() == [[3, 1, 8, 5], [3, 12, 7, 19]]
-    assert train.boxes[1].corners.tolist() == [[1, 2, 5, 7]]
+    assert train.boxes[1].corners.tolist() == [[3, 1, 8, 5]]
     assert kinds(train) == ["turned", "orientation"]
+    train = opened(written(tmp_path / "2", change=sizeless))
+    assert train.boxes[1].corners.tolist() == [[1, 2, 5, 7]] and not kinds(train)
+
+
+@pytest.mark.parametrize("annotation", ["boxes", "masks"])
+@pytest.mark.parametrize("told", ["stored", "upright"])
+def test_what_does_not_tell_is_taken_like_the_others(tmp_path: Path, annotation: Annotation, told: str) -> None:
+    def of_upright(content: dict[str, Any]) -> None:
+        if told == "upright":
+            content["images"][0] |= {"width": 10, "height": 20}
+
+    root = written(tmp_path, change=of_upright)
+    for stem, orientation in (("a", 6), ("b", 3)):
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.new("RGB", (20, 10)).save(root / "train" / f"{stem}.png", exif=exif)
+    train = opened(root, annotation)
+    assert kinds(train) == (["turned", "orientation"] if told == "stored" else ["orientation"])
+    left, top, right, bottom = [15, 3, 19, 8] if told == "stored" else [1, 2, 5, 7]
+    if annotation == "boxes":
+        assert train.boxes[1].corners.tolist() == [[left, top, right, bottom]]
+    else:
+        expected = np.zeros((10, 20))
+        expected[top:bottom, left:right] = 2
+        assert (train.masks[1].read() == expected).all()
