@@ -29,6 +29,8 @@ Photo = str | Path | Image.Image | NDArray[Any]
 # Pixels of a strip: some twenty float32 copies of three channels of it are alive at once, about 30 MB; larger strips
 # are slower, since they leave the processor's caches, and smaller ones, since there are more of them.
 STRIP_PIXELS = 1 << 17
+# By so much numbers may lie outside of [0, 1], which they were rounded to.
+_ROUNDING = 1e-3
 # The network's view of a very long photo is at most this many times as long as the usual short side; beyond that the
 # short side shrinks instead.
 LONGEST = 16
@@ -72,8 +74,8 @@ class Colorizer:
         """The photo in color, at its own size and with its own lightness.
 
         Args:
-            image: a path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or float in [0, 1].
-                Any color it has is not looked at.
+            image: a path, a PIL image, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4): uint8, uint16 (0xFFFF is
+                white), bool, or float in [0, 1]. Any color it has is not looked at.
             temperature: how decided the colors are: 1 is the mean (pale), toward 0 the mode (vivid, blotchy). None
                 is the checkpoint's own.
             size: short side of what the network sees, in pixels (`seen_size`). None is the size it was trained at;
@@ -247,8 +249,14 @@ def _pixels(image: Photo) -> NDArray[Any]:
     """Any accepted photo as a contiguous array (H, W, 3), uint8 or float32 in [0, 1]."""
     if isinstance(image, np.ndarray):
         return _array_pixels(image)
-    photo = _upright(image) if isinstance(image, Image.Image) else read_photo(image)
-    return np.array(photo)
+    if isinstance(image, Image.Image):
+        return np.array(_upright(image))
+    if not (isinstance(image, str | Path) or hasattr(image, "read")):
+        raise UserError(
+            f"A photo is a path, a PIL image or a NumPy array, not a {type(image).__name__}: of a tensor (3, H, W) "
+            "give tensor.permute(1, 2, 0).cpu().numpy()."
+        )
+    return np.array(read_photo(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -263,17 +271,36 @@ def _array_pixels(array: NDArray[Any]) -> NDArray[Any]:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise UserError(f"An image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}.")
-    if array.dtype != np.uint8:
-        if not np.issubdtype(array.dtype, np.floating):
-            raise UserError(f"An image array must be uint8, or float in [0, 1], not {array.dtype}.")
-        array = array.astype(np.float32)
-        if not (array.min() >= 0 and array.max() <= 1):  # written so that NaN fails
-            raise UserError(f"A float image must lie in [0, 1]; this one spans {array.min():.3g}..{array.max():.3g}.")
+        first = array.ndim == 3 and array.shape[0] in (1, 3, 4)
+        hint = ": move its channels to the end, as by np.moveaxis(array, 0, -1)" if first else ""
+        raise UserError(f"An image array must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), not {array.shape}{hint}.")
+    array = _numbers(array)
     if array.shape[2] == 4:
         return _on_white(array)
     # A copy: torch wants memory that may be written.
     return np.array(np.broadcast_to(array, (*array.shape[:2], 3)), order="C")
+
+
+def _numbers(array: NDArray[Any]) -> NDArray[Any]:
+    """uint8 as it is, all else as float32 in [0, 1]."""
+    kind = array.dtype.newbyteorder("=")
+    if kind == np.uint8:
+        return array
+    if kind == np.uint16:
+        return array.astype(np.float32) / np.float32(0xFFFF)
+    if kind == np.bool_:
+        return array.astype(np.float32)
+    if not np.issubdtype(kind, np.floating):
+        raise UserError(f"An image array must be uint8, uint16, bool, or float in [0, 1], not {array.dtype}.")
+    array = array.astype(np.float32)
+    low, high = array.min(), array.max()
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # written so that NaN fails
+        raise UserError(
+            f"A float image must lie in [0, 1]; this one spans {low:.3g}..{high:.3g}. Divide it by 255, or undo what "
+            "normalized it."
+        )
+    clipped: NDArray[Any] = array.clip(0, 1)
+    return clipped
 
 
 def _on_white(array: NDArray[Any]) -> NDArray[Any]:

@@ -236,6 +236,11 @@ def test_the_same_photo_in_every_shape_gives_the_same_colors(tmp_path: Path) -> 
         np.dstack([values] * 3 + [np.full_like(values, 255)]),
         values / 255.0,
         (values / 255.0).astype(np.float32)[:, :, None],
+        (values / 255.0).astype(">f8"),
+        values.astype(np.uint16) * 257,
+        (values.astype(np.uint16) * 257).astype(">u2"),
+        np.dstack([values.astype(np.uint16) * 257] * 3 + [np.full(values.shape, 0xFFFF, np.uint16)]),
+        np.asfortranarray(values / 255.0 * (1 + 1e-6)),
     ]
     colorizer = Colorizer(untrained())
     first, *others = [np.asarray(colorizer.colorize(form)).astype(int) for form in forms]
@@ -249,6 +254,15 @@ def test_arrays_need_not_be_contiguous_or_writable() -> None:
     array.setflags(write=False)
     expected = Colorizer(untrained()).colorize(np.ascontiguousarray(array))
     assert np.array_equal(np.asarray(Colorizer(untrained()).colorize(array)), np.asarray(expected))
+
+
+def test_other_kinds_of_numbers() -> None:
+    colorizer = Colorizer(untrained())
+    mask = noise(24, 40)[..., 0] > 127
+    expected = np.asarray(colorizer.colorize(mask.astype(np.uint8) * 255)).astype(int)
+    assert np.abs(np.asarray(colorizer.colorize(mask)) - expected).max() <= 1
+    half = (noise(24, 40) / 255).astype(np.float16)
+    assert np.array_equal(np.asarray(colorizer.colorize(half)), np.asarray(colorizer.colorize(half.astype(np.float32))))
 
 
 def test_transparency_lies_on_white() -> None:
@@ -275,14 +289,38 @@ def test_a_photo_turned_by_exif_comes_back_upright(tmp_path: Path) -> None:
     [
         (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
         (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
-        (np.zeros((4, 4), np.uint16), "uint16"),
-        (np.full((4, 4), 200.0), "0, 1"),
+        (np.zeros((3, 4, 5), np.uint8), r"not \(3, 4, 5\): move its channels to the end"),
+        (np.zeros((1, 4, 5), np.float32), r"not \(1, 4, 5\): move its channels to the end"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"\(2, 4, 4, 3\)"),
+        (np.zeros((4, 4), np.int64), "not int64"),
+        (np.zeros((4, 4), np.uint32), "not uint32"),
+        (np.zeros((4, 4), np.complex64), "not complex64"),
+        (np.full((4, 4), "a"), "not <U1"),
+        (np.full((4, 4), 200.0), r"lie in \[0, 1\]; this one spans 200..200. Divide it by 255"),
+        (np.full((4, 4, 3), -1.0, np.float16), "spans -1..-1"),
         (np.full((4, 4), np.nan), "nan"),
+        (np.full((4, 4), np.inf), "inf"),
+        (torch.zeros(3, 4, 4), "not a Tensor: .*permute"),
+        ([[0, 1], [1, 0]], "not a list"),
+        (None, "not a NoneType"),
     ],
 )
-def test_arrays_that_are_no_images_are_user_errors(array: np.ndarray[Any, Any], reason: str) -> None:
-    with pytest.raises(UserError, match=reason):
-        Colorizer(untrained()).colorize(array)
+def test_arrays_that_are_no_images_are_user_errors(array: Any, reason: str) -> None:
+    for ask in (Colorizer(untrained()).colorize, gray):
+        with pytest.raises(UserError, match=reason) as caught:
+            ask(array)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bring", ["half", "bfloat16", "double"])
+def test_networks_of_other_precisions_color_alike(bring: str) -> None:
+    photo = noise(40, 56)
+    expected = Colorizer(untrained()).ab(photo)
+    colorizer = Colorizer(untrained())
+    getattr(colorizer.pretrained.model, bring)()
+    found = colorizer.ab(photo)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < (0.1 if bring == "double" else 6)
 
 
 def test_a_pil_image_that_turns_out_truncated_is_a_user_error(tmp_path: Path) -> None:
