@@ -31,7 +31,8 @@ NAMES = {
 METAVARS = {
     "encoder": "RUN", "checkpoint": "RUN", "cache": "DIR", "data": "PHOTOS", "prior_data": "PHOTOS",
     "train": "DIR", "test": "DIR", "classes": "NAMES",
-    "random_data": "PHOTOS", "layers": "NAME", "train_from": "LAYER", "model": "NAME", "classifier": "NAME",
+    "random_data": "PHOTOS", "layers": "NAME", "also": "NAME=FOLDER",
+    "neighbors_of": "PHOTO", "train_from": "LAYER", "model": "NAME", "classifier": "NAME",
     "fid_features": "NAME", "labels": "FILE.csv", "prior": "FILE.npy", "method": "[NAME=]METHOD",
     "methods": "[NAME=]METHOD", "host": "ADDRESS", "k": "K", "temperature": "T", "costs": "C", "memory": "GIB",
     "learning_rate": "RATE", "learning_rates": "RATE", "width": "FACTOR", "mix": "SHARE", "vigilance": "SHARE",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from ssl_colorize.evaluate.patches import neighbor_segmentation
     from ssl_colorize.evaluate.probe import run_linear_probe
+    from ssl_colorize.evaluate.retrieval import run_retrieval
     from ssl_colorize.evaluate.segment import run_segment
     from ssl_colorize.evaluate.settings import KnnSettings, ProbeSettings, SegmentSettings, SvmSettings
 
@@ -29,14 +30,15 @@ _HOMES = {
     "SvmSettings": "settings", "average_precisions": "metrics", "bootstrap": "metrics",
     "concatenate_layers": "inputs", "extract": "features", "frozen": "features", "knn_predict": "knn",
     "linear_probe": "closed_form", "low_shot": "linear_svm", "map_sides": "features",
-    "mean_average_precision": "metrics", "mean_interval": "metrics",
-    "neighbor_segmentation": "patches", "run_knn": "knn", "run_linear_probe": "probe", "run_segment": "segment",
+    "mean_average_precision": "metrics", "mean_interval": "metrics", "neighbor_segmentation": "patches",
+    "run_knn": "knn", "run_linear_probe": "probe", "run_retrieval": "retrieval", "run_segment": "segment",
     "run_svm": "linear_svm", "summarize": "metrics", "svm": "linear_svm", "top_k_accuracy": "metrics",
 }  # fmt: skip
 __all__ = [
     "KnnSettings", "Predictions", "ProbeSettings", "SegmentSettings", "SvmSettings", "average_precisions", "bootstrap",
     "concatenate_layers", "extract", "frozen", "knn_predict", "linear_probe", "low_shot", "map_sides",
-    "mean_average_precision", "mean_interval", "neighbor_segmentation", "run_knn", "run_linear_probe", "run_segment",
+    "mean_average_precision", "mean_interval", "neighbor_segmentation", "run_knn", "run_linear_probe",
+    "run_retrieval", "run_segment",
     "run_svm", "summarize", "svm", "top_k_accuracy",
 ]  # fmt: skip
 

@@ -23,8 +23,6 @@ from ssl_colorize.evaluate.runner import Extracted, Runner, Say, Watch
 from ssl_colorize.evaluate.settings import KnnSettings, SegmentSettings
 
 GIB = 1 << 30
-# Neighbors of a query on the picture.
-SHOWN = 6
 
 # k and temperature.
 Choice = tuple[int, float]
@@ -373,7 +371,7 @@ def _examples(runner: Runner[KnnSettings], bank: Extracted, queries: Extracted) 
     """Queries at even distances, whatever they look like, in the last layer."""
     (photos, features), (asked, query_features) = bank, queries
     settings, layer = runner.settings, runner.layers[-1]
-    count, shown = min(settings.examples, len(asked)), min(SHOWN, len(photos) - settings.leave_one_out)
+    count, shown = min(settings.examples, len(asked)), min(settings.shown, len(photos) - settings.leave_one_out)
     places = [(2 * number + 1) * len(asked) // (2 * count) for number in range(count)]
     memory = memory_bytes(settings, runner.device)
     search = make_search("torch", features[layer], device=runner.device, memory=memory)

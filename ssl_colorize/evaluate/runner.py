@@ -62,16 +62,29 @@ class Runner(Generic[S]):
         Raises:
             UserError: the encoder, a layer or the data is not there.
         """
-        device = device or choose_device(settings.device)
         train, test = open_dataset(**settings.sources, annotation=settings.annotation, limit=settings.limit)
         further = _open_further(settings, train)
         announce(train=train, test=test, **further)
+        return cls.around(settings, train, test, further, say=say, watch=watch, device=device)
+
+    @classmethod
+    def around(
+        cls, settings: S, train: LabeledDataset, test: LabeledDataset,
+        further: Mapping[str, LabeledDataset] | None = None, *, say: Say, watch: Watch,
+        device: torch.device | None = None,
+    ) -> Runner[S]:  # fmt: skip
+        """Load the encoder for photos that are open.
+
+        Raises:
+            UserError: the encoder or a layer is not there.
+        """
+        device = device or choose_device(settings.device)
         encoder = load_encoder(settings.encoder, device=device, seed=settings.seed)
         resize, crop = settings.sides(encoder)
         filled = settings.model_copy(update={"resize": resize, "crop": crop})
         untrained = encoder.untrained if settings.random else None
         layers = encoder.choose(settings.layers)
-        return cls(filled, train, test, further, encoder, untrained, layers, device, say, watch)
+        return cls(filled, train, test, further or {}, encoder, untrained, layers, device, say, watch)
 
     def run(
         self,

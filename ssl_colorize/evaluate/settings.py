@@ -223,6 +223,11 @@ class KnnSettings(JudgingSettings):
         None, description="for the search; 0.25 on a CPU and a quarter of what is free on a GPU if not given"
     )
     examples: int = Field(8, ge=0, description="queries on the picture")
+    neighbors_of: OneOrMany[str] = Field(
+        (),
+        description="in place of classifying, show the photos of --data, labeled or not, that are most like this one",
+    )
+    shown: PositiveInt = Field(6, description="neighbors on a picture")
 
 
 class SvmSettings(EvaluationSettings):

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from ssl_colorize.colorize import Colorizer, gray
 from ssl_colorize.data import Photos, UnreadablePhoto
 from ssl_colorize.data.annotations import IGNORED
-from ssl_colorize.finetune.overlays import RIGHT, WRONG, draw_mask
+from ssl_colorize.finetune.overlays import RIGHT, WRONG, captioned, draw_mask
 from ssl_colorize.pictures import INK, PAPER, encode, fit
 from ssl_colorize.pretrain.photos import held_out_by
 from ssl_colorize.runs import write_atomically
@@ -24,6 +24,7 @@ from ssl_colorize.runs import write_atomically
 if TYPE_CHECKING:
     from ssl_colorize.data import LabeledDataset
     from ssl_colorize.evaluate.knn import Examples
+    from ssl_colorize.evaluate.retrieval import RetrievedLayer
     from ssl_colorize.evaluate.segment import SegmentedExamples
     from ssl_colorize.finetune.tasks import Sheet
     from ssl_colorize.pretrain.config import Recipe
@@ -137,13 +138,36 @@ def neighbors_sheet(examples: Examples, path: Path) -> Path:
     return path
 
 
+def retrieval_sheet(layer: RetrievedLayer, path: Path) -> Path:
+    """Write a PNG: a query a row, then its neighbors with their similarity; below it what untrained features find."""
+    rows = []
+    most = max(len(each.indices) for each in layer.found)
+    for number, near in enumerate(layer.found):
+        query = _shown(layer.queries, number)
+        several = (
+            [("", near)] if layer.untrained is None else [("trained", near), ("untrained", layer.untrained[number])]
+        )
+        for words, each in several:
+            photos = [_shown(layer.bank, index) for index in each.indices]
+            shown = [captioned(photo, [f"{similarity:.4f}"], side=_NEIGHBOR)
+                     for photo, similarity in zip(photos, each.similarity, strict=True)]  # fmt: skip
+            blank = Image.new("RGB", (_NEIGHBOR, _NEIGHBOR), PAPER)
+            rows.append([captioned(query, [words], side=_NEIGHBOR), *shown, *[blank] * (most - len(shown))])
+    titles = [layer.layer, *(str(place + 1) for place in range(most))]
+    photo_sheet(rows, titles, path, cell=rows[0][0].height)
+    return path
+
+
+def _shown(photos: Photos, index: int) -> Image.Image:
+    try:
+        return photos.read(index, short_side=2 * _NEIGHBOR)
+    except UnreadablePhoto:
+        return Image.new("RGB", (_NEIGHBOR, _NEIGHBOR), (230, 230, 230))
+
+
 def _bordered(photos: LabeledDataset, index: int, color: tuple[int, int, int]) -> Image.Image:
     """The photo at the sheet's size, so that every border is as wide; a blank if it has gone since it was measured."""
-    try:
-        photo = photos.photos.read(index, short_side=2 * _NEIGHBOR)
-    except UnreadablePhoto:
-        photo = Image.new("RGB", (_NEIGHBOR, _NEIGHBOR), (230, 230, 230))
-    return ImageOps.expand(fit(photo, _NEIGHBOR - 2 * _BORDER), _BORDER, color)
+    return ImageOps.expand(fit(_shown(photos.photos, index), _NEIGHBOR - 2 * _BORDER), _BORDER, color)
 
 
 def segments_sheet(examples: SegmentedExamples, path: Path) -> Path:

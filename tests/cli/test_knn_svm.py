@@ -113,3 +113,23 @@ def test_k_beyond_the_photos_there_are(folders: Path) -> None:
     result = run("knn", "--encoder", "runs/tiny", "--data", "set", *FAST, "-o", "out", "--k", "20")
     assert result.exit_code == 2 and "--k 16 or less" in result.stderr
     assert not (folders / "out").exists()
+
+
+def test_neighbors_of_a_photo_need_no_labels(folders: Path) -> None:
+    result = run("knn", "--encoder", "runs/tiny", "--data", "set/noise", *FAST, "-o", "out", "--neighbors-of",
+                 "set/noise/3.png", "--neighbors-of", "set/smooth/1.png")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    metrics = json.loads((folders / "out" / "metrics.json").read_text())["metrics"]
+    near = next(iter(metrics["conv1"]["neighbors"].values()))
+    assert len(near) == 6 and near[0]["photo"] in result.stdout and "random" in metrics
+    assert result.stdout.splitlines()[-1] == "Next: look at out/neighbors-conv1.png"
+    assert Image.open(folders / "out" / "neighbors-conv1.png").width > 7 * 128
+
+
+def test_knn_is_judged_on_more(folders: Path) -> None:
+    result = run("knn", "--encoder", "runs/tiny", "--data", "set", *FAST, "-o", "out", "--k", "1", "--corrupt",
+                 "--set", "severities=3")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    metrics = json.loads((folders / "out" / "metrics.json").read_text())["metrics"]
+    assert metrics["conv1"]["k1_t0.07"]["corrupt"]["jpeg"]["3"]["top1"] <= 1
+    assert "corruption" in result.stdout and "conv1, k 1, T 0.07 on the test photos made worse" in result.stdout

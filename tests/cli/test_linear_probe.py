@@ -108,3 +108,21 @@ def test_a_run_is_resumed_by_its_own_settings(classes: Path) -> None:
     assert refused.exit_code == 2 and "steps 4" in refused.stderr
     again = run("--resume", "stopped", "--workers", "0", "--json")
     assert json.loads(again.stdout)["metrics"] == json.loads(whole.stdout)["metrics"]
+
+
+def test_all_heads_and_further_sets_are_in_the_tables(classes: Path) -> None:
+    for name in ("dark", "light", "blue"):
+        (classes.parent / "more" / name).mkdir(parents=True)
+        Image.new("RGB", (20, 20), (90, 90, 90)).save(classes.parent / "more" / name / "a.png")
+    result = run("--encoder", "runs/tiny", "--data", "classes", *TINY, "--steps", "3", "-o", "out", "--layer", "conv1",
+                 "--layer", "conv2", "--head", "linear", "--head", "attentive", "--head", "all-layers", "--also",
+                 "more=more", "--corrupt", "--set", "severities=[2,4]")  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    for word in ("conv2/attentive", "all-layers/attentive", "on further test sets", "more", "brightness", "drop"):
+        assert word in result.stdout, word
+    assert "2 more" in result.stderr and "left out 1 that are no classes of the training photos: blue" in result.stderr
+    metrics = json.loads(Path("out/metrics.json").read_text())["metrics"]
+    assert list(metrics)[:6] == ["conv1", "conv2", "conv1/attentive", "conv2/attentive", "all-layers/attentive",
+                                 "all-layers"]  # fmt: skip
+    assert metrics["random"]["all-layers"]["also"]["more"]["photos"] == 2
+    assert Image.open("out/layers.png").size[0] > 300
