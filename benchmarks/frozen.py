@@ -21,7 +21,6 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 from networks import CEILING
 from numpy.typing import NDArray
 from PIL import Image
@@ -34,7 +33,17 @@ from ssl_colorize.colorize import gray as without_color
 from ssl_colorize.data import LabeledDataset, Photos, choosing_split, holdout_batches, open_dataset, open_photos
 from ssl_colorize.encoder import Encoder, load_encoder
 from ssl_colorize.errors import UserError
-from ssl_colorize.evaluate import Predictions, extract, frozen, knn_predict, linear_probe, map_sides, summarize, svm
+from ssl_colorize.evaluate import (
+    Predictions,
+    extract,
+    frozen,
+    knn_predict,
+    linear_probe,
+    map_sides,
+    summarize,
+    svm,
+    watching,
+)
 from ssl_colorize.models import load_pretrained
 from ssl_colorize.runs import git_revision
 from ssl_colorize.text import read_lines
@@ -322,10 +331,9 @@ def rank(source: str, data: tuple[str, ...], limit: int | None, out: Path) -> No
 
 
 def effective_rank(maps: Tensor) -> float:
-    """Of features (B, C, h, w), every eighth place: e to the entropy of the shares of their squared singular values."""
+    """Of features (B, C, h, w), every eighth place."""
     points = maps.permute(0, 2, 3, 1).flatten(0, 2)[::8]
-    power = torch.linalg.svdvals((points - points.mean(0)) / (points.std(0) + 1e-6)).square()
-    return round(float(torch.exp(torch.special.entr(power / power.sum()).sum())), 1)
+    return round(watching.effective_rank(points), 1)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ NAMES = {
 }  # fmt: skip
 # What help calls a value; else N for a whole number, X for another, and TEXT.
 METAVARS = {
-    "encoder": "RUN", "checkpoint": "RUN", "cache": "DIR", "data": "PHOTOS", "prior_data": "PHOTOS",
+    "encoder": "RUN", "checkpoint": "RUN", "cache": "DIR", "data": "PHOTOS", "watch": "LABELED", "prior_data": "PHOTOS",
     "train": "DIR", "test": "DIR", "classes": "NAMES",
     "random_data": "PHOTOS", "layers": "NAME", "also": "NAME=FOLDER",
     "neighbors_of": "PHOTO", "train_from": "LAYER", "model": "NAME", "classifier": "NAME",

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssl_colorize.cli.flags import settings_options
-from ssl_colorize.cli.run import Invocation, Run, command_line, finish, note
+from ssl_colorize.cli.run import Invocation, Run, command_line, finish, first_process, note
 from ssl_colorize.pretrain.config import Recipe
+
+if TYPE_CHECKING:
+    from ssl_colorize.pretrain.loop import Watch
 
 # What a resumed run may do otherwise without becoming another run. Its lengths then get into its history.
 FREE_TO_CHANGE = frozenset(
-    {"workers", "photo_memory", "device", "evaluate_every", "checkpoint_every", "steps", "epochs"}
+    {
+        "workers",
+        "photo_memory",
+        "device",
+        "evaluate_every",
+        "checkpoint_every",
+        "steps",
+        "epochs",
+        "watch",
+        "watch_layers",
+        "watch_photos",
+        "watch_share",
+    }
 )
 
 
 @click.command()
 @settings_options(
     Recipe, "data", "model", "width", "steps", "epochs", "batch_size", "learning_rate", "limit", "seed", "workers",
-    "device", resume=True,
+    "device", "watch", resume=True,
 )  # fmt: skip
 def pretrain(invocation: Invocation[Recipe]) -> None:
     """Train a network to color photos, without labels.
@@ -34,7 +49,7 @@ def pretrain(invocation: Invocation[Recipe]) -> None:
 
     recipe = invocation.settings(free=FREE_TO_CHANGE)
     with invocation.running("pretrain", recipe, taken=("checkpoint.pt", "model.safetensors")) as run:
-        content = train(recipe, run.folder, resume=invocation.resume is not None)
+        content = train(recipe, run.folder, resume=invocation.resume is not None, watch=_watching(recipe))
     if not run.first:
         return
     content = _sign(run, content)
@@ -46,6 +61,18 @@ def pretrain(invocation: Invocation[Recipe]) -> None:
         f"ssl-colorize colorize PHOTO.jpg -o out/ --checkpoint {run.folder}",
         as_json=invocation.as_json,
     )
+
+
+def _watching(recipe: Recipe) -> Watch | None:
+    """What watches the features, at the recipe's own size, which is the same in all stages."""
+    if not recipe.watch or not first_process():
+        return None
+    from ssl_colorize.evaluate.watching import Watching
+
+    return Watching(
+        recipe.watch, size=recipe.crop, layers=recipe.watch_layers, photos=recipe.watch_photos,
+        share=recipe.watch_share, seed=recipe.seed, device=recipe.device, precision=recipe.precision,
+    )  # fmt: skip
 
 
 def _sign(run: Run, content: dict[str, Any]) -> dict[str, Any]:

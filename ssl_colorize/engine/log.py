@@ -56,7 +56,9 @@ class RunLog:
             self.file.flush()
             for name, value in row.items():
                 if value is not None:
-                    self.board.add_scalar(name.replace("holdout_", "holdout/", 1), value, step)
+                    self.board.add_scalar(
+                        name.replace("holdout_", "holdout/", 1).replace("watch_", "watch/", 1), value, step
+                    )
         except OSError as error:
             raise UserError(f"Cannot write {self.file.name}: {error.strerror}. Make room, then --resume.") from None
 

@@ -139,6 +139,12 @@ class Recipe(StepsOrEpochs, TrainingSource):
     )
     evaluate_every: PositiveInt = 50
     checkpoint_every: PositiveInt = 50
+    watch: OneOrMany[str] = Field(
+        (), description="labeled photos that features are watched on, of which only the part to train on is read"
+    )
+    watch_layers: tuple[str, ...] = Field((), description="layers to watch; three if none is named")
+    watch_photos: PositiveInt = Field(2000, description="watched photos of each set at most")
+    watch_share: Share = Field(0.03, description="share of the run's time that watching may take")
     stages: tuple[StageSettings, ...] = Field((), description="parts of the run, each with settings of its own")
     history: tuple[str, ...] = Field((), description="how the lengths of stages were changed; written by the run")
     data_changed: DataChanged = "refuse"

@@ -1,16 +1,16 @@
 """Pretraining, top to bottom: photos -> light and targets of their colors -> network -> objective -> step."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssl_colorize.data import Batch, UnreadableLog, announce, holdout_batches, training_batches
+from ssl_colorize.data import Batch, Photos, UnreadableLog, announce, holdout_batches, training_batches
 from ssl_colorize.data.fingerprint import resumed
 from ssl_colorize.device import choose_autocast
 from ssl_colorize.engine.checkpoint import Checkpoint, load_checkpoint, restore, save_checkpoint
@@ -33,8 +33,29 @@ from ssl_colorize.runs import write_config, write_metrics
 _ADAM_SHARE = 0.3
 
 
+# Figures by the names of the log, and lines for the user.
+Watched = tuple[Mapping[str, float | None], list[str]]
+
+
+class Watch(Protocol):
+    """What measures the features of a network while it learns; its state goes into checkpoints."""
+
+    state: dict[str, Any]
+
+    def begin(self, model: ColorizationModel, trained_on: Photos, state: Mapping[str, Any] | None) -> list[str]:
+        """Before the first step of a sitting; returns lines for the user."""
+
+    def __call__(self, model: ColorizationModel, *, seconds: float, always: bool) -> Watched:
+        """Figures by the names of the log, and lines; none if they would take too much of the run's `seconds`."""
+
+
 def train(
-    recipe: Recipe, folder: Path, *, resume: bool = False, pretext: type[Pretext] = Pretext
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    pretext: type[Pretext] = Pretext,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Pretrain by a recipe into a run folder, on the CPU, a GPU, or several processes under torchrun.
 
@@ -43,6 +64,7 @@ def train(
         folder: gets config.yaml, metrics.jsonl, TensorBoard events, checkpoint.pt, model.safetensors, metrics.json.
         resume: go on from the folder's checkpoint, on a CPU exactly as if the run had never stopped.
         pretext: what the network learns, if not colors (benchmarks/pretexts.py).
+        watch: measures its features as it learns (`ssl_colorize.evaluate.watching`, which this room does not know).
 
     Returns:
         The content of metrics.json, whose "metrics" are those of the held-out photos; empty but in the first process.
@@ -52,7 +74,7 @@ def train(
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
     with training_session(recipe.device, folder, command=KIND) as session:
-        run = Pretraining(recipe, session, pretext, resume=resume)
+        run = Pretraining(recipe, session, pretext, resume=resume, watch=watch)
         with RunLog(folder, run.start, quiet=not session.group.first) as log:
             for stage in run.stages:
                 if stage.ends > run.start or stage is run.stages[-1]:
@@ -72,7 +94,10 @@ def train_stage(run: "Pretraining", stage: Stage, log: RunLog) -> None:
         figures = run.evaluate(step)
         if figures:
             progress.say(f"held out at step {step}: {in_words(figures)}")
-        return {f"holdout_{name}": value for name, value in figures.items()}
+        watched, lines = run.watched(step)
+        for line in lines:
+            progress.say(line)
+        return {f"holdout_{name}": value for name, value in figures.items()} | dict(watched)
 
     fit(
         GradientStep(
@@ -92,8 +117,17 @@ def train_stage(run: "Pretraining", stage: Stage, log: RunLog) -> None:
 class Pretraining:
     """A pretraining run in one process: everything that its loop needs."""
 
-    def __init__(self, recipe: Recipe, session: Session, pretext: type[Pretext], *, resume: bool) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        session: Session,
+        pretext: type[Pretext],
+        *,
+        resume: bool,
+        watch: Watch | None = None,
+    ) -> None:
         self.recipe, self.session = recipe, session
+        self.watch = watch if session.group.first else None
         device, group = session.device, session.group
 
         # Photos. Which of them are held out does not depend on the seed, and stays so when a run goes on.
@@ -130,6 +164,8 @@ class Pretraining:
         average = self.ema.module if self.ema is not None else None
         restore(state, session.folder, model=self.model, optimizer=self.optimizer, ema=average)
         self.autocast = choose_autocast(recipe.precision, device)
+        if self.watch is not None:
+            self.notes += self.watch.begin(self.evaluated, self.photos, state.extra.get("watched"))
 
     def _begun(self) -> Checkpoint:
         """The state before the first step."""
@@ -220,6 +256,12 @@ class Pretraining:
             self.figures = self.figures | {f"common_{name}": value for name, value in common.items()}
         return self.figures
 
+    def watched(self, step: int) -> Watched:
+        """Figures of the features after a step, if they are watched and there is time, and lines for the user."""
+        if self.watch is None:
+            return {}, []
+        return self.watch(self.evaluated, seconds=self.session.seconds, always=step == self.stages[-1].ends)
+
     def _figures(self, recipe: Recipe) -> dict[str, float | None]:
         """Figures on the held-out photos at the size of a recipe."""
         batches = holdout_batches(
@@ -244,7 +286,7 @@ class Pretraining:
             self.ema.module.state_dict() if self.ema is not None else None, self.session.seconds,
             {
                 "statistics": statistics, "figures": self.figures, "stages": self.lengths,
-                "photos": self.fingerprint.stored(),
+                "photos": self.fingerprint.stored(), "watched": None if self.watch is None else self.watch.state,
             },
         )  # fmt: skip
         save_checkpoint(checkpoint, self.session.folder)

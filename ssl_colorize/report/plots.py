@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def loss_curve(folder: str | Path) -> Path:
 
     The upper panel shows the trained objective: batches, their running mean, held-out photos, and the line that a
     network which sees nothing would reach. The lower one shows the KL divergence per pixel in nats, which compares with
-    other systems; it is left out where a run has none (regression).
+    other systems; it is left out where a run has none (regression). Where features are watched, a third one shows the
+    ridge probe of each layer, and the untrained network's as a dashed line. Stages begin at thin lines.
 
     Raises:
         UserError: the folder has no metrics.jsonl with rows.
@@ -106,7 +108,8 @@ def loss_curve(folder: str | Path) -> Path:
     folder = Path(folder)
     rows = _rows(folder, "pretrain")
     has_kl = any(len(_series(rows, name)[0]) for name in ("kl", "holdout_kl"))
-    panels = 2 if has_kl else 1
+    watched = sorted({name.removesuffix("_ridge") for row in rows for name in row if name.endswith("_ridge")})
+    panels = 1 + has_kl + bool(watched)
     figure = Figure(figsize=(8, 3.4 * panels), layout="constrained")
     axes = np.atleast_1d(figure.subplots(panels, 1, sharex=True))
     _draw_loss(axes[0], rows, train="loss", holdout="holdout_loss", constant="holdout_loss_constant")
@@ -116,11 +119,41 @@ def loss_curve(folder: str | Path) -> Path:
         _draw_loss(axes[1], rows, train="kl", holdout="holdout_kl", constant=None)
         style(axes[1], title="KL to the true colors, not rebalanced", grid="y")
         axes[1].set_ylabel("nats per pixel")
+        common_steps, common = _series(rows, "holdout_common_kl")
+        if len(common):
+            axes[1].plot(
+                common_steps, common, "s--", color=INK, linewidth=1.1, markersize=3, label="at the common size"
+            )
+            axes[1].legend(frameon=False, fontsize=8)
+            axes[1].autoscale(axis="y")
+    if watched:
+        _draw_watched(axes[-1], rows, watched)
+    stages, _ = _series(
+        [row for before, row in pairwise(rows) if before.get("stage", 0) != row.get("stage", 0)], "stage"
+    )
+    for each in axes:
+        for step in stages:
+            each.axvline(step, color=CONSTANT, linewidth=0.7)
     # Over the panels, where no curve can run into it.
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
     axes[-1].set_xlabel("step")
     return save_figure(figure, folder / "loss.png")
+
+
+def _draw_watched(axes: Axes, rows: Sequence[dict[str, Any]], watched: Sequence[str]) -> None:
+    """The ridge probe of each watched set and layer, beside that of the untrained network."""
+    for number, name in enumerate(watched):
+        color = _TRIALS[number % len(_TRIALS)]
+        steps, values = _series(rows, f"{name}_ridge")
+        label = name.removeprefix("watch_").replace("_", " ")
+        axes.plot(steps, 100 * values, "o-", color=color, linewidth=1.4, markersize=4, label=label)
+        _, untrained = _series(rows, f"{name}_ridge_untrained")
+        if len(untrained):
+            axes.axhline(100 * untrained[-1], color=color, linestyle="--", linewidth=1.1)
+    style(axes, title="Ridge probe on frozen features (dashed: untrained)", grid="y")
+    axes.set_ylabel("top-1 accuracy or mAP (%)")
+    axes.legend(frameon=False, fontsize=8)
 
 
 def _draw_loss(axes: Axes, rows: Sequence[dict[str, Any]], *, train: str, holdout: str, constant: str | None) -> None:

@@ -33,7 +33,7 @@ class Trained:
         monkeypatch.setattr(loop, "train", self)
         monkeypatch.setattr("ssl_colorize.cli.pretrain._draw", lambda *_: None)
 
-    def __call__(self, recipe: Recipe, folder: Path, *, resume: bool = False) -> dict[str, Any]:
+    def __call__(self, recipe: Recipe, folder: Path, *, resume: bool = False, watch: Any = None) -> dict[str, Any]:
         self.calls.append((recipe, folder, resume))
         folder.joinpath("config.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
         folder.joinpath("checkpoint.pt").touch()
@@ -109,7 +109,7 @@ def test_what_contradicts_a_run_is_refused(trained: Trained, arguments: tuple[st
 
 
 def test_an_interrupted_run_says_how_to_go_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(recipe: Recipe, folder: Path, *, resume: bool) -> None:
+    def stop(recipe: Recipe, folder: Path, *, resume: bool, watch: Any) -> None:
         raise Interrupted(folder, signal.SIGTERM, verb="pretrain", step=12)
 
     monkeypatch.setattr(loop, "train", stop)
