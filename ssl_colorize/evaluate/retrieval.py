@@ -9,11 +9,10 @@ import numpy as np
 
 from ssl_colorize.data import LabeledDataset, Photos, announce, open_photos
 from ssl_colorize.data.photos import PhotoFiles
-from ssl_colorize.data.reading import printable
 from ssl_colorize.data.training_photos import identities
 from ssl_colorize.data.walk import is_photo_name
 from ssl_colorize.encoder import Encoder
-from ssl_colorize.errors import UserError
+from ssl_colorize.errors import UserError, printable
 from ssl_colorize.evaluate.knn import memory_bytes
 from ssl_colorize.evaluate.neighbors import make_search
 from ssl_colorize.evaluate.runner import Extracted, Runner, Say, Watch
