@@ -499,3 +499,17 @@ def test_other_networks_with_weights_that_are_not_finite(monkeypatch: pytest.Mon
 def test_another_architecture_is_refused(made: tuple[Path, Pretrained], tmp_path: Path) -> None:
     torch.save(create_model("alexnet", width=0.125).state_dict(), tmp_path / "other.pth")
     assert "not the released eccv16" in problem(str(tmp_path / "other.pth"))
+
+
+def test_a_transformer_takes_photos_of_any_shape() -> None:
+    encoder = sc.load_encoder("random:timm-rgb:vit_tiny_patch16_224")
+    assert encoder.trunk.multiple == 16
+    maps = encoder(torch.zeros(1, 3, 40, 96, dtype=torch.uint8), layers=("blocks.9", "blocks.11"))
+    assert {tuple(x.shape) for x in maps.values()} == {(1, 192, 3, 6)}
+    # At the size that it was made for it is timm's own.
+    photo = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    own = timm.create_model("vit_tiny_patch16_224", features_only=True).eval()
+    own.load_state_dict(encoder.trunk.network.state_dict())
+    with torch.no_grad():
+        expected = own(encoder.trunk.prepare(photo))[-1]
+    assert torch.allclose(encoder(photo, layers=("blocks.11",))["blocks.11"], expected, atol=1e-5)

@@ -221,7 +221,12 @@ class TimmTrunk(ColorTrunk):
     """Any timm model that gives feature maps; its layers are those of `features_only`."""
 
     def __init__(self, name: str, *, pretrained: bool, lightness_only: bool = False) -> None:
-        network = make_timm(name, pretrained=pretrained, features_only=True)
+        try:
+            # Transformers take the one size that they were made for, unless told that others come.
+            network = make_timm(name, pretrained=pretrained, features_only=True, dynamic_img_size=True)
+            dynamic = True
+        except TypeError:
+            network, dynamic = make_timm(name, pretrained=pretrained, features_only=True), False
         config = network.pretrained_cfg
         super().__init__(f"timm {name}", mean=config["mean"], std=config["std"], lightness_only=lightness_only)
         self.network = network
@@ -231,6 +236,8 @@ class TimmTrunk(ColorTrunk):
             for info in network.feature_info.get_dicts()
         ]
         self.input_size = int(config["input_size"][-1])
+        if dynamic:
+            self.multiple = max(info["reduction"] for info in self.feature_info)
 
     def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         # Some transformers put the channels last, and say so.
