@@ -1,5 +1,6 @@
 """COCO's format: one JSON file a part, with boxes, polygons and run-length masks."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -210,9 +211,9 @@ def _find_photo(places: Sequence[Path], name: str) -> str | None:
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
     for start in range(len(parts)):
         for place in places:
-            path = place.joinpath(*parts[start:])
-            if path.is_file():
-                return str(path)
+            path = os.path.join(place, *parts[start:])  # noqa: PTH118 - a Path raises on names that no file can have
+            if os.path.isfile(path):  # noqa: PTH113
+                return path
     return None
 
 

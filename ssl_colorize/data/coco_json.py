@@ -172,9 +172,9 @@ def _id(value: Any) -> Any:
     """An id as it is compared: 7, 7.0 and "7" are the same one; None for what is none."""
     if isinstance(value, str):
         return int(value) if value.strip().isascii() and value.strip().isdigit() else value
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return int(value) if value == int(value) else value
-    return None
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() else value
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _order(key: Any) -> tuple[bool, Any]:
