@@ -62,9 +62,11 @@ class MaskFile:
 
     def _examine(self, raw: Raw, blurred: str) -> Examined:
         if blurred and not (self.classes.values and raw.numbers):
+            seen = raw.values()
+            held = _listed(seen) if raw.numbers else f"{len(seen)} colors"
             raise ValueError(
-                f"it is {blurred}, which blurs values, and {_listed(raw.values())} are in it: save masks as .png, or, "
-                "if the values of the classes are far apart, say them with --mask-values"
+                f"it is {blurred}, which may blur values (it holds {held}): save masks as .png, or, if the values of "
+                "the classes are far apart, say them with --mask-values"
             )
         if self.classes.values:
             return self._by_given_values(raw, blurred)
@@ -81,7 +83,7 @@ class MaskFile:
             said = sorted({*self.classes.values, *self.classes.uncounted})
             if min(np.diff(said)) < _BLUR:
                 raise ValueError(
-                    f"it is {blurred}, which blurs values, too much for classes that are fewer than {_BLUR} apart: "
+                    f"it is {blurred}, which may blur values, too much for classes that are fewer than {_BLUR} apart: "
                     "save masks as .png"
                 )
             levels = np.asarray(said)

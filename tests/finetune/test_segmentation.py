@@ -72,6 +72,50 @@ def test_photos_are_scored_at_their_own_size(tmp_path: Path) -> None:
     assert 0.8 < evaluated.figures["miou"] < 1
 
 
+def test_photos_that_exif_turns_are_scored_with_their_masks(tmp_path: Path) -> None:
+    folder = scenes(tmp_path, test=8)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[274] = orientation
+        file = folder / "JPEGImages" / f"val{orientation - 1}.png"
+        with Image.open(file) as photo:
+            photo.load()
+        photo.save(file, exif=exif)
+    task = opened(folder)
+    # Whether an upside-down photo was turned before its mask was made is taken from the others.
+    assert [each.kind for each in task.test.findings].count("turned") == 4
+    assert [each.kind for each in task.test.findings].count("orientation") == 3
+    assert task.evaluate(Oracle(), None, autocast=nullcontext).figures["miou"] == 1.0
+
+
+class Bright(Oracle):
+    """Whatever is bright is class 1 of 2."""
+
+    def forward(self, photos: Tensor) -> Tensor:
+        light = photos.float().mean(1) - 165
+        return torch.stack((-light, light), 1)
+
+
+def test_masks_of_0_and_255_are_scored_as_what_they_are_said_to_be(tmp_path: Path) -> None:
+    folder = scenes(tmp_path, test=4)
+    for file in (folder / "SegmentationClass").iterdir():
+        with Image.open(file) as picture:
+            values = np.where(np.asarray(picture) == 0, 0, 255).astype(np.uint8)
+        Image.fromarray(values).save(file)
+    with pytest.raises(UserError, match="--mask-values 0,255"):
+        opened(folder)
+    task = opened(folder, mask_values="0,255")
+    assert task.classes == ("background", "object")
+    figures = task.evaluate(Bright(), None, autocast=nullcontext).figures
+    # The dark ones, which are objects too, are missed.
+    masks = {file.stem: np.asarray(Image.open(file)) > 0 for file in (folder / "SegmentationClass").iterdir()}
+    total = 4 * 32 * 48
+    bright, dark = (sum(masks[f"val{number}"].sum() for number in numbers) for numbers in ((0, 2), (1, 3)))
+    assert figures["iou"]["object"] == pytest.approx(bright / (bright + dark), abs=1e-9)
+    assert figures["iou"]["background"] == pytest.approx((total - bright - dark) / (total - bright), abs=1e-9)
+    assert figures["miou"] == pytest.approx(np.mean(list(figures["iou"].values())))
+
+
 def test_the_most_right_and_the_most_wrong(tmp_path: Path) -> None:
     folder = scenes(tmp_path, test=12)
     mask(folder / "SegmentationClass" / "val3.png", np.full((32, 48), CAT))
