@@ -66,7 +66,9 @@ def matrix_profile(
     return display_profile(b"RGB ", tags | (more or {}), name=name)
 
 
-def display_profile(space: bytes, tags: dict[bytes, bytes], *, name: bytes = b"By hand\0") -> bytes:
+def display_profile(
+    space: bytes, tags: dict[bytes, bytes], *, name: bytes = b"By hand\0", connection: bytes = b"XYZ "
+) -> bytes:
     """A version 2 ICC profile of a display, by hand."""
     white = fixed(0.9642, 1.0, 0.8249)
     text = b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78)
@@ -75,7 +77,7 @@ def display_profile(space: bytes, tags: dict[bytes, bytes], *, name: bytes = b"B
     for tag, content in tags.items():
         table += tag + struct.pack(">II", start + len(body), len(content))
         body += content + bytes(-len(content) % 4)
-    header = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02400000, b"mntr", space, b"XYZ ")
+    header = struct.pack(">I4sI4s4s4s", start + len(body), bytes(4), 0x02400000, b"mntr", space, connection)
     header += struct.pack(">6H4s", 2024, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + white + bytes(48)
     assert len(header) == 128
     return header + table + body

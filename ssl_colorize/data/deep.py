@@ -20,7 +20,8 @@ Source = Path | str | BinaryIO
 Opener = Callable[[Source], Image.Image]
 
 _TOP = 0xFFFF
-_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR, _SAMPLE_FORMAT, _PROFILE = 258, 262, 274, 277, 284, 339, 34675
+_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR, _COLOR_MAP = 258, 262, 274, 277, 284, 320
+_EXTRA, _SAMPLE_FORMAT, _PROFILE = 338, 339, 34675
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB, _SEPARATE, _ASSOCIATED, _SIGNED = 0, 1, 2, 2, 1, 2
 # What Pillow calls the pixels of a file of 16 bits, in which order of bytes ("N" is the machine's, and libtiff's).
 _RAW = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16([BLN])")
@@ -58,7 +59,10 @@ def deep_colors(image: Image.Image, source: Source, reopen: Opener) -> Deep | No
     if image.format not in ("PNG", "TIFF"):
         return None
     tags = getattr(image, "tag_v2", {})
-    if tags.get(_PLANAR) == _SEPARATE and 16 in np.atleast_1d(tags.get(_BITS, 1)) and tags.get(_SAMPLES, 1) > 1:
+    bits, samples_of_pixel = np.atleast_1d(tags.get(_BITS, 1)), tags.get(_SAMPLES, 1)
+    if _SIGNED in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 0)) and max(bits) <= 16:
+        raise ValueError("signed pixels, whose range is not known: save it with unsigned ones")
+    if tags.get(_PLANAR) == _SEPARATE and (samples_of_pixel == 2 or (samples_of_pixel > 1 and 16 in bits)):
         return deep_tiff(source)
     raw = _raw_mode(image)
     kind = _RAW.fullmatch(raw)
@@ -75,8 +79,10 @@ def deep_colors(image: Image.Image, source: Source, reopen: Opener) -> Deep | No
         samples = (_bytes_as(image, f"{channels};16{order}").astype(np.uint16) << 8 | low).astype(np.uint16)
     if raw.startswith("RGBa"):
         return Deep(_divided(samples[..., :3], samples[..., 3]), samples[..., 3])
-    color, alpha = (samples, None) if samples.shape[2] == 3 else (samples[..., :-1], samples[..., -1])
-    return Deep(color, alpha if alpha is not None else _keyed_out(color, image.info.get("transparency")))
+    if samples.shape[2] == 3:
+        return Deep(samples, _keyed_out(samples, image.info.get("transparency")))
+    color, alpha = samples[..., :-1], samples[..., -1]
+    return Deep(color, None if alpha_is_unexplained(image) and not alpha.any() else alpha)
 
 
 def deep_grays(image: Image.Image) -> Deep | None:
@@ -91,16 +97,34 @@ def deep_grays(image: Image.Image) -> Deep | None:
         return None
     values = np.asarray(image).astype(np.int64)[..., None]
     tags = getattr(image, "tag_v2", {})
-    bits = np.atleast_1d(tags.get(_BITS, 0))
-    if _SIGNED in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 0)) and 16 in bits:
-        raise ValueError("signed 16-bit pixels, whose range is not known: save it with unsigned ones")
     if values.min() < 0 or values.max() > _TOP:
         raise ValueError("32-bit pixels, whose range is not known: save it with 8 or 16 bits")
     samples = values.astype(np.uint16)
-    if 12 in bits:
+    if 12 in np.atleast_1d(tags.get(_BITS, 0)):
         samples = (values * _TOP // 0xFFF).astype(np.uint16)
     alpha = _keyed_out(samples, image.info.get("transparency"))
     return Deep(_TOP - samples if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE else samples, alpha)
+
+
+def alpha_is_unexplained(image: Image.Image) -> bool:
+    """Whether a fourth channel may be alpha or nothing: where it is 0 everywhere, it is nothing.
+
+    So it is of BMP, whose fourth byte many programs leave 0, and of TIFF without a word on what is extra.
+    """
+    if image.format == "TIFF":
+        return _EXTRA not in getattr(image, "tag_v2", {})
+    return image.format in ("BMP", "DIB")
+
+
+def with_true_palette(image: Image.Image) -> Image.Image:
+    """A loaded picture; of a TIFF that has its palette in 8 bits, where TIFF has 16, a copy with the right one."""
+    colors = getattr(image, "tag_v2", {}).get(_COLOR_MAP, ())
+    if image.mode not in ("P", "PA") or not colors or max(colors) > 0xFF:
+        return image
+    palette = np.array(colors, np.uint8).reshape(3, -1).T
+    brightened = image.copy()
+    brightened.putpalette(palette.tobytes())
+    return brightened
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -160,7 +184,7 @@ def tiff_size(source: Source) -> tuple[int, int, Any]:
 
 
 def deep_tiff(source: Source) -> Deep:
-    """A TIFF of 16 bits a sample: gray or RGB, with alpha or without, of any layout.
+    """A TIFF of 8 or 16 bits a sample: gray or RGB, with alpha or without, of any layout; 8 are widened.
 
     Raises:
         ValueError: it is of another kind, damaged, or compressed in a way that needs the package imagecodecs.
@@ -168,14 +192,17 @@ def deep_tiff(source: Source) -> Deep:
     with tifffile.TiffFile(source) as file:
         page: Any = file.pages[0]
         channels = {_MIN_IS_WHITE: 1, _MIN_IS_BLACK: 1, _RGB: 3}.get(page.photometric, 0)
-        if page.dtype != np.uint16 or page.bitspersample != 16 or not channels <= page.samplesperpixel or not channels:
+        known = page.dtype in (np.uint8, np.uint16) and page.bitspersample == 8 * page.dtype.itemsize
+        if not known or not 0 < channels <= page.samplesperpixel:
             what = f"{page.samplesperpixel} x {page.bitspersample} bits of {page.dtype}"
             raise ValueError(f"a TIFF of pixels not read here ({what}): save it as RGB or gray of 8 or 16 bits")
         samples = _decoded(page).reshape(page.shaped)
         extra, profile, orientation = page.extrasamples, _tag(page, _PROFILE), _tag(page, _ORIENTATION)
-        separate = page.planarconfig == _SEPARATE
+        separate, wide = page.planarconfig == _SEPARATE, 257 if page.bitspersample == 8 else 1
     # tifffile's own order: planes, depth, height, width, samples of a pixel.
-    samples = (samples[:, 0, :, :, 0].transpose(1, 2, 0) if separate else samples[0, 0]).astype(np.uint16)
+    samples = (samples[:, 0, :, :, 0].transpose(1, 2, 0) if separate else samples[0, 0]).astype(np.uint16) * np.uint16(
+        wide
+    )
     color = samples[..., :channels]
     if page.photometric == _MIN_IS_WHITE:
         color = _TOP - color

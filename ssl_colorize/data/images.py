@@ -8,7 +8,16 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ssl_colorize.data.deep import Deep, deep_colors, deep_grays, deep_tiff, is_tiff, tiff_size
+from ssl_colorize.data.deep import (
+    Deep,
+    alpha_is_unexplained,
+    deep_colors,
+    deep_grays,
+    deep_tiff,
+    is_tiff,
+    tiff_size,
+    with_true_palette,
+)
 from ssl_colorize.data.profiles import chunk_profile, samples_to_srgb, to_srgb
 from ssl_colorize.data.walk import HEIF_SUFFIXES
 from ssl_colorize.errors import UserError, printable
@@ -189,7 +198,7 @@ def upright_srgb(image: Image.Image, *, depth: int = 8) -> Image.Image:
     deep = deep_grays(image)
     if deep is not None:
         return _turned(_rounded(deep, image), orientation)
-    color, alpha = _layers(image, depth)
+    color, alpha = _layers(with_true_palette(image), depth)
     plain = to_srgb(color, _profile(image, gray=color.mode == "L"))
     if alpha is not None:
         plain = Image.composite(plain, Image.new("RGB", image.size, "white"), alpha)
@@ -258,8 +267,7 @@ def _layers(image: Image.Image, depth: int) -> tuple[Image.Image, Image.Image | 
     layers = image if image.mode == "LA" else image.convert("RGBA")
     alpha = layers.getchannel("A")
     color = layers.convert("L" if layers.mode == "LA" else "RGB")
-    # Of BMP, programs fill the fourth byte with zeros that mean nothing; so do some with TIFF's that is not explained.
-    unexplained = image.format in ("BMP", "DIB") or (image.format == "TIFF" and 338 not in getattr(image, "tag_v2", {}))
+    unexplained = alpha_is_unexplained(image)
     return color, None if unexplained and alpha.getextrema() == (0, 0) else alpha
 
 

@@ -95,6 +95,69 @@ def test_sixteen_bits_compressed_by_lzw(tmp_path: Path) -> None:
     assert np.array_equal(pixels(path)[:, :, 2], rounded(samples))
 
 
+def lzw(data: bytes) -> bytes:
+    """TIFF's LZW without any compression: codes of 9 bits, and a new table before they would need 10."""
+    codes = []
+    for start in range(0, len(data), 200):
+        codes += [256, *data[start : start + 200]]
+    bits = "".join(f"{code:09b}" for code in [*codes, 257])
+    return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_color_of_sixteen_bits_compressed_by_lzw(tmp_path: Path, order: str) -> None:
+    samples = noise(4, 6, 3)
+    path, rows = tmp_path / "a.tif", samples.astype(f"{order}u2").tobytes()
+    tifffile.imwrite(path, samples, photometric="rgb", byteorder=order, metadata=None)
+    content = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        tags = {
+            name: file.pages[0].tags[name].valueoffset for name in ("Compression", "StripOffsets", "StripByteCounts")
+        }
+        kinds = {name: file.pages[0].tags[name].dtype.name[0] for name in ("StripOffsets", "StripByteCounts")}
+    changed = bytearray(content + lzw(rows))
+    struct.pack_into(f"{order}H", changed, tags["Compression"], 5)
+    for name, value in (("StripOffsets", len(content)), ("StripByteCounts", len(lzw(rows)))):
+        struct.pack_into(order + ("H" if kinds[name] == "S" else "I"), changed, tags[name], value)
+    path.write_bytes(changed)
+    assert np.array_equal(pixels(path), rounded(samples))
+
+
+def test_a_palette_in_eight_bits_is_as_bright_as_one_in_sixteen(tmp_path: Path) -> None:
+    colors = np.zeros((3, 256), np.uint16)
+    colors[:, :3] = np.array([[10, 20, 30], [200, 0, 0], [0, 0, 250]]).T
+    for times in (1, 257):
+        tifffile.imwrite(
+            tmp_path / "a.tif", np.array([[0, 1, 2]], np.uint8), photometric="palette", colormap=colors * times
+        )
+        assert pixels(tmp_path / "a.tif")[0].tolist() == [[10, 20, 30], [200, 0, 0], [0, 0, 250]]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_fourth_channel_of_zeros_that_no_tag_explains_is_nothing(tmp_path: Path, bits: int) -> None:
+    top = (1 << bits) - 1
+    kind = np.uint8 if bits == 8 else np.uint16
+    path = tmp_path / "a.tif"
+    for alphas, expected in (((0, 0), [0, 255]), ((0, top), [255, 255])):
+        whole = np.array([[[0, 0, 0, alphas[0]], [top, top, top, alphas[1]]]], kind)
+        tifffile.imwrite(path, whole, photometric="rgb", extrasamples=["unassalpha"])
+        assert pixels(path)[0, :, 0].tolist() == [255, 255]
+        path.write_bytes(path.read_bytes().replace(struct.pack("<HHI", 338, 3, 1), struct.pack("<HHI", 65000, 3, 1)))
+        assert pixels(path)[0, :, 0].tolist() == expected
+
+
+def test_layouts_of_gray_with_alpha_that_pillow_does_not_know(tmp_path: Path) -> None:
+    whole = np.array([[[9, 255], [9, 0], [200, 51]]], np.uint8)
+    shown = {"minisblack": [9, 255, 244], "miniswhite": [246, 255, 215]}
+    for photometric, expected in shown.items():
+        for planes in ("contig", "separate"):
+            stored = whole.transpose(2, 0, 1) if planes == "separate" else whole
+            tifffile.imwrite(
+                tmp_path / "a.tif", stored, photometric=photometric, planarconfig=planes, extrasamples=["unassalpha"]
+            )
+            assert pixels(tmp_path / "a.tif")[0, :, 0].tolist() == expected, (photometric, planes)
+
+
 @pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("planes", ["contig", "separate"])
@@ -156,7 +219,8 @@ def test_the_first_page_is_read(tmp_path: Path) -> None:
         (np.zeros((4, 5, 3), np.float32), "32 bits of float32"),
         (np.zeros((4, 5), np.float32), "floating-point pixels"),
         (np.zeros((4, 5), np.float16), "16 bits of float16"),
-        (np.zeros((4, 5), np.int16), "signed 16-bit pixels"),
+        (np.zeros((4, 5), np.int16), "signed pixels"),
+        (np.zeros((4, 5), np.int8), "signed pixels"),
         (np.zeros((4, 5, 3), np.uint32), "32 bits of uint32"),
         (np.full((4, 5), 1 << 20, np.uint32), "32-bit pixels"),
     ],

@@ -15,6 +15,7 @@ from picture_files import (
     curve,
     display_profile,
     encoded,
+    fixed,
     matrix_profile,
     pixels,
     png,
@@ -92,6 +93,24 @@ def test_dark_linear_light_of_sixteen_bits_keeps_its_steps(tmp_path: Path, suffi
     expected = encoded(samples / 65535)
     assert len(np.unique(pixels(path))) > 15
     assert np.abs(pixels(path) - expected).max() <= 0.75
+
+
+def lightness_table() -> bytes:
+    """A profile of a table: red alone says how light a gray is."""
+    ramp = bytes(range(256)) * 3
+    corners = bytes([0, 128, 128] * 4 + [255, 128, 128] * 4)
+    table = b"mft1\0\0\0\0" + bytes([3, 3, 2, 0]) + fixed(*np.eye(3).ravel()) + ramp + corners + ramp
+    return display_profile(b"RGB ", {b"A2B0": table}, connection=b"Lab ")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_profiles_that_are_tables(tmp_path: Path, suffix: str) -> None:
+    samples = np.random.default_rng(0).integers(0, 65536, (32, 32, 3)).astype(np.uint16)
+    path = tmp_path / f"a.{suffix}"
+    write_deep(path, samples, lightness_table())
+    f = (samples[..., :1] / 65535 * 100 + 16) / 116
+    expected = encoded(np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)))
+    assert np.abs(pixels(path) - expected).max() <= 1.5
 
 
 def test_gray_of_sixteen_bits_goes_through_its_profile(tmp_path: Path) -> None:
