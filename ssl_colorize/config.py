@@ -353,6 +353,11 @@ class MaskSource(MeasuringSource):
     )
 
     @property
+    def flags(self) -> str:
+        """As `MeasuringSource.flags`, and how masks are read."""
+        return super().flags + ("" if self.mask_values is None else f" --mask-values {quote(self.mask_values)}")
+
+    @property
     def sources(self) -> MeasuringSources:
         """The arguments of `data.open_dataset` that say which photos, and how their masks are read."""
         return {**super().sources, "mask_values": self.mask_values}

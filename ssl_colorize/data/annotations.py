@@ -113,13 +113,18 @@ def box_presence(boxes: Sequence[Boxes], classes: int) -> NDArray[np.int8]:
 
 
 def checked_boxes(
-    boxes: Boxes, size: tuple[int, int], name: str, classes: Sequence[str]
+    boxes: Boxes,
+    size: tuple[int, int],
+    name: str,
+    classes: Sequence[str],
+    written: NDArray[np.float32] | None = None,
 ) -> tuple[Boxes, list[Finding]]:
     """Boxes brought inside their photo; those without an area there are dropped, with a finding each.
 
     Args:
         size: width and height of the photo in pixels.
         name: of the annotation, for the findings.
+        written: (K, 4) as it has them, where they were turned since.
     """
     corners = boxes.corners
     limits = np.asarray([*size, *size], np.float32)
@@ -131,7 +136,7 @@ def checked_boxes(
     inside = np.asarray(valid & near & (clipped[:, 2:] > clipped[:, :2]).all(1))
     findings = []
     for row in np.flatnonzero(~inside | (clipped != corners).any(1)):
-        sides = ", ".join(f"{side:g}" for side in corners[row])
+        sides = ", ".join(f"{side:g}" for side in (corners if valid[row] or written is None else written)[row])
         what = f"{name}: object {row + 1}, {classes[boxes.labels[row]]} [{sides}]"
         if not valid[row]:
             findings.append(

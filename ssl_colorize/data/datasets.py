@@ -216,7 +216,7 @@ def _checked_boxes(
     for (record, drawn, header), frame in zip(each, frames, strict=True):
         turned, noted = turned_boxes(drawn, header, frame, untold, record.name)
         findings += noted
-        usable, noted = checked_boxes(turned, header.size, record.name, classes)
+        usable, noted = checked_boxes(turned, header.size, record.name, classes, drawn.corners)
         findings += noted
         read.append(turned.corners)
         boxes.append(usable)

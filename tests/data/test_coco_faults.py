@@ -296,3 +296,12 @@ def test_what_does_not_tell_is_taken_like_the_others(tmp_path: Path, annotation:
         expected = np.zeros((10, 20))
         expected[top:bottom, left:right] = 2
         assert (train.masks[1].read() == expected).all()
+
+
+def test_numbers_are_told_as_they_stand_in_the_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    root = written(tmp_path, {"category_id": 3, "bbox": [9, 3, math.nan, 2]})
+    Image.new("RGB", (20, 10)).save(root / "train" / "a.png", exif=exif)
+    (dropped,) = (each.text for each in opened(root).findings if each.kind == "dropped")
+    assert "[9, 3, nan, 5]" in dropped
