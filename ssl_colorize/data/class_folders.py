@@ -150,14 +150,13 @@ def may_be_class_called_train(names: Sequence[str]) -> bool:
     return bool(found["train"] and beside and not found["val"] and not found["test"])
 
 
-def class_called_train(folder: Path, names: Sequence[str]) -> str:
-    """What to say of such a folder."""
+def class_called_train(folder: Path, names: Sequence[str], *, labels: bool = True) -> str:
+    """What to say of such a folder, where labels are read and where not."""
     train = find_splits(names)["train"][0]
     beside = listed(f"{name}/" for name in names if may_be_class(name) and name != train)
-    return (
-        f"{folder} has {train}/ beside {beside}: if {train} is a class, name all classes with --classes; if it is the "
-        f"part to train on, give --train {folder / train}."
-    )
+    said = f"{folder} has {train}/ beside {beside}: if it is the part to train on, give --train {folder / train}; if "
+    whole = f"name all classes with --classes {','.join(names)}" if labels else f"give --train {folder}"
+    return f"{said}{train} is a class, {whole}."
 
 
 def _without_train(folder: Path, names: Sequence[str], measuring: Sequence[str]) -> str:

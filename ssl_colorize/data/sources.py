@@ -226,8 +226,8 @@ def _open_training(
             )
         raise UserError(_NO_PHOTOS.format(path))
     passed = dict(found.passed)
-    if found.left_out:
-        passed["measuring"] = passed.get("measuring", set()) | set(found.left_out)
+    if found.measured or found.held_out:
+        passed["measuring"] = {*passed.get("measuring", set()), *found.measured, *found.held_out}
     kind: Kind = "photos" if path.is_dir() else "CSV" if path.suffix.lower() in TABLES else "list"
     places = tuple(found.places) if path.is_dir() else ()
     if found.held_out:

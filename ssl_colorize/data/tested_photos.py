@@ -31,7 +31,7 @@ def find_tested_photos(folder: Path) -> Tested:
     if by_annotations:
         return str(folder), sorted(by_annotations), "by annotations"
     if may_be_class_called_train(names):
-        raise UserError(class_called_train(folder, names))
+        raise UserError(class_called_train(folder, names, labels=False).replace("--train", "--test"))
     found = find_splits(names)
     try:
         split = find_split(folder)

@@ -114,7 +114,7 @@ def _visit(here: Path, root: Path, passed: PassedOver) -> TrainingPhotos:
     by_annotations = measuring_photos(coco) if names or (coco / "annotations").is_dir() else []
     doubtful = not by_annotations and may_be_class_called_train(names)
     if doubtful and here == root:
-        raise UserError(class_called_train(here, names))
+        raise UserError(class_called_train(here, names, labels=False))
     split = _measured_by(here, names)
     if isinstance(split, dict):
         found = _of_lists(split, root)

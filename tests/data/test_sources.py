@@ -399,3 +399,17 @@ def test_photos_can_be_left_out_by_name(tmp_path: Path) -> None:
             leave_out(photos, file)
     with pytest.raises(UserError, match="Cannot read"):
         leave_out(photos, tmp_path / "missing.txt")
+
+
+def test_an_exclude_list_says_what_matched(tmp_path: Path) -> None:
+    make(tmp_path, "set/a.png", "set/b (1).png", "set/\u00e9.png", "other/a.png", "set/c.png")
+    photos, file = open_photos(train=[str(tmp_path / "set"), str(tmp_path / "other")]), tmp_path / "out.txt"
+    # A byte order mark, a comment, a name that two photos have, one that is there twice, one written the other way.
+    lines = ["# near copies", "a.png", "./b (1).png", "b (1).png", "e\u0301.png", "gone.png", "lost.png"]
+    file.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    kept = leave_out(photos, file)
+    assert names(kept) == ["c.png"]
+    (said,) = kept.reading.findings
+    assert "3 of the 5 names in out.txt matched" in said and "4 in all" in said and "1 are there twice" in said
+    assert "not 'gone.png', 'lost.png'" in said
+    assert kept.reading.sources[0].passed["excluded"] == {"a.png", "b (1).png", "\u00e9.png"}
