@@ -89,13 +89,14 @@ class Fingerprint:
         return None if content is None else cls({name: part.numpy() for name, part in content.items()})
 
     def names(self, *parts: str) -> Hashes:
-        """Hashes of the names in some of the parts, in all by default."""
-        chosen = parts or tuple(self.parts)
-        return np.concatenate([np.zeros(0, np.int64), *(self.parts[name][:, 0] for name in chosen)])
+        """Hashes of the names in some of the parts; none of a part that is not there."""
+        return np.concatenate(
+            [np.zeros(0, np.int64), *(self.parts[name][:, 0] for name in parts if name in self.parts)]
+        )
 
     def changes(self, now: Fingerprint) -> str:
         """What is different now, in words; "" where nothing is."""
-        before, after = self.names(), now.names()
+        before, after = self.names(*self.parts), now.names(*now.parts)
         counts = {"added": _surplus(after, before), "removed": _surplus(before, after)}
         if not any(counts.values()):
             pairs = (_as_one(np.concatenate([*each.parts.values()])) for each in (self, now))

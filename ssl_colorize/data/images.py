@@ -89,6 +89,8 @@ def _open(source: Path | str | BinaryIO) -> Image.Image:
         path = Path(source)
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ValueError("no file but a pipe, socket or device")
+        if path.is_file() and not path.stat().st_size:
+            raise ValueError("not a photo: 0 bytes")
         if path.suffix.lower() in HEIF_SUFFIXES and not reads_heif():
             raise ValueError("HEIC is read after: pip install 'ssl-colorize[heif]'")
     return Image.open(source, formats=_formats())

@@ -126,8 +126,11 @@ class Task(Protocol):
         """These training photos, or the test photos."""
         ...
 
-    def keep_apart(self, before: Fingerprint) -> None:
+    def keep_apart(self, before: Fingerprint) -> dict[str, LabeledDataset]:
         """Leave out what a stopped run tested on and would train on now, and the reverse.
+
+        Returns:
+            What is left out, by the part that it would be of.
 
         Raises:
             UserError: nothing is left to train or to test on.
@@ -234,17 +237,25 @@ class OnPhotos:
         """Training photos to fit on and to choose on; every class keeps some to fit on."""
         return choosing_split(self.train.labels, fraction=fraction, seed=seed)
 
-    def keep_apart(self, before: Fingerprint) -> None:
+    def keep_apart(self, before: Fingerprint) -> dict[str, LabeledDataset]:
         """Leave out what a stopped run tested on and would train on now, and the reverse.
+
+        Returns:
+            What is left out, by the part that it would be of.
 
         Raises:
             UserError: nothing is left to train or to test on.
         """
-        train = self.train.take(before.apart(self.train.photos, "fit", "choose"))
-        test = self.test.take(before.apart(self.test.photos, "test"))
-        if not (len(train) and len(test)):
+        left_out = {}
+        parts = []
+        for name, part, of in (("train", self.train, ("fit", "choose")), ("test", self.test, ("test",))):
+            kept = before.apart(part.photos, *of)
+            left_out[f"left_out_{name}"] = part.take(np.setdiff1d(np.arange(len(part)), kept))
+            parts.append(part.take(kept))
+        if not all(map(len, parts)):
             raise UserError("All photos are of another part than when this run began: begin a new run.")
-        self._parts = train, test
+        self._parts = parts[0], parts[1]
+        return left_out
 
     def part(self, indices: NDArray[np.int64] | None) -> LabeledDataset:
         """These training photos, or the test photos."""

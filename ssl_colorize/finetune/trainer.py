@@ -118,15 +118,12 @@ class Finetuning:
             kept = ("trial", "logged", "evaluations")
             self.begun = load_checkpoint(session.folder, KIND, extra=kept, from_format_1=from_format_1)
         before = self.begun.extra.pop("photos", None)
-        self._split()
+        self._split(Fingerprint.restored(before))
+        self.stored = self.fingerprint().stored()
         self.notes: list[str] = []
         if resume:
-            allowed = settings.data_changed == "allow"
-            self.notes = resumed(before, self.fingerprint(), allowed=allowed)
-        if self.notes and before is not None:
-            self._split(Fingerprint.restored(before))
+            self.notes = resumed(before, self.fingerprint(), allowed=settings.data_changed == "allow")
         self.rates: list[float] = sorted(set(settings.learning_rates)) if settings.chooses else []
-        self.stored = self.fingerprint().stored()
         self.length = Length.whole(settings, len(self.fitting), evaluated=settings.chooses)
         total = task.train_count + task.test_count
         self.unreadable = UnreadableLog(session.folder, total, rank=session.group.rank, append=resume)
@@ -144,11 +141,10 @@ class Finetuning:
         session.seconds_before = self.begun.seconds
         self.trials = Trials.restored(self.begun.extra)
 
-    def _split(self, before: Fingerprint | None = None) -> None:
+    def _split(self, before: Fingerprint | None) -> None:
         """Split the training photos; what a run tested on and chose on before, it does not learn from."""
         task, settings = self.task, self.settings
-        if before is not None:
-            task.keep_apart(before)
+        self.left_out = {} if before is None else task.keep_apart(before)
         self.every = np.arange(task.train_count)
         self.fitting, self.choosing = self.every, self.every[:0]
         if settings.chooses:
@@ -162,7 +158,7 @@ class Finetuning:
     def fingerprint(self) -> Fingerprint:
         """Of the photos, by what they are for."""
         part = self.task.part
-        return Fingerprint.of(fit=part(self.fitting), choose=part(self.choosing), test=part(None))
+        return Fingerprint.of(fit=part(self.fitting), choose=part(self.choosing), test=part(None), **self.left_out)
 
     def try_rate(self, number: int, log: RunLog, say: Say) -> None:
         """Train with one of the rates, on the photos to fit on; one that blows up is out of the choice."""

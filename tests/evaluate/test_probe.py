@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -404,3 +405,23 @@ def test_both_engines_agree_on_real_photos(places: Path, tmp_path: Path) -> None
     assert min(means.values()) > 2 / len(list((places / "train").iterdir()))
     assert means["ridge"] == pytest.approx(means["sgd"], abs=0.04)
     assert means["logistic"] == pytest.approx(means["sgd"], abs=0.04)
+
+
+def test_other_photos_are_refused_or_all_heads_are_trained_anew_on_them(striped: Path, tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(striped, data)
+    folder.mkdir()
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 18:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        run_linear_probe(made(data), folder, watch=stop)
+    (data / "train" / "lying" / "0.png").rename(data / "test" / "lying" / "new.png")
+    with pytest.raises(UserError, match=r"1 added, 1 removed.*data_changed=allow"):
+        run_linear_probe(made(data), folder, resume=True)
+    said: list[str] = []
+    allowed = run_linear_probe(made(data, data_changed="allow"), folder, resume=True, say=said.append)
+    assert any("the heads are trained anew" in line for line in said)
+    assert figures(allowed) == figures(run_linear_probe(made(data), tmp_path))
