@@ -144,7 +144,8 @@ def _open_item(item: str, *, split: str, root: Path | None) -> tuple[Photos, set
         return photos.with_reading(Reading.of("torchvision", item, Part(split, len(photos)))), set()
     path = Path(item).expanduser().absolute()
     if path.is_dir() and split == "test":
-        return _open_tested(find_tested_photos(path), path, item, "photos"), set()
+        passed: PassedOver = {}
+        return _open_tested(find_tested_photos(path, passed), path, item, "photos", passed), set()
     if path.is_dir():
         return _open_folder(path, item) if split == "all" else _open_training(find_training_photos(path), path, item)
     if path.is_file() and is_list_name(path.name):
@@ -196,14 +197,14 @@ def _open_folder(folder: Path, item: str) -> tuple[Photos, set[Identity]]:
     return photos.with_reading(Reading.of("photos", item, Part("all", len(photos)), passed=passed)), set()
 
 
-def _open_tested(tested: Tested, path: Path, item: str, kind: Kind) -> Photos:
+def _open_tested(tested: Tested, path: Path, item: str, kind: Kind, passed: PassedOver | None = None) -> Photos:
     """The photos of a folder or list that measuring verbs test on."""
     root, paths, place = tested
     if not paths:
         raise UserError(_NO_PHOTOS.format(path))
     if place == HELD_OUT:
         place = f"only the fifth of each class that no verb trains on; --test {item} reads all"
-    reading = Reading.of(kind, item, Part("test", len(paths), (place,) if place else ()))
+    reading = Reading.of(kind, item, Part("test", len(paths), (place,) if place else ()), passed=passed or {})
     return PhotoFiles.below(root, paths).with_reading(reading)
 
 

@@ -12,6 +12,7 @@ from ssl_colorize.data.class_folders import (
 )  # fmt: skip
 from ssl_colorize.data.coco import tested_photos
 from ssl_colorize.data.lists import PhotoList, find_split, list_hold_out, splits_of_list, tested_list
+from ssl_colorize.data.reading import PassedOver
 from ssl_colorize.data.splits import MEASURING, Split, find_splits, only_one
 from ssl_colorize.data.walk import walk_photos
 from ssl_colorize.errors import UserError
@@ -20,8 +21,10 @@ from ssl_colorize.errors import UserError
 Tested = tuple[str, list[str], str]
 
 
-def find_tested_photos(folder: Path) -> Tested:
+def find_tested_photos(folder: Path, passed: PassedOver | None = None) -> Tested:
     """The photos below a folder that measuring verbs test on; of a folder without labels test/ or else val/, or all.
+
+    `passed` gets the paths of what is passed over, by reason.
 
     Raises:
         UserError: it cannot be told which they are.
@@ -43,19 +46,19 @@ def find_tested_photos(folder: Path) -> Tested:
     if isinstance(split, dict):
         return tested_of_lists(split)
     if split is not None and split.test is not None:
-        return _all_below(split.test, folder)
+        return _all_below(split.test, folder, passed)
     for name in MEASURING:
         chosen = only_one(found[name], name, where=folder, explicit=EXPLICIT)
         if chosen is not None:
-            return _all_below(folder / chosen, folder)
+            return _all_below(folder / chosen, folder, passed)
     held_out = [] if split is None else held_out_photos(split.train)
     if split is not None and held_out:
         return str(split.train), sorted(held_out), HELD_OUT
-    return str(folder), sorted(walk_photos(str(folder))), ""
+    return str(folder), sorted(walk_photos(str(folder), passed=passed)), ""
 
 
-def _all_below(part: Path, folder: Path) -> Tested:
-    return str(part), sorted(walk_photos(str(part))), f"{part.relative_to(folder)}/"
+def _all_below(part: Path, folder: Path, passed: PassedOver | None) -> Tested:
+    return str(part), sorted(walk_photos(str(part), passed=passed)), f"{part.relative_to(folder)}/"
 
 
 def tested_of_list(photos: PhotoList) -> Tested:
