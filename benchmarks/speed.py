@@ -131,6 +131,8 @@ TARGETS = (
     Target(
         "probe_ratio", "linear probe at {probe_crop:.0f} px, {probe_heads:.0f} heads against 1", "{:.2f} x", most=1.3
     ),
+    Target("probe_attentive", "attentive heads beside the linear ones, against these alone", "{:.2f} x", most=1.25),
+    Target("probe_all_layers", "heads on all layers at once likewise", "{:.2f} x", most=1.25),
     Target(
         "extraction_ratio", "extraction from JPEG at {extraction_crop:.0f} px against bare forward", "{:.2f} x",
         least=0.9,
@@ -318,7 +320,8 @@ def measure_probe(
     The heads cost the same at any size of photo, the network does not: at 64 px their share is four times that at 128.
 
     Returns:
-        "probe_ratio" of the two, the seconds of each, and "probe_heads" and "probe_crop": how many heads, at what size.
+        "probe_ratio" of the two, "probe_attentive" and "probe_all_layers", with those heads beside the linear ones
+        against these alone, the seconds of each, and "probe_heads" and "probe_crop": how many heads, at what size.
     """
     say("timing the linear probe ...")
     device = choose_device(settings.device)
@@ -329,13 +332,23 @@ def measure_probe(
     labels = torch.arange(settings.probe_batch) % classes
     every = Probe(encoder, encoder.layers, many, classes=classes, crop=settings.probe_crop)
     one = Probe(encoder, encoder.layers[-1:], single, classes=classes, crop=settings.probe_crop)
+    beside = {
+        name: Probe(encoder, encoder.layers, many.model_copy(update={"heads": ("linear", name)}), classes=classes,
+                    crop=settings.probe_crop)
+        for name in ("attentive", "all-layers")
+    }  # fmt: skip
     seconds = interleaved(
-        {name: partial(probe.train_on, photos, labels, factor=1.0) for name, probe in (("all", every), ("one", one))},
+        {
+            name: partial(probe.train_on, photos, labels, factor=1.0)
+            for name, probe in {"all": every, "one": one, **beside}.items()
+        },
         repeats=repeats,
         device=device,
     )
     return {
         "probe_ratio": seconds["all"] / seconds["one"],
+        "probe_attentive": seconds["attentive"] / seconds["all"],
+        "probe_all_layers": seconds["all-layers"] / seconds["all"],
         "probe_seconds_all": seconds["all"],
         "probe_seconds_one": seconds["one"],
         "probe_heads": float(len(encoder.layers) * len(many.learning_rates)),

@@ -224,7 +224,7 @@ class _SgdProbes:
             probes, chosen = self._refitted(encoders, kept, seed), [dict.fromkeys(one, 0) for one in kept]
         predictions = self._predict(probes, self.runner.test, chosen)
         scorers = [partial(_chosen_scores, probe, one) for probe, one in zip(probes, chosen, strict=True)]
-        further = judge_further(self.runner, scorers) if self.session.group.first else [{} for _ in probes]
+        further = judge_further(self.runner, scorers)
         results: list[Results] = [
             {
                 name: ProbeResult(

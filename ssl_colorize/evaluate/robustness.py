@@ -65,7 +65,7 @@ def _predicted(
     settings = runner.settings
     words = f"Judging {what[0][1]}" if what[0][0] == ALSO else "Judging photos made worse"
     parts: list[dict[Any, dict[tuple[str, str], list[Predictions]]]] = [{} for _ in scorers]
-    done = 0
+    done, unreadable = 0, list[str]()
     for batch in holdout_batches(
         part.photos, resize=settings.resize, crop=settings.crop, batch_size=settings.batch_size,
         workers=settings.workers,
@@ -80,8 +80,13 @@ def _predicted(
             for scorer, kept in zip(scorers, parts, strict=True):
                 for name, scores in scorer(photos).items():
                     kept.setdefault(name, {}).setdefault(condition, []).append(Predictions.of(scores, labels))
+        unreadable += batch.unreadable
         done += len(batch.photos) + len(batch.unreadable)
         runner.watch(words, done, len(part))
+    # Those of the test photos were told when these were read as they are.
+    if unreadable and what[0][0] == ALSO:
+        more = f", and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+        runner.say(f"{what[0][1]}: left out, as it cannot be read: {unreadable[0]}{more}.")
     return [
         {
             name: {condition: Predictions.joined(each) for condition, each in found.items()}

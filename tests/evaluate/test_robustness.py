@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -117,6 +118,16 @@ def test_neighbors_vote_for_further_sets(folders: Path) -> None:
         assert list(found["conv2"][f"k{k}_t0.07"]["corrupt"]["blur"]) == ["1", "5", "mean"]
     with pytest.raises(UserError, match="--leave-one-out reads none"):
         run_knn(settings.model_copy(update={"leave_one_out": True}))
+
+
+def test_a_photo_of_a_further_set_that_cannot_be_read_is_told(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "more", tmp_path / "more")
+    (tmp_path / "more" / "lying" / "broken.png").write_bytes(b"no photo")
+    told: list[str] = []
+    settings = KnnSettings(**common(folders), also=(f"more={tmp_path / 'more'}",), k=(1,))
+    found = run_knn(settings, say=told.append).metrics
+    assert found["conv1"]["k1_t0.07"]["also"]["more"]["photos"] == 10
+    assert any("more: left out, as it cannot be read" in line and "broken.png" in line for line in told)
 
 
 def test_intervals_are_of_the_paired_bootstrap() -> None:
