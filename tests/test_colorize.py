@@ -312,6 +312,14 @@ def test_arrays_that_are_no_images_are_user_errors(array: Any, reason: str) -> N
         assert "\n" not in str(caught.value)
 
 
+def test_colors_that_are_not_finite_are_refused() -> None:
+    colorizer = Colorizer(untrained())
+    for parameter in [*colorizer.pretrained.model.parameters()][-1:]:
+        parameter.data.fill_(torch.nan)
+    with pytest.raises(UserError, match=r"colors that are not finite: its numbers overflow in torch\.float32"):
+        colorizer.colorize(noise(40, 56))
+
+
 @pytest.mark.parametrize("bring", ["half", "bfloat16", "double"])
 def test_networks_of_other_precisions_color_alike(bring: str) -> None:
     photo = noise(40, 56)

@@ -13,7 +13,7 @@ from ssl_colorize.errors import UserError
 from ssl_colorize.export.config import GRAPHS, ExportSettings
 from ssl_colorize.export.graphs import PhotoColorizer, PhotoEncoder
 from ssl_colorize.models import Pretrained, load_pretrained, save_pretrained
-from ssl_colorize.models.pretrained import WEIGHTS_NAME
+from ssl_colorize.models.pretrained import WEIGHTS_NAME, refuse_infinite
 
 _SUFFIXES = {"safetensors": ".safetensors", "timm": ".timm.safetensors", "onnx": ".onnx", "torch-export": ".pt2"}
 HUB_FILES = ("config.json", WEIGHTS_NAME, "README.md")
@@ -72,6 +72,7 @@ def halved(pretrained: Pretrained) -> Pretrained:
     model = copy.deepcopy(pretrained.model)
     for parameter in model.parameters():
         parameter.data = parameter.data.half()
+    refuse_infinite(model.state_dict(), where=f"{pretrained.source}, in 16 bits,")
     return dataclasses.replace(pretrained, model=model)
 
 

@@ -79,9 +79,14 @@ class Pretrained:
             bins: a copy of its own, elsewhere.
 
         Raises:
-            UserError: it predicts no colors.
+            UserError: it predicts no colors, or the output is not finite.
         """
         self.require_colors()
+        if not output.isfinite().all():
+            raise UserError(
+                f"{self.source or 'The network'} gives colors that are not finite: its numbers overflow in "
+                f"{self.model.dtype}; use .float() or .bfloat16()."
+            )
         # Colors are computed in float32, whatever the network runs in.
         return self.model.objectives[self.objective].decode(
             output.float(), light.float(),

@@ -1,6 +1,7 @@
 """Every depth, layout and kind of transparency of PNG, TIFF and BMP decodes to what it shows."""
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +266,22 @@ def test_sixteen_bits_of_png(tmp_path: Path, color: int, channels: int) -> None:
     assert np.array_equal(pixels(tmp_path / "a.png"), on_white(np.broadcast_to(hues, (7, 5, 3)), cover))
     with (tmp_path / "a.png").open("rb") as file:
         assert np.array_equal(np.asarray(read_photo(file)), pixels(tmp_path / "a.png"))
+
+
+def test_sixteen_bits_of_an_interlaced_png(tmp_path: Path) -> None:
+    samples = noise(9, 10, 3)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = b""
+    for top, left, down, across in passes:
+        for row in samples[top::down, left::across]:
+            rows += b"\0" + row.astype(">u2").tobytes()
+    plain = png(width=10, height=9, depth=16, color=2, rows=rows)
+    header = plain[12:28] + b"\1"
+    exif = Image.Exif()
+    exif[274] = 6
+    data = plain[:12] + header + struct.pack(">I", zlib.crc32(header)) + plain[33:]
+    (tmp_path / "a.png").write_bytes(with_chunk(data, b"eXIf", exif.tobytes()[6:]))
+    assert np.array_equal(pixels(tmp_path / "a.png"), np.rot90(rounded(samples), -1))
 
 
 def test_the_transparent_color_of_sixteen_bits_is_exact(tmp_path: Path) -> None:

@@ -132,6 +132,19 @@ def test_a_released_file_that_does_not_fit_is_refused_by_the_name_of_its_keys(re
             load_pretrained(path)
 
 
+def test_a_released_file_is_unwrapped_and_checked(released: Path, tmp_path: Path) -> None:
+    whole = torch.load(released, weights_only=True)
+    path = tmp_path / "last.ckpt"
+    wrapped = {f"model.{key}": value for key, value in whole.items()}
+    torch.save({"state_dict": wrapped, "epoch": 3, "optimizer_states": [{"state": {}}]}, path)
+    assert torch.equal(load_pretrained(path).model.state_dict()["logits.bias"], whole["model8.6.bias"])
+    whole["model3.2.bias"][5] = torch.nan
+    torch.save(whole, path)
+    with pytest.raises(UserError, match=r"last\.ckpt holds numbers that are not finite .* in conv3\.2\.bias"):
+        load_pretrained(path)
+    path.unlink()
+
+
 def test_a_released_file_may_lack_the_batch_counters(released: Path, tmp_path: Path) -> None:
     whole = torch.load(released, weights_only=True)
     torch.save({key: value for key, value in whole.items() if "num_batches" not in key}, tmp_path / "old.pth")
