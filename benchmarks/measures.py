@@ -141,6 +141,46 @@ class Training:
         record(path, found | {"curve": curve})
 
 
+DENSE_FIGURES = ("miou", "miou_common", "miou_present", "low", "high", "choosing", "pixel_accuracy")
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Frozen features pixel by pixel, `ssl-colorize segment` by one method: the layer that was chosen without the test
+    photos."""
+
+    method: str
+    names: tuple[str, ...]
+    flags: str = "--resize 96"
+
+    def trained(self) -> list[Draw]:
+        return draws(self.names)
+
+    def steps(self, workspace: Workspace) -> Iterator[Step]:
+        yield from workspace.prepared("VOC2012")
+        for network in map(NETWORKS.__getitem__, self.names):
+            for seed in workspace.seeds(network):
+                yield from workspace.training(network, seed)
+                source, key = workspace.source(network, seed), network.key(seed)
+                run = workspace.run(f"dense-{self.method}-{key}")
+                path = workspace.results / "dense" / self.method / f"{key}.json"
+                command = (
+                    "ssl-colorize", "segment", "--encoder", source, "--data", str(workspace.photos("VOC2012")),
+                    "--method", self.method, *self.flags.split(), *workspace.limited(), "--no-random", "--seed",
+                    str(seed), "--workers", str(workspace.workers), "-o", str(run),
+                )  # fmt: skip
+                finish = partial(self._keep, path, source, run)
+                yield Step(path, command, run=run, resume=("ssl-colorize", "segment"), finish=finish)
+
+    @staticmethod
+    def _keep(path: Path, source: str, run: Path) -> None:
+        content = json.loads((run / FINISHED).read_text("utf-8"))
+        metrics = content["metrics"]
+        found = {name: metrics[metrics["layer"]].get(name) for name in DENSE_FIGURES}
+        about = {key: content[key] for key in ("seed", "git", "seconds")}
+        record(path, {**origin(source), **about, "layer": metrics["layer"], **found, "protocol": metrics["protocol"]})
+
+
 # ---- fine-tuning -----------------------------------------------------------------------------------------------------
 
 

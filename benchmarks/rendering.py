@@ -210,6 +210,30 @@ def cost(results: Path) -> str:
 def tuned(task: str, results: Path) -> str:
     """The test figure over all classes and over common ones, gaps closed, and how it was chosen."""
     found, figure = recorded(results / "transfer" / task), TASKS[task].figure
+    columns = all_and_common(found, figure)
+    choosing = {name: spread(values) for name, values in given(found, "choosing").items()}
+    rates = {name: f"{draws[0]['learning_rate']:g}" for name, draws in found.items()}
+    columns += [Column("chosen on", choosing), Column("rate", rates)]
+    return f"**{task}**, {FIGURES[figure]}, %\n\n{table(columns, sorted(found, key=row_order))}"
+
+
+def dense(method: str, results: Path) -> str:
+    """Frozen features pixel by pixel: mean IoU over all classes and over common ones, and the layer chosen."""
+    found = recorded(results / "dense" / method)
+    about = next(iter(found.values()))[0]["protocol"]
+    columns = all_and_common(found, "miou")
+    columns += [
+        Column("chosen on", {name: spread(values) for name, values in given(found, "choosing").items()}),
+        Column("layer", {name: draws[0]["layer"] for name, draws in found.items()}),
+        Column("photos, px", {name: str(draws[0]["protocol"]["photo_size"]) for name, draws in found.items()}),
+    ]
+    size = "their own size" if about["mask_size"] == "original" else f"{about['mask_size']} px"
+    title = f"**{method}**, {FIGURES['miou']}, %, {about['test_photos']:,} test photos, masks scored at {size}"
+    return f"{title}\n\n{table(columns, sorted(found, key=row_order))}"
+
+
+def all_and_common(found: Draws, figure: str) -> list[Column]:
+    """A figure over all classes, with its interval, and over the common ones; after each the gap closed."""
     columns = []
     for key, title in ((figure, "all classes (95 %)"), (f"{figure}_common", "the common ones")):
         figures = given(found, key)
@@ -223,10 +247,7 @@ def tuned(task: str, results: Path) -> str:
         shares = {name: percent(closed(mean, *ends)) for name, mean in means.items()
                   if name not in ("random", "labels") and len(ends) == 2}  # fmt: skip
         columns += [Column(title, cells), Column("gap closed", shares)]
-    choosing = {name: spread(values) for name, values in given(found, "choosing").items()}
-    rates = {name: f"{draws[0]['learning_rate']:g}" for name, draws in found.items()}
-    columns += [Column("chosen on", choosing), Column("rate", rates)]
-    return f"**{task}**, {FIGURES[figure]}, %\n\n{table(columns, sorted(found, key=row_order))}"
+    return columns
 
 
 # ---- recipes ---------------------------------------------------------------------------------------------------------

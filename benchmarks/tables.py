@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import rendering
-from measures import SGD_RATES, TASKS, Frozen, Measure, Once, Pictures, Recipes, Score, Training, Transfer, Tuned
+from measures import SGD_RATES, TASKS, Dense, Frozen, Measure, Once, Pictures, Recipes, Score, Training, Transfer, Tuned
 from networks import NETWORKS
 from records import cell_of
 from rendering import BASE
@@ -75,6 +75,12 @@ _TRANSFER = {
     "detection": Transfer("detection", _ROWS),
 }
 
+_DENSE_ROWS = ("random", "kmeans", "full", "starter", "supervised")
+_DENSE = {
+    method: (Dense(method, _DENSE_ROWS, f"--resize 96 {flags}"), Dense(method, ("labels",), flags))
+    for method, flags in (("linear", "--epochs 10"), ("neighbors", "--k 10 --k 30 --bank 20000"))
+}
+
 _PILOTS = (
     "lsuv", "lr5e-4", "lr2e-3", "mix08", "jitter", "blur", "scale", "noema", "steps", "small32", "curriculum",
     "curriculum_first", "photos1000", "photos10000", "hypercolumn",
@@ -105,6 +111,10 @@ _SCORES = {
 _METHODS = {name: name for name in ("dahl", "larsson", "l2", "class", "full", "starter")}
 
 # ---- how to read it --------------------------------------------------------------------------------------------------
+
+_ABOUT_DENSE = """`ssl-colorize segment`: a linear classifier of pixels on the frozen map of one layer, and the nearest
+patches of a bank. Layer and settings are chosen on a fifth of the training photos. Masks are scored at their own size;
+figures of another size are others. *labels* sees photos at the size that it learned at."""
 
 _ABOUT_EVIDENCE = """A cell is the figure on the test photos at the layer that was chosen without them, in percent, and
 in brackets the gap closed, (figure - untrained) / (ceiling - untrained), twice: to *supervised*, the same network
@@ -173,6 +183,11 @@ TABLES = {
     "frozen-tiny-imagenet": _frozen("tiny-imagenet", "probe", "knn"),
     "frozen-imagenette": _frozen("imagenette", "probe", "knn"),
     "frozen-VOC2012": _frozen("VOC2012", "svm"),
+    "dense-VOC2012": Table(
+        "What do frozen features say of every pixel? VOC 2012", _ABOUT_DENSE,
+        tuple(measure for measures in _DENSE.values() for measure in measures),
+        tuple(partial(rendering.dense, method) for method in _DENSE), ("starter", "the common ones"),
+    ),
     **{task: _tuned(task) for task in TASKS},
     "recipes": Table(
         "Which recipe teaches the features most?", _ABOUT_RECIPES, (RECIPES,), (rendering.recipes,), (BASE, "mean")

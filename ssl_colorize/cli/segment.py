@@ -53,9 +53,9 @@ def _protocol(settings: SegmentSettings, metrics: dict[str, Any]) -> str:
     size = "their own size" if about["mask_size"] == "original" else f"a short side of {about['mask_size']} px"
     classes = {kind: ", ".join(about[kind]) or "none" for kind in ("common", "rare", "absent")}
     return (
-        f"{settings.method}: photos shown at a short side of {about['photo_size']} px, masks scored at {size}; classes "
-        f"on 20 of the {about['test_photos']} test photos or more: {classes['common']}; on fewer: {classes['rare']}; "
-        f"on none: {classes['absent']}"
+        f"{settings.method}: photos shown at a short side of {about['photo_size']} px, masks scored at {size}; of the "
+        f"{about['test_photos']:,} test photos 20 or more show {classes['common']}; fewer show {classes['rare']}; none "
+        f"show {classes['absent']}"
     )
 
 
