@@ -83,6 +83,10 @@ class LazyGroup(click.Group):
             click.echo(f"Error: {error.format_message()} See `{asked} --help`.", err=True)
             ctx.exit(2)
         except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM) and error.filename:
+                path = printable(str(error.filename))
+                click.echo(f"Error: {error.strerror}: {path}. Check the path, and who may read it.", err=True)
+                ctx.exit(2)
             if error.errno != errno.ENOSPC:
                 raise
             where = f" ({error.filename})" if error.filename else ""

@@ -73,6 +73,10 @@ class ItemPhotos(Photos):
         except OSError as error:
             raise UnreadablePhoto(f"{self.name(index)}: {error}") from None
 
+    def stamp(self, index: int) -> str:
+        # Sets of the same name, of another root or another size, hold other photos.
+        return f"{super().stamp(index)} of {len(self._dataset)} in {getattr(self._dataset, 'root', '')}"
+
     def take(self, indices: Iterable[int]) -> "ItemPhotos":
         return ItemPhotos(self._dataset, self._label, [self._indices[i] for i in indices])
 

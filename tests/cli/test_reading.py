@@ -137,3 +137,10 @@ def test_held_out_photos_stay_held_out_when_photos_go(place: Path) -> None:
     names = {out.name(index) for index in range(len(out))}
     assert names >= stayed and not names & learned
     assert isinstance(now.reading, Reading) and len(now) + len(out) == 199
+
+
+@pytest.mark.parametrize("arguments", ["colorize {}", "prior --data {}", "knn --encoder x --data {}"])
+def test_a_name_that_is_too_long_is_one_line(place: Path, arguments: str) -> None:
+    result = run(*arguments.format("x" * 300).split())
+    assert result.exit_code == 2 and result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
