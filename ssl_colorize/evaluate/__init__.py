@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ssl_colorize.evaluate.attentive import attentive_probe
     from ssl_colorize.evaluate.closed_form import linear_probe
     from ssl_colorize.evaluate.features import extract, frozen, map_sides
     from ssl_colorize.evaluate.inputs import concatenate_layers
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # Loaded on first use, as in `ssl_colorize`.
 _HOMES = {
     "KnnSettings": "settings", "Predictions": "metrics", "ProbeSettings": "settings", "SegmentSettings": "settings",
-    "SvmSettings": "settings", "average_precisions": "metrics", "bootstrap": "metrics",
+    "SvmSettings": "settings", "attentive_probe": "attentive", "average_precisions": "metrics", "bootstrap": "metrics",
     "concatenate_layers": "inputs", "extract": "features", "frozen": "features", "knn_predict": "knn",
     "linear_probe": "closed_form", "low_shot": "linear_svm", "map_sides": "features",
     "mean_average_precision": "metrics", "mean_interval": "metrics", "neighbor_segmentation": "patches",
@@ -35,7 +36,8 @@ _HOMES = {
     "run_svm": "linear_svm", "summarize": "metrics", "svm": "linear_svm", "top_k_accuracy": "metrics",
 }  # fmt: skip
 __all__ = [
-    "KnnSettings", "Predictions", "ProbeSettings", "SegmentSettings", "SvmSettings", "average_precisions", "bootstrap",
+    "KnnSettings", "Predictions", "ProbeSettings", "SegmentSettings", "SvmSettings", "attentive_probe",
+    "average_precisions", "bootstrap",
     "concatenate_layers", "extract", "frozen", "knn_predict", "linear_probe", "low_shot", "map_sides",
     "mean_average_precision", "mean_interval", "neighbor_segmentation", "run_knn", "run_linear_probe",
     "run_retrieval", "run_segment",

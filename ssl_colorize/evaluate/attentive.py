@@ -8,11 +8,17 @@ Vision Transformers, 2026, arXiv 2601.09322; each layer has its own part of a qu
 """
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ssl_colorize.evaluate.heads import HeadSettings, LinearHeads, loss_and_gradient
+from ssl_colorize.data import choosing_split
+from ssl_colorize.engine.optimizer import Schedule
+from ssl_colorize.evaluate.heads import FeatureNorm, HeadSettings, LinearHeads, grid, loss_and_gradient
+from ssl_colorize.evaluate.metrics import Predictions, as_array, best_of
 
 # Spread of the first scores of places, as in the authors' code: a query begins near the mean over all places.
 FIRST_SPREAD = 0.02
@@ -126,3 +132,80 @@ class AttentiveHeads:
         """The opposite of `state_dict`."""
         for name, value in self.state_dict().items():
             value.copy_(state[name])
+
+
+class AttentiveScores(NamedTuple):
+    """What `attentive_probe` gives."""
+
+    scores: NDArray[np.float32]  # (M, C), the highest for the predicted class
+    learning_rate: float  # that was chosen
+    choosing: float  # accuracy, or mean average precision, on the rows that it was chosen on
+
+
+def attentive_probe(
+    places: Any,
+    labels: Any,
+    others: Any,
+    *,
+    classes: int | None = None,
+    learning_rates: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3),
+    weight_decay: float = 5e-4,
+    queries: int = 4,
+    epochs: int = 20,
+    batch_size: int = 64,
+    choosing: float = 0.2,
+    seed: int = 0,
+) -> AttentiveScores:
+    """An attentive head on the places of one layer, its learning rate chosen on a part of the training photos.
+
+    Args:
+        places: (N, T, D), array or tensor, of the training photos: T places, such as patches, of D channels.
+        labels: (N,) classes from 0 on; or (N, C) of 1, 0 and -1 (not counted).
+        others: (M, T, D), likewise, of the photos to classify.
+        classes: C; by default one more than the largest label.
+        queries: of a head.
+        choosing: share of the photos, of each class alike, to choose on; heads are fitted on the others.
+        seed: of the split, of the first queries, and of the order of the photos.
+
+    Raises:
+        UserError: no class has 2 photos.
+
+    >>> chance = np.random.default_rng(0)
+    >>> labels = np.arange(120) % 2
+    >>> places = chance.normal(size=(120, 5, 3)).astype(np.float32)
+    >>> places[np.arange(120), chance.integers(0, 5, 120)] = np.stack([np.full(120, 6), 9 * labels, 0 * labels], 1)
+    >>> found = attentive_probe(places[:80], labels[:80], places[80:], batch_size=16)
+    >>> bool((found.scores.argmax(1) == labels[80:]).mean() > 0.9)
+    True
+    """
+    x, known, asked = as_array(places), as_array(labels), as_array(others)
+    count = classes or (known.shape[1] if known.ndim == 2 else int(known.max()) + 1)
+    fit, held = choosing_split(known, fraction=choosing, seed=seed)
+    norm = FeatureNorm(x.shape[2])
+    shown = _normal(norm.train(), x[fit])
+    targets = torch.from_numpy(known[fit]).long()
+    heads = AttentiveHeads(
+        [x.shape[2]], count, settings=grid(learning_rates, (weight_decay,)), queries=queries, seed=seed,
+        multilabel=known.ndim == 2,
+    )  # fmt: skip
+    chance = np.random.default_rng(seed)
+    batches = [rows for _ in range(epochs) for rows in _batches(chance.permutation(len(fit)), batch_size)]
+    schedule = Schedule(len(batches))
+    for step, rows in enumerate(batches):
+        heads.train_on([shown[rows]], targets[rows], factor=schedule(step))
+    found = heads.scores([_normal(norm.eval(), x[held])])
+    predictions = [Predictions.of(each, known[held]) for each in found.unbind(1)]
+    best = best_of(predictions)
+    scores = heads.scores([_normal(norm, asked)], head=best)[:, 0]
+    return AttentiveScores(scores.numpy(), learning_rates[best], predictions[best].value)
+
+
+def _normal(norm: FeatureNorm, places: NDArray[Any]) -> Tensor:
+    """Places (N, T, D), each channel normalized."""
+    x = torch.tensor(places, dtype=torch.float32)
+    normal: Tensor = norm(x.mT.unsqueeze(-1))[..., 0].mT
+    return normal
+
+
+def _batches(order: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [order[start : start + size] for start in range(0, len(order), size)]

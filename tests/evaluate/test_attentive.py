@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_colorize.encoder import load_encoder
-from ssl_colorize.evaluate import concatenate_layers
+from ssl_colorize.evaluate import attentive_probe, concatenate_layers, top_k_accuracy
 from ssl_colorize.evaluate.attentive import AttentiveHeads, attend
 from ssl_colorize.evaluate.heads import grid, loss_and_gradient
 from ssl_colorize.evaluate.inputs import head_inputs
@@ -102,6 +102,21 @@ def test_a_head_learns_where_to_look() -> None:
     mean = (x[300:, :, 1:].mean((1, 2)) > 0).long()
     assert found > 0.95 > (mean == labels[300:]).float().mean() + 0.05
     assert (attend([x[300:]], heads.queries)[1].argmax(1) == where[300:, None]).float().mean() > 0.9
+
+
+def test_the_probe_on_arrays_chooses_without_the_photos_that_it_classifies() -> None:
+    chance = np.random.default_rng(0)
+    labels = np.arange(150) % 3
+    x = chance.normal(size=(150, 6, 4)).astype(np.float32)
+    x[np.arange(150), chance.integers(0, 6, 150)] = 1e-3  # of other scales and means, as features are
+    x[np.arange(150), chance.integers(0, 6, 150), :3] += 4 * np.eye(3, dtype=np.float32)[labels]
+    x = 50 + 7 * x
+    found = attentive_probe(x[:100], labels[:100], x[100:], batch_size=20, learning_rates=(1e-6, 0.03))
+    assert found.learning_rate == 0.03 and found.choosing > 0.8 and found.scores.shape == (50, 3)
+    assert top_k_accuracy(found.scores, labels[100:]) > 0.8
+    other = attentive_probe(x[:100], labels[:100], x[100:120], batch_size=20, learning_rates=(1e-6, 0.03))
+    assert other.choosing == found.choosing
+    np.testing.assert_allclose(other.scores, found.scores[:20], rtol=1e-4, atol=1e-5)
 
 
 def test_going_on_from_a_state_is_going_on() -> None:
