@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -96,7 +98,8 @@ def steps_in(minutes: float, recipe: Recipe) -> int:
     short = with_steps(recipe, _TIMED).model_copy(
         update={"prior_photos": recipe.batch_size, "init": "plain", "holdout_photos": 1, "start": None}
     )
-    with TemporaryDirectory() as folder, listening(_Nobody()):
+    # What it says of twelve steps is nothing to worry about.
+    with TemporaryDirectory() as folder, listening(_Nobody()), redirect_stderr(StringIO()):
         train(short, Path(folder))
         rates = [row["photos_per_second"] for row in read_log(Path(folder))][_SLOW:]
     rate = float(statistics.median(rates))
