@@ -259,12 +259,15 @@ def probe_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> No
     axes = figure.subplots()
     series = ((found, SMOOTH, HELD_OUT, "frozen encoder", "o"),
               (metrics.get("random", {}), CONSTANT, "#b58a90", "untrained, same architecture", "s"))  # fmt: skip
+    kinds = len({name.partition("/")[2] for name in found})
     for figures, plain, attentive, label, marker in series:
         for kind, color in (("", plain), ("attentive", attentive)):
             mine = {name: one for name, one in figures.items() if name.partition("/")[2] == kind}
             if mine:
                 words = f"{label}, attentive" if kind else label
-                _draw_layers(axes, mine, names=names, color=color, label=words, marker=marker)
+                # Side by side, so that neither hides the other's figures.
+                shift = 0.0 if kinds == 1 else 0.14 if kind else -0.14
+                _draw_layers(axes, mine, names=names, color=color, label=words, marker=marker, shift=shift)
     axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 8 else 0)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(bottom=0)
@@ -275,12 +278,13 @@ def probe_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> No
 
 
 def _draw_layers(
-    axes: Axes, layers: Mapping[str, Mapping[str, Any]], *, names: Sequence[str], color: str, label: str, marker: str
+    axes: Axes, layers: Mapping[str, Mapping[str, Any]], *, names: Sequence[str], color: str, label: str, marker: str,
+    shift: float = 0.0,
 ) -> None:  # fmt: skip
     """A line over the layers; all layers at once stand by themselves."""
     for together in (False, True):
         mine = {name: one for name, one in layers.items() if name.startswith(ALL_LAYERS) == together}
-        places = [names.index(name.partition("/")[0]) for name in mine]
+        places = [names.index(name.partition("/")[0]) + shift for name in mine]
         values = [100 * one["map" if "map" in one else "top1"] for one in mine.values()]
         low, high = ([100 * one[end] for one in mine.values()] for end in ("low", "high"))
         named = None if together and len(layers) > len(mine) else label
@@ -289,8 +293,8 @@ def _draw_layers(
         axes.vlines(places, low, high, color=color, linewidth=1.2, alpha=0.6)
         axes.fill_between(places, low, high, color=color, alpha=0.12, linewidth=0)
         for place, value in zip(places, values, strict=True):
-            axes.annotate(f"{value:.1f}", (place, value), (0, 7), textcoords="offset points", ha="center", fontsize=8,
-                          color=color)  # fmt: skip
+            axes.annotate(f"{value:.1f}", (place, value), (80 * shift, 7), textcoords="offset points", ha="center",
+                          fontsize=8, color=color)  # fmt: skip
 
 
 def study_plot(metrics: Mapping[str, Any], path: Path, *, about: str = "") -> None:
