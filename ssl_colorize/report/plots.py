@@ -121,10 +121,9 @@ def loss_curve(folder: str | Path) -> Path:
         axes[1].set_ylabel("nats per pixel")
         common_steps, common = _series(rows, "holdout_common_kl")
         if len(common):
-            axes[1].plot(
-                common_steps, common, "s--", color=INK, linewidth=1.1, markersize=3, label="at the common size"
-            )
-            axes[1].legend(frameon=False, fontsize=8)
+            label = "at the common size"
+            curve = axes[1].plot(common_steps, common, "s--", color=INK, linewidth=1.1, markersize=3, label=label)
+            axes[1].legend(handles=curve, frameon=False, fontsize=8)
             axes[1].autoscale(axis="y")
     if watched:
         _draw_watched(axes[-1], rows, watched)
