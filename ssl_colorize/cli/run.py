@@ -125,6 +125,8 @@ class Invocation(Generic[AnySettings]):
         if self.dry_run:
             # A verb may write before it reads: that goes where nobody sees it.
             with TemporaryDirectory() as nowhere, progress() as (say, watch):
+                for path in self.resume.iterdir() if self.resume is not None else ():
+                    (Path(nowhere) / path.name).symlink_to(path.absolute())
                 run = Run(Path(nowhere), settings, say=say, watch=watch, only_reads=True, as_json=self.as_json)
                 try:
                     with listening(run):

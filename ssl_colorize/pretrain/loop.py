@@ -18,6 +18,7 @@ from ssl_colorize.engine.distributed import Processes, distribute
 from ssl_colorize.engine.log import RunLog, TrainingProgress
 from ssl_colorize.engine.optimizer import make_optimizer
 from ssl_colorize.engine.trainer import GradientStep, Session, fit, refuse_broken, training_session
+from ssl_colorize.errors import UserError
 from ssl_colorize.models import ColorizationModel, Pretrained, load_pretrained, save_pretrained
 from ssl_colorize.models.objectives import TrainingStatistics
 from ssl_colorize.models.pretrained import WEIGHTS_NAME
@@ -140,6 +141,11 @@ class Pretraining:
             self.notes += resumed(known, self.fingerprint, allowed=recipe.data_changed == "allow")
         self.unreadable = UnreadableLog(session.folder, len(self.photos), rank=group.rank, append=resume)
         self.stages = plan(recipe, len(self.photos))
+        if saved is not None and saved.step >= self.stages[-1].ends and "photos" in saved.extra and self.notes:
+            raise UserError(
+                f"{session.folder} is finished, and learned from other photos than there are now: train on these in a "
+                f"run of their own, which may begin with its weights (--set start={session.folder})."
+            )
         for stage in self.stages:
             session.share_of(stage.recipe.batch_size)
 

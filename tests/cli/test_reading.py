@@ -103,6 +103,11 @@ def test_pretraining_does_not_go_on_with_other_photos_unless_told(place: Path) -
     assert result.exit_code == 2 and "20 added" in result.stderr and "data_changed=allow" in result.stderr
     assert held_out("out") == before, "nothing is lost"
     result = run("pretrain", "--resume", "out", "--set", "data_changed=allow")
+    assert result.exit_code == 2 and "finished, and learned from other photos" in result.stderr, result.stderr
+    result = run("pretrain", "--resume", "out", "--dry-run", "--set", "steps=3", "--set", "data_changed=allow")
+    assert result.exit_code == 0 and result.stderr.startswith("Read: 30 photos from photos"), result.stderr
+    assert json.loads(Path("out", "metrics.json").read_text())["read"]["photos"] == 10
+    result = run("pretrain", "--resume", "out", "--set", "steps=3", "--set", "data_changed=allow")
     assert result.exit_code == 0 and "20 added" in result.stderr, result.stderr
     read = json.loads(Path("out", "metrics.json").read_text())["read"]
     assert read["splits"]["train"] + read["splits"]["held_out"] == 30
