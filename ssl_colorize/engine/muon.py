@@ -16,7 +16,8 @@ class Muon(muon.Muon):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Take a step; the gradients of the matrices are used up by it."""
+        """Take a step; the gradients of the matrices are overwritten by it."""
+        taken: list[tuple[Tensor, Tensor]] = []
         for group in self.param_groups:
             if group.get("use_fallback", False):
                 continue
@@ -24,9 +25,13 @@ class Muon(muon.Muon):
                 plain = weights.is_contiguous() or is_channels_last(weights)
                 if weights.grad is not None and plain and muon._is_suitable_for_muon(weights):
                     self._orthogonal_step(weights, weights.grad, group)
+                    taken.append((weights, weights.grad))
                     weights.grad = None
         # What is left is AdamW's.
-        return super().step(closure)  # type: ignore[no-untyped-call]
+        loss = super().step(closure)  # type: ignore[no-untyped-call]
+        for weights, gradient in taken:
+            weights.grad = gradient
+        return loss
 
     def _orthogonal_step(self, weights: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[weights]
