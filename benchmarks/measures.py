@@ -4,7 +4,7 @@ Every measure has `steps(workspace)`, what it takes with the trainings before it
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -141,44 +141,42 @@ class Training:
         record(path, found | {"curve": curve})
 
 
-DENSE_FIGURES = ("miou", "miou_common", "miou_present", "low", "high", "choosing", "pixel_accuracy")
-
-
 @dataclass(frozen=True)
-class Dense:
-    """Frozen features pixel by pixel, `ssl-colorize segment` by one method: the layer that was chosen without the test
-    photos."""
+class Verb:
+    """A verb of `ssl-colorize` that measures frozen features, and what a record takes of its figures."""
 
-    method: str
+    folder: str  # of the records
+    command: str  # the verb and its flags
+    data: str
     names: tuple[str, ...]
-    flags: str = "--resize 96"
+    summary: Callable[[Record], Record]  # from the verb's figures
+    limit: int | None = None  # photos to learn from; the verb tests on a quarter as many
 
     def trained(self) -> list[Draw]:
         return draws(self.names)
 
     def steps(self, workspace: Workspace) -> Iterator[Step]:
-        yield from workspace.prepared("VOC2012")
+        yield from workspace.prepared(self.data)
+        verb, *options = self.command.split()
         for network in map(NETWORKS.__getitem__, self.names):
             for seed in workspace.seeds(network):
                 yield from workspace.training(network, seed)
                 source, key = workspace.source(network, seed), network.key(seed)
-                run = workspace.run(f"dense-{self.method}-{key}")
-                path = workspace.results / "dense" / self.method / f"{key}.json"
+                run = workspace.run(f"{self.folder.replace('/', '-')}-{key}")
+                path = workspace.results / self.folder / f"{key}.json"
                 command = (
-                    "ssl-colorize", "segment", "--encoder", source, "--data", str(workspace.photos("VOC2012")),
-                    "--method", self.method, *self.flags.split(), *workspace.limited(), "--no-random", "--seed",
-                    str(seed), "--workers", str(workspace.workers), "-o", str(run),
+                    "ssl-colorize", verb, "--encoder", source, "--data", str(workspace.photos(self.data)), *options,
+                    *workspace.limited(self.limit), "--no-random", "--seed", str(seed), "--workers",
+                    str(workspace.workers), "-o", str(run),
                 )  # fmt: skip
                 finish = partial(self._keep, path, source, run)
-                yield Step(path, command, run=run, resume=("ssl-colorize", "segment"), finish=finish)
+                yield Step(path, command, run=run, resume=("ssl-colorize", verb), finish=finish)
 
-    @staticmethod
-    def _keep(path: Path, source: str, run: Path) -> None:
+    def _keep(self, path: Path, source: str, run: Path) -> None:
         content = json.loads((run / FINISHED).read_text("utf-8"))
-        metrics = content["metrics"]
-        found = {name: metrics[metrics["layer"]].get(name) for name in DENSE_FIGURES}
         about = {key: content[key] for key in ("seed", "git", "seconds")}
-        record(path, {**origin(source), **about, "layer": metrics["layer"], **found, "protocol": metrics["protocol"]})
+        about |= {part: content["read"]["splits"][part] for part in ("train", "test")}
+        record(path, {**origin(source), **about, **self.summary(content["metrics"])})
 
 
 # ---- fine-tuning -----------------------------------------------------------------------------------------------------

@@ -89,8 +89,19 @@ def spread(values: Sequence[float]) -> str:
     """Mean in percent, with the standard deviation of several draws; nothing of none."""
     if not values:
         return ""
-    mean = f"{100 * statistics.mean(values):.1f}"
+    mean = f"{round(100 * statistics.mean(values), 1) + 0:.1f}"
     return mean if len(values) == 1 else f"{mean} ± {100 * float(np.std(values, ddof=1)):.1f}"
+
+
+def interval(found: Sequence[Record], low: str, high: str) -> str:
+    """The interval in brackets, in percent, by the keys of its ends: of several draws the mean of theirs."""
+    pairs = [(one[low], one[high]) for one in found if one.get(low) is not None]
+    if not pairs:
+        return ""
+    # Adding nothing makes a zero of what rounds to minus zero.
+    return " ({:.1f} to {:.1f})".format(
+        *(round(100 * statistics.mean(each), 1) + 0 for each in zip(*pairs, strict=True))
+    )
 
 
 def percent(share: float | None) -> str:

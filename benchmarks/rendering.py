@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from measures import TASKS
 from networks import kind_of, row_order
-from records import Column, Record, cell_of, closed, markdown, one_record, percent, recorded, spread, table
+from records import Column, Record, cell_of, closed, interval, markdown, one_record, percent, recorded, spread, table
 
 from ssl_colorize.errors import UserError
 from ssl_colorize.report.tables import markdown as score_table
@@ -233,16 +233,14 @@ def dense(method: str, results: Path) -> str:
 
 
 def all_and_common(found: Draws, figure: str) -> list[Column]:
-    """A figure over all classes, with its interval, and over the common ones; after each the gap closed."""
+    """A figure over all classes, and over the common ones, with intervals where recorded; after each the gap closed."""
     columns = []
-    for key, title in ((figure, "all classes (95 %)"), (f"{figure}_common", "the common ones")):
+    for suffix, title in (("", "all classes (95 %)"), ("_common", "the common ones")):
+        key = figure + suffix
         figures = given(found, key)
         means = {name: statistics.mean(values) for name, values in figures.items()}
-        cells = {name: spread(values) for name, values in figures.items()}
-        for name, draws in found.items():
-            # Over the test photos; of several draws their own spread stands in its place.
-            if key == figure and len(draws) == 1 and draws[0]["low"] is not None:
-                cells[name] += f" ({' to '.join(f'{100 * draws[0][end]:.1f}' for end in ('low', 'high'))})"
+        cells = {name: spread(values) + interval(found[name], f"low{suffix}", f"high{suffix}")
+                 for name, values in figures.items()}  # fmt: skip
         ends = [means[name] for name in ("random", "labels") if name in means]
         shares = {name: percent(closed(mean, *ends)) for name, mean in means.items()
                   if name not in ("random", "labels") and len(ends) == 2}  # fmt: skip

@@ -92,12 +92,13 @@ def summarize_ious(runs: Sequence[NDArray[np.int64]], classes: Sequence[str], *,
     """The figures of one layer over the runs of several seeds, all on the same test photos, (N, 3, C) each.
 
     Returns:
-        The means over the runs of `iou_figures`; "low" and "high", the 95 % interval of "miou" over photos;
-        "pixel_accuracy"; "per_class", the IoU by name; and, of several runs, "spread" (standard deviation of "miou")
-        and "runs" (each one's).
+        The means over the runs of `iou_figures`; "low" and "high", the 95 % interval of "miou" over photos, and
+        "low_common" and "high_common", that of "miou_common" where there is one; "pixel_accuracy";
+        "per_class", the IoU by name; and, of several runs, "spread" (standard deviation of "miou") and "runs" (each
+        one's).
     """
     figures = [iou_figures(run) for run in runs]
-    low, high = np.mean([miou_interval(run, seed=seed) for run in runs], axis=0).tolist()
+    low, high = _ends(runs, seed)
     each = np.stack([ious(run.sum(0)) for run in runs])
     known = np.flatnonzero(~np.isnan(each).all(0)).tolist()
     found: dict[str, Any] = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
@@ -106,10 +107,18 @@ def summarize_ious(runs: Sequence[NDArray[np.int64]], classes: Sequence[str], *,
         "pixel_accuracy": float(np.mean([run[:, BOTH].sum() / max(1, run[:, TRUE].sum()) for run in runs])),
         "per_class": {classes[number]: float(np.nanmean(each[:, number])) for number in known},
     }  # fmt: skip
+    if "miou_common" in found:
+        common = presence(runs[0]).sum(0, dtype=np.int64) >= COMMON
+        found["low_common"], found["high_common"] = _ends([run[..., common] for run in runs], seed)
     if len(runs) > 1:
         values = [one["miou"] for one in figures]
         found |= {"spread": float(np.std(values, ddof=1)), "runs": values}
     return found
+
+
+def _ends(runs: Sequence[NDArray[np.int64]], seed: int) -> tuple[float, float]:
+    low, high = np.mean([miou_interval(run, seed=seed) for run in runs], axis=0).tolist()
+    return low, high
 
 
 def classes_there(pixels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, list[str]]:

@@ -140,8 +140,8 @@ def robustness_tables(figures: Mapping[str, Any], untrained: Mapping[str, Any], 
     figure, shown = ("map", "mAP") if "map" in figures else ("top1", "top-1")
     beside = [f"untrained {shown} %"] * bool(untrained)
     if "also" in figures:
-        rows = [("test photos", "-", percent(figures[figure]), _interval(figures),
-                 *[percent(untrained[figure])] * bool(untrained))]  # fmt: skip
+        other = [percent(untrained[figure])] if untrained else []
+        rows = [("test photos", "-", percent(figures[figure]), _interval(figures), *other)]
         for each, found in figures["also"].items():
             other = [percent(untrained["also"][each][figure])] if untrained else []
             rows.append((each, f"{found['photos']:,}", percent(found[figure]), _interval(found), *other))
@@ -152,8 +152,9 @@ def robustness_tables(figures: Mapping[str, Any], untrained: Mapping[str, Any], 
         rows = []
         for corruption, found in figures["corrupt"].items():
             cells = (percent(found[each][figure]) if each in found else "-" for each in severities)
-            drop = [_points(found["mean"])] + [_points(untrained["corrupt"][corruption]["mean"])] * bool(untrained)
-            rows.append((corruption, *cells, percent(found["mean"][figure]), *drop))
+            drops = [found, *([untrained["corrupt"][corruption]] if untrained else [])]
+            points = (_points(one["mean"]) for one in drops)
+            rows.append((corruption, *cells, percent(found["mean"][figure]), *points))
         columns = ("corruption", *severities, "mean", "drop, points (95 %)", *["untrained, drop"] * bool(untrained))
         title = f"{name} on the test photos made worse, {shown} % by severity; as they are: {percent(figures[figure])}"
         tables.append(rows_table(columns, rows, title=title))

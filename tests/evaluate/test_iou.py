@@ -83,3 +83,15 @@ def test_summary_over_seeds() -> None:
     assert found["pixel_accuracy"] == (1 + 3 / 4) / 2
     assert found["per_class"] == {"a": (1 + 3 / 4) / 2, "b": 0.5}
     assert found["low"] <= found["miou"] <= found["high"]
+
+
+def test_the_interval_of_common_classes_is_theirs_alone() -> None:
+    # Classes 0 and 1 are right in half of the photos; the rare class 2 is never found and moves nothing of theirs.
+    seen = [([0, 1], [0, 1])] * 12 + [([1, 0], [0, 1])] * 12
+    with_rare = photos(*seen, ([3, 3], [2, 2]))
+    found = summarize_ious([with_rare], ("a", "b", "c", "d"), seed=0)
+    alone = summarize_ious([with_rare[..., :2]], ("a", "b"), seed=0)
+    assert found["miou_common"] == alone["miou"] == pytest.approx(1 / 3)
+    assert (found["low_common"], found["high_common"]) == (alone["low"], alone["high"])
+    assert found["low_common"] < found["miou_common"] < found["high_common"]
+    assert "low_common" not in alone

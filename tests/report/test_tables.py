@@ -13,6 +13,7 @@ from ssl_colorize.report.tables import (
     figures_table,
     markdown,
     number,
+    robustness_tables,
     rows_table,
     score_cells,
     score_tables,
@@ -104,3 +105,13 @@ def test_markdown_is_whole() -> None:
 
 def test_best_temperatures() -> None:
     assert best_table({"full": {"auc": 1.0, "fid": 0.38}}).row_count == 2
+
+
+def test_robustness_reads_the_same_without_an_untrained_network() -> None:
+    worse = {"top1": 0.4, "drop": 0.1, "drop_low": 0.05, "drop_high": 0.15}
+    found = {"top1": 0.5, "low": 0.4, "high": 0.6, "corrupt": {"noise": {"1": worse, "mean": worse}}}
+    found["also"] = {"sketches": {"top1": 0.3, "low": 0.2, "high": 0.4, "photos": 60}}
+    alone, beside = (robustness_tables(found, other, name="conv4") for other in ({}, found))
+    for one, two, more in zip(alone, beside, ("untrained top-1 %", "untrained, drop"), strict=True):
+        assert [column.header for column in two.columns] == [*(column.header for column in one.columns), more]
+        assert [list(column.cells) for column in two.columns][:-1] == [list(column.cells) for column in one.columns]
