@@ -121,7 +121,7 @@ def folder_split(folder: Path, classes: Sequence[str] = ()) -> FolderSplit:
     """
     folder = unwrapped(folder)
     inside = set(subfolders(folder)).intersection(classes)
-    if inside and (len(inside) == len(classes) or (len(inside) > 1 and any(map(split_of, inside)))):
+    if len(inside) > 1 or not all(map(split_of, inside)) or (inside and len(inside) == len(classes)):
         return FolderSplit(folder)
     names = folders_in(folder)
     found = find_splits(names)
@@ -341,6 +341,8 @@ def _without_labels(folder: Path) -> str:
         return f"{folder} holds no photos. Give a folder with one folder of photos a class."
     lists = [file.name for file in folder.iterdir() if file.suffix.lower() in (".csv", ".tsv", ".txt")]
     more = f", or give the list that says what they show: --data {folder / min(lists)}" if lists else ""
+    if split_of(folder.name):
+        more += f"; if {folder.name} is a class itself, name all classes with --classes"
     return f"{folder} has photos but no labels: put them in one folder a class, {folder.name}/CLASS/{more}."
 
 

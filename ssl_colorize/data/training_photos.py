@@ -91,7 +91,7 @@ def find_training_photos(folder: Path) -> TrainingPhotos:
     Raises:
         UserError: train/ may as well be a class; a list or a folder cannot be read.
     """
-    return _visit(folder, folder, {})
+    return _visit(folder, folder, {}, set())
 
 
 def training_photos_of_list(photos: PhotoList) -> TrainingPhotos:
@@ -103,7 +103,12 @@ def training_photos_of_list(photos: PhotoList) -> TrainingPhotos:
     return _of_lists(splits_of_list(photos), photos.file.parent)
 
 
-def _visit(here: Path, root: Path, passed: PassedOver) -> TrainingPhotos:
+def _visit(here: Path, root: Path, passed: PassedOver, seen: set[Identity]) -> TrainingPhotos:
+    """The photos of a folder; none of one that was `seen`, to which links lead back."""
+    (identity,) = identities([str(here)])
+    if identity in seen:
+        return TrainingPhotos(passed=passed)
+    seen.add(identity)
     if (here / VOC_PHOTOS).is_dir():
         # Only these: the masks beside them are pictures too.
         paths, measured = pretraining_photos(here, passed)
@@ -122,7 +127,7 @@ def _visit(here: Path, root: Path, passed: PassedOver) -> TrainingPhotos:
         found = _of_train(here, root, names, split, passed)
     else:
         # Below the root, a folder called train beside others and nothing to measure on is one like the others.
-        found = _of_the_rest(here, root, names, split, passed)
+        found = _of_the_rest(here, root, names, split, passed, seen)
     found.measured += by_annotations
     found.own_split |= bool(by_annotations)
     if by_annotations:
@@ -157,13 +162,13 @@ def _of_train(
 
 
 def _of_the_rest(
-    here: Path, root: Path, names: Sequence[str], split: FolderSplit | None, passed: PassedOver
+    here: Path, root: Path, names: Sequence[str], split: FolderSplit | None, passed: PassedOver, seen: set[Identity]
 ) -> TrainingPhotos:
     """Of a folder without train/: what is not for measuring."""
     found = TrainingPhotos(photos_in(here, passed), passed=passed)
     _leave_out(found, here, root, names)
     for name in sorted(set(names) - set(measuring_names(names))):
-        found.add(_visit(here / name, root, passed))
+        found.add(_visit(here / name, root, passed, seen))
     if not found.own_split:
         # Whoever measures on this folder takes the folders in it for classes.
         found.held_out = [] if split is None else held_out_photos(split.train)

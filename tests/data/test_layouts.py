@@ -259,6 +259,14 @@ def test_linked_class_folders(tmp_path: Path) -> None:
     assert len(pretrained) == len(tested) == 8
 
 
+def test_links_that_lead_back_are_followed_once(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.png", "a/2.png", "b/3.png", "b/4.heix")
+    (tmp_path / "a" / "back").symlink_to(tmp_path)
+    photos = open_photos([str(tmp_path)])
+    assert photos.reading.sources[0].passed.keys() == {"other", "measuring"}
+    assert len(photos.reading.sources[0].passed["other"]) == 1
+
+
 def test_several_items_never_read_what_another_tests_on(tmp_path: Path) -> None:
     learned = classes(tmp_path, "one/train") + classes(tmp_path, "two/train")
     classes(tmp_path, "one/val")
