@@ -48,7 +48,7 @@ def begin(
         device: the model's.
 
     Returns:
-        The statistics of the photos, and a line to tell the user, if any.
+        The statistics of the photos, and lines to tell the user, if any.
 
     Raises:
         UserError: the recipe's start, its prior or published weights cannot be used, or the photos have no colors.
@@ -59,17 +59,18 @@ def begin(
     kept = list(islice(first, ceil(recipe.init_photos / recipe.in_stages()[0].batch_size)))
     # The rest is counted as it comes: all of it may be gigabytes.
     counted = (batch.photos for batch in chain(kept, first))
-    statistics = count_statistics(counted, recipe, stride=model.target_stride, best=pretext.best_constant())
+    statistics, gray = count_statistics(counted, recipe, stride=model.target_stride, best=pretext.best_constant())
     objective = pretext.make_objective(statistics.to(device), stride=model.target_stride)
     photos = torch.cat([batch.photos for batch in kept])[: recipe.init_photos].to(device)
     inputs = objective.examples(photos, training=True).inputs
     if recipe.start is not None:
         trained = load_pretrained(recipe.start, device=device)
-        return statistics, start_from(model, trained, *inputs, output_bias=objective.output_bias)
+        started = start_from(model, trained, *inputs, output_bias=objective.output_bias)
+        return statistics, "\n".join(filter(None, (started, gray)))
     initialize(
         model, *inputs, method=recipe.init, output_bias=objective.output_bias, keep=ready, seed=recipe.seed
     )  # fmt: skip
-    return statistics, None
+    return statistics, gray
 
 
 def start_from(model: ColorizationModel, trained: Pretrained, *inputs: Tensor, output_bias: Tensor | None) -> str:
@@ -112,8 +113,8 @@ FINEST_STRIDE = 4
 
 def count_statistics(
     batches: Iterable[Tensor], recipe: Recipe, *, stride: int, best: BestConstant | None = None
-) -> TrainingStatistics:
-    """Count batches of training photos (B, 3, H, W) uint8.
+) -> tuple[TrainingStatistics, str | None]:
+    """Count batches of training photos (B, 3, H, W) uint8; and say how many of them are gray, if any.
 
     Args:
         stride: of the network's output; colors are counted at every so manieth pixel, but at no more than every
@@ -140,4 +141,9 @@ def count_statistics(
         constant = (1 - CONSTANT_FLOOR) * constant + CONSTANT_FLOOR / len(constant)
     else:
         constant = best.result()
-    return TrainingStatistics(prior.float(), class_weights, constant.float(), counted.mean_ab().float())
+    gray = (
+        f"{counted.gray_photos:,} of the {counted.photos:,} crops of photos looked at first are gray or nearly so: "
+        "such crops teach no color."
+    )
+    statistics = TrainingStatistics(prior.float(), class_weights, constant.float(), counted.mean_ab().float())
+    return statistics, gray if counted.gray_photos else None

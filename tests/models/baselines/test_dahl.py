@@ -93,7 +93,7 @@ def test_a_perfect_answer_has_a_gradient() -> None:
 
 
 def test_examples_and_losses(photos: Tensor) -> None:
-    statistics = count_statistics([photos], RECIPE, stride=1, best=UV.best_constant())
+    statistics, _ = count_statistics([photos], RECIPE, stride=1, best=UV.best_constant())
     objective = UV(statistics, stride=1)
     examples = objective.examples(photos[:2], training=True)
     luma = np.einsum("c,bchw->bhw", [0.299, 0.587, 0.114], photos[:2].numpy() / 255)

@@ -175,7 +175,7 @@ def loss_by_hand(logits: np.ndarray, photos: Tensor, places: np.ndarray) -> floa
 
 @pytest.fixture
 def objective(photos: Tensor) -> HueChroma:
-    statistics = count_statistics([photos], RECIPE, stride=1, best=HueChroma.best_constant())
+    statistics, _ = count_statistics([photos], RECIPE, stride=1, best=HueChroma.best_constant())
     return HueChroma(statistics, stride=1)
 
 

@@ -46,7 +46,7 @@ def changed(recipe: Recipe, model: str, **values: Any) -> Recipe:
 def test_a_few_steps_learn_a_few_photos(photos: Tensor, model: str, rate: float) -> None:
     photos, recipe = photos[::4, :, :32, :32], Recipe(model=model)
     kind = recipe.objective_type
-    objective = kind(count_statistics([photos], recipe, stride=1, best=kind.best_constant()), stride=1)
+    objective = kind(count_statistics([photos], recipe, stride=1, best=kind.best_constant())[0], stride=1)
     torch.manual_seed(0)
     network = create_model(model, width=0.125)
     inputs = objective.examples(photos, training=True).inputs
