@@ -79,6 +79,8 @@ class PretextRecipe(Recipe):
     def _from_scratch(self) -> Self:
         if is_model(self.model) and "class" not in model_type(self.model).objectives:
             raise ValueError(f"{self.model} is a colorizer through and through: choose a run of another network")
+        if self.direction == "ab-to-L":
+            raise ValueError("a pretext sees lightness: choose a run of direction L-to-ab")
         if self.start is not None or self.trunk != "scratch":
             raise ValueError("a pretext says what it teaches from scratch only: set start=null and trunk=scratch")
         return self

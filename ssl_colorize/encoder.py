@@ -17,7 +17,7 @@ from ssl_colorize.models.init import initialize
 from ssl_colorize.models.pretrained import RELEASED_INPUT_SIZE, refuse_infinite
 from ssl_colorize.models.registry import FeatureInfo
 from ssl_colorize.models.source import Source
-from ssl_colorize.models.trunks import ColorizationTrunk, Lite0Trunk, TimmTrunk, Trunk
+from ssl_colorize.models.trunks import ColorizationTrunk, Lite0Trunk, SplitTrunk, TimmTrunk, Trunk
 
 Pooling = Literal["adaptive", "average", "bilinear"]
 BatchNormMode = Literal["frozen", "train"]
@@ -117,9 +117,10 @@ class Encoder(nn.Module):
                 uses each batch's. Layers that do not learn always use the stored ones.
 
         Raises:
-            UserError: there is no such layer, `train_from` lies beyond the deepest of `layers`, or color cannot be
-                had.
+            UserError: there is no such layer, `train_from` lies beyond the deepest of `layers`, color cannot be had,
+                or the encoder is for frozen use only.
         """
+        self.require_trainable()
         chosen = self.choose(layers)
         reachable = self.layers[: self.layers.index(chosen[-1]) + 1]
         self.trained = self._layers_from(train_from, reachable)
@@ -131,6 +132,18 @@ class Encoder(nn.Module):
         self.layers, self._batchnorm = chosen, batchnorm
         self._learning = self._modules_that_learn(owners)
         return self.eval()
+
+    def require_trainable(self) -> None:
+        """Refuse an encoder that cannot learn on: a split one, or one that sees ab.
+
+        Raises:
+            UserError: it is one.
+        """
+        if self.trunk.frozen_only:
+            raise UserError(
+                f"{self.name} sees color by a network of direction ab-to-L, which is not fine-tuned: it is for "
+                "linear-probe, knn, svm and segment; give finetune one of direction L-to-ab."
+            )
 
     def _layers_from(self, first: str, reachable: Sequence[str]) -> tuple[str, ...]:
         if first in (HEAD, self.trunk.head_name):
@@ -250,7 +263,10 @@ def load_encoder(source: str | Path | Source, *, device: torch.device | str = "c
             "kmeans:eccv16" (data-dependent initialization on the sample photos), with a width after @ as in
             "random:eccv16@0.5"; "random:timm-lightness:NAME" (untrained, as `pretrain --model timm:NAME` begins);
             "timm:NAME" (its pretrained weights, on RGB; "timm:NAME@L" on lightness), "random:timm-rgb:NAME"
-            (untrained); "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well).
+            (untrained); "efficientnet_lite0" (ImageNet labels, on RGB; "@L" as well); "split:RUN_L+RUN_ab" (each
+            layer the maps of a run of direction L-to-ab, then those of one of ab-to-L). What sees ab, a split encoder
+            as well, refuses images (B, 1, H, W); gray photos in RGB have an ab of zero, so that its maps of ab are the
+            same for all of them.
         device: where to put it.
         seed: of the untrained ones.
 
@@ -281,6 +297,8 @@ def _load_trunk(source: Source, seed: int) -> Trunk:
             return TimmTrunk(source.name, pretrained=source.kind == "timm", lightness_only=gray)
         case "lite0":
             return Lite0Trunk(lightness_only=gray)
+        case "split":
+            return SplitTrunk([_load_trunk(half, seed) for half in source.halves], source=source)
 
 
 def _initialize_on_samples(model: ColorizationModel, seed: int) -> None:

@@ -45,7 +45,7 @@ def _next(settings: ExportSettings, folder: Path, figures: dict[str, Any]) -> st
 
     path = folder / file_names(settings)[0]
     if settings.to == "safetensors":
-        if figures["objective"] == "features":
+        if not figures["colors"]:
             return f"ssl-colorize knn --encoder {path} --data FOLDER"
         return f"ssl-colorize colorize PHOTO.jpg --checkpoint {path}"
     if settings.to == "onnx":

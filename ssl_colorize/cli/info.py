@@ -17,17 +17,23 @@ if TYPE_CHECKING:
 @click.argument("source")
 @JSON
 def info(source: str, as_json: bool) -> None:
-    """Say what SOURCE is: a run folder, a .safetensors file or the released .pth file.
+    """Say what SOURCE is: a run folder, a .safetensors file, the released .pth file, or split:RUN_L+RUN_ab.
 
     Shows the network, its layers and their sizes, its colors, and the figures of its training.
     """
+    from ssl_colorize.encoder import load_encoder
     from ssl_colorize.models import load_pretrained
+    from ssl_colorize.models.source import SPLIT
     from ssl_colorize.report.checkpoint import describe
 
-    about = describe(load_pretrained(source))
-    colors = about["objective"] != "features"
+    # Loaded as one, halves that do not fit each other are refused.
+    sources = load_encoder(source).source.halves if source.startswith(SPLIT) else (source,)
+    abouts = [describe(load_pretrained(str(each))) for each in sources]
+    about = abouts[0] if len(abouts) == 1 else {"source": source, "halves": abouts}
+    colors = len(abouts) == 1 and about["objective"] != "features" and about["direction"] == "L-to-ab"
     use = f"colorize PHOTO.jpg -o out/ --checkpoint {source}" if colors else f"knn --encoder {source} --data FOLDER"
-    finish(about, *_tables(about), next_step=f"ssl-colorize {use}", as_json=as_json)
+    tables = [table for each in abouts for table in _tables(each)]
+    finish(about, *tables, next_step=f"ssl-colorize {use}", as_json=as_json)
 
 
 def _tables(about: dict[str, Any]) -> list[Table]:

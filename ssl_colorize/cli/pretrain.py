@@ -53,12 +53,19 @@ def pretrain(invocation: Invocation[Recipe]) -> None:
     if not run.first:
         return
     content = _sign(run, content)
-    _draw(run.folder, recipe)
+    colors = recipe.direction == "L-to-ab"
+    _draw(run.folder, recipe, colors=colors)
+    color = (
+        f"look at {run.folder / 'samples.png'}, then color photos of your own: "
+        f"ssl-colorize colorize PHOTO.jpg -o out/ --checkpoint {run.folder}"
+    )
+    split = (
+        f"ssl-colorize linear-probe --encoder split:RUN_L+{run.folder} --data FOLDER, with a run of direction L-to-ab"
+    )
     finish(
         content,
         figures_table(content["metrics"], title=f"On held-out photos, {run.folder}"),
-        next_step=f"look at {run.folder / 'samples.png'}, then color photos of your own: "
-        f"ssl-colorize colorize PHOTO.jpg -o out/ --checkpoint {run.folder}",
+        next_step=color if colors else split,
         as_json=invocation.as_json,
     )
 
@@ -84,8 +91,9 @@ def _sign(run: Run, content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _draw(folder: Path, recipe: Recipe) -> None:
+def _draw(folder: Path, recipe: Recipe, *, colors: bool) -> None:
     from ssl_colorize.report.plots import loss_curve
     from ssl_colorize.report.sheets import samples_sheet
 
-    note(f"Drew {loss_curve(folder)} and {samples_sheet(folder, recipe)}.")
+    sheet = f" and {samples_sheet(folder, recipe)}" if colors else ""
+    note(f"Drew {loss_curve(folder)}{sheet}.")

@@ -33,7 +33,8 @@ def export(settings: ExportSettings, folder: Path) -> dict[str, Any]:
 
     Returns:
         Figures: `megabytes`, and of graphs `difference`, the largest one from PyTorch's numbers as a share of each
-        output's largest; of timm's files `model` and `options`, what `timm.create_model` takes.
+        output's largest; of safetensors `objective` and `colors` (whether the network predicts any); of timm's files
+        `model` and `options`, what `timm.create_model` takes.
 
     Raises:
         UserError: something is there already, the source is unknown, it has no such form, or a package is missing.
@@ -58,7 +59,7 @@ def _write_weights(settings: ExportSettings, folder: Path, path: Path) -> dict[s
     if settings.to == "safetensors":
         public = publishable(pretrained)
         save_pretrained(halved(public) if settings.half else public, path)
-        return {"objective": pretrained.objective}
+        return {"objective": pretrained.objective, "colors": pretrained.colors}
     name, options = timm_arguments(pretrained.model, channels=settings.channels)
     if settings.to == "timm":
         write_timm(pretrained, path, channels=settings.channels)
@@ -98,6 +99,7 @@ def _graph(settings: ExportSettings) -> tuple[PhotoEncoder | PhotoColorizer, dic
     if settings.what == "encoder":
         encoder = load_encoder(settings.source)
         chosen = encoder.choose(settings.layers)
+        encoder.trunk.prepare(torch.zeros(1, settings.channels, 1, 1))  # refuses lightness where it takes none
         layers = [info for info in encoder.feature_info if info["module"] in chosen]
         graph: PhotoEncoder | PhotoColorizer = PhotoEncoder(encoder.trunk, chosen, channels=settings.channels)
         return graph, about | {"feature_info": layers, "input_size": encoder.input_size}

@@ -34,6 +34,7 @@ def build_model(task: Task, settings: FinetuneSettings) -> tuple[dict[str, Any],
         UserError: the encoder cannot be had, or the settings do not fit it.
     """
     encoder = load_encoder(settings.encoder, seed=settings.seed)
+    encoder.require_trainable()
     layers = task.layers(encoder)
     about = {**architecture(encoder), "layers": list(layers)}
     if not encoder.source.has_statistics:

@@ -29,7 +29,7 @@ class AlexNet(ColorizationModel):
     def __init__(self, *, width: float = 1.0, outputs: int = 313) -> None:
         super().__init__(width=width, outputs=outputs)
         c1, c2, c3, c4, c5, c6, c7 = (self.scaled(c) for c in (96, 256, 384, 384, 256, 4096, 4096))
-        self.conv1 = _conv(1, c1, 11, stride=4, padding=5)
+        self.conv1 = _conv(self.channels, c1, 11, stride=4, padding=5)
         self.pool1 = nn.MaxPool2d(3, 2, padding=1)
         self.conv2 = _conv(c1, c2, 5, padding=2, groups=2)
         self.pool2 = nn.MaxPool2d(3, 2, padding=1)

@@ -44,7 +44,7 @@ class ECCV16(ColorizationModel):
 
     def __init__(self, *, width: float = 1.0, outputs: int = 313) -> None:
         super().__init__(width=width, outputs=outputs)
-        previous, reduction = 1, 1
+        previous, reduction = self.channels, 1
         for name, block in BLOCKS.items():
             channels = self.scaled(block.channels)
             self.add_module(name, _make_block(previous, channels, block))

@@ -56,7 +56,7 @@ class Examples(Protocol):
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """What the network is called with, light (B, 1, H, W) first."""
+        """What the network is called with, what it sees (B, channels, H, W) first."""
 
 
 class Objective(ABC):
@@ -223,27 +223,19 @@ class _OnTargets(Objective):
 # ---- classification --------------------------------------------------------------------------------------------------
 
 
-class Classification(_OnTargets):
-    """Rebalanced soft cross-entropy over the 313 bins (paper equations 2 to 5); its row "class" without rebalancing."""
-
-    outputs = 313
-    description = "distributions over 313 bins of the ab plane"
-    rebalances = True
-
-    @staticmethod
-    def decode(output: Tensor, light: Tensor, *, temperature: float = 0.38, bins: Tensor | None = None) -> Tensor:
-        return annealed_mean(output, temperature, bins=bins)
+class CrossEntropy(Objective):
+    """Weighted soft cross-entropy over bins of whatever: examples have `indices`, `weights`, `pixel_weights`."""
 
     @property
     def output_bias(self) -> Tensor:
         return self.statistics.constant.log()
 
-    def losses(self, output: Tensor, examples: Targets) -> dict[str, Tensor]:
+    def losses(self, output: Tensor, examples: Any) -> dict[str, Tensor]:
         loss, cross_entropy = self._cross_entropy(output, examples)
         unweighted = cross_entropy.mean()
         return {"loss": loss, "cross_entropy": unweighted, "kl": unweighted - entropy(examples.weights).mean()}
 
-    def sums(self, output: Tensor, examples: Targets) -> dict[str, Tensor | int]:
+    def sums(self, output: Tensor, examples: Any) -> dict[str, Tensor | int]:
         loss, cross_entropy = self._cross_entropy(output, examples)
         constant = constant_cross_entropy(self.statistics.constant, examples.indices, examples.weights)
         return {
@@ -254,12 +246,24 @@ class Classification(_OnTargets):
             "kl": (cross_entropy - entropy(examples.weights)).sum(),
         }
 
-    def colors(self, output: Tensor, examples: Targets) -> tuple[Tensor, Tensor]:
-        return annealed_mean(output, self.temperature), examples.ab
+    @staticmethod
+    def _cross_entropy(output: Tensor, examples: Any) -> tuple[Tensor, Tensor]:
+        return soft_cross_entropy(output, examples.indices, examples.weights, examples.pixel_weights)
+
+
+class Classification(_OnTargets, CrossEntropy):
+    """Rebalanced soft cross-entropy over the 313 bins (paper equations 2 to 5); its row "class" without rebalancing."""
+
+    outputs = 313
+    description = "distributions over 313 bins of the ab plane"
+    rebalances = True
 
     @staticmethod
-    def _cross_entropy(output: Tensor, examples: Targets) -> tuple[Tensor, Tensor]:
-        return soft_cross_entropy(output, examples.indices, examples.weights, examples.pixel_weights)
+    def decode(output: Tensor, light: Tensor, *, temperature: float = 0.38, bins: Tensor | None = None) -> Tensor:
+        return annealed_mean(output, temperature, bins=bins)
+
+    def colors(self, output: Tensor, examples: Targets) -> tuple[Tensor, Tensor]:
+        return annealed_mean(output, self.temperature), examples.ab
 
 
 def soft_cross_entropy(

@@ -55,13 +55,23 @@ class Pretrained:
     training: dict[str, Any] = field(default_factory=dict)
     source: str = ""
 
+    @property
+    def colors(self) -> bool:
+        """Whether its outputs are colors."""
+        return self.objective != FEATURES and self.model.direction == "L-to-ab"
+
     def require_colors(self) -> None:
         """Refuse a network that was trained for something else.
 
         Raises:
             UserError: its outputs are no colors.
         """
-        if self.objective == FEATURES:
+        if self.model.direction == "ab-to-L":
+            raise UserError(
+                f"{self.source or 'This network'} predicts lightness from color (direction ab-to-L), so it colors no "
+                "photos: it is an encoder only, for linear-probe, knn, svm and split:RUN_L+RUN_ab."
+            )
+        if not self.colors:
             raise UserError(
                 f"{self.source or 'This network'} was not trained to color photos: it is an encoder only, for "
                 "linear-probe, knn, svm and finetune. Give a network that `ssl-colorize pretrain` trained."

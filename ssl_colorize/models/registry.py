@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from ssl_colorize.models.objectives import Classification, Objective, Regression
 
 # Factor on every hidden width of a network at most.
 MOST_WIDTH = 4
+# From what to what a cross-channel encoder predicts.
+Direction = Literal["L-to-ab", "ab-to-L"]
 
 
 class FeatureInfo(TypedDict):
@@ -24,10 +26,12 @@ class FeatureInfo(TypedDict):
 
 
 class ColorizationModel(nn.Module, ABC):
-    """A cross-channel encoder: lightness in, a distribution over ab bins (or ab itself) out.
+    """A cross-channel encoder: lightness in, a distribution over ab bins (or ab itself) out; or the other direction.
 
     Attributes:
         name: what `create_model` calls it.
+        direction: of those two. Of "ab-to-L", what is said of light here is ab (B, 2, H, W) in ab units.
+        channels: of what it sees, 1 or 2.
         layers: names of the feature layers, first to last.
         feature_info: one entry a layer.
         target_stride: the output is at 1/target_stride of the input.
@@ -44,6 +48,8 @@ class ColorizationModel(nn.Module, ABC):
     name: str
     target_stride: int
     multiple: int
+    direction: ClassVar[Direction] = "L-to-ab"
+    channels: ClassVar[int] = 1
     chain: ClassVar[bool] = True
     objectives: ClassVar[Mapping[str, type[Objective]]] = {"class": Classification, "l2": Regression}
     scalable: ClassVar[bool] = True
@@ -198,13 +204,24 @@ def register_family(prefix: str) -> Callable[[type[ColorizationModel]], type[Col
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` knows, besides those of families ("timm:NAME").
+    """Names that `create_model` knows, besides families ("timm:NAME") and the other direction ("eccv16-ab").
 
     >>> import ssl_colorize as sc
     >>> sc.list_models()
     ['alexnet', 'dahl', 'eccv16', 'larsson']
     """
-    return sorted(_MODELS)
+    return sorted(name for name, model in _MODELS.items() if model.direction == "L-to-ab")
+
+
+def directed(name: str, direction: Direction) -> str | None:
+    """What `create_model` calls a network in a direction; None if it has none, or there is no such network.
+
+    >>> import ssl_colorize.models
+    >>> directed("eccv16", "L-to-ab"), directed("eccv16", "ab-to-L"), directed("timm:resnet18", "ab-to-L")
+    ('eccv16', 'eccv16-ab', None)
+    """
+    known = [name] * is_model(name) + [f"{name}-ab"] * (f"{name}-ab" in _MODELS)
+    return next((each for each in known if model_type(each).direction == direction), None)
 
 
 def models_with_imagenet() -> list[str]:

@@ -14,8 +14,9 @@ LIGHTNESS_PREFIX, RGB_PREFIX = "random:timm-lightness:", "random:timm-rgb:"
 # What these were called before, and runs and models of that time have on record.
 _FORMER_PREFIXES = {"random:timm:": LIGHTNESS_PREFIX, "timm-random:": RGB_PREFIX}
 _FAMILY = "timm:"
+SPLIT = "split:"
 
-Kind = Literal["file", "random", "kmeans", "timm", "timm-untrained", "lite0"]
+Kind = Literal["file", "random", "kmeans", "timm", "timm-untrained", "lite0", "split"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class Source:
         kind: "file" is a trained colorization network (a run folder, a weights file, a release), "random" one with
             PyTorch's random weights, "kmeans" one that was initialized on the sample photos; "timm" and
             "timm-untrained" are timm's networks on RGB, with and without their published weights; "lite0" is
-            EfficientNet-Lite0, trained on ImageNet's labels.
-        name: the path or release of a "file"; what `create_model` takes; or timm's name of its network.
+            EfficientNet-Lite0, trained on ImageNet's labels; "split" is two colorization networks side by side, of
+            which one sees L and one ab.
+        name: the path or release of a "file"; what `create_model` takes; timm's name of its network; or two
+            sources with a + between them.
         width: factor on every hidden width of "random" and "kmeans".
         lightness_only: whether a network on RGB sees the gray photo.
     """
@@ -58,6 +61,8 @@ class Source:
                 f"{LIGHTNESS_PREFIX}NAME is the network on lightness that `pretrain --model timm:NAME` begins with, "
                 f"{RGB_PREFIX}NAME timm's own on RGB."
             )
+        if text.startswith(SPLIT):
+            return cls("split", "+".join(map(str, _halves(text))))
         if text.startswith(RGB_PREFIX):
             return cls._on_rgb("timm-untrained", text, text.removeprefix(RGB_PREFIX))
         if text.startswith(LIGHTNESS_PREFIX):
@@ -74,7 +79,7 @@ class Source:
         raise UserError(
             f"No encoder {text!r}: give a run folder, a .safetensors file, the released .pth, {', '.join(NAMES)}, "
             f"random:NAME or kmeans:NAME (NAME of {', '.join(list_models())}; a width after @), timm:NAME, "
-            f"timm:NAME@L, {LIGHTNESS_PREFIX}NAME, {RGB_PREFIX}NAME, or {LITE0}."
+            f"timm:NAME@L, {LIGHTNESS_PREFIX}NAME, {RGB_PREFIX}NAME, {SPLIT}RUN_L+RUN_ab, or {LITE0}."
         )
 
     @classmethod
@@ -106,14 +111,19 @@ class Source:
         return cls(kind, name, lightness_only=bool(at))
 
     @property
+    def halves(self) -> tuple["Source", ...]:
+        """The two sources of a "split", none of others."""
+        return _halves(str(self)) if self.kind == "split" else ()
+
+    @property
     def untrained(self) -> bool:
-        """Whether its weights were never trained, and are drawn from the seed."""
-        return self.kind in ("random", "kmeans", "timm-untrained")
+        """Whether its weights, or some of them, were never trained, and are drawn from the seed."""
+        return self.kind in ("random", "kmeans", "timm-untrained") or any(half.untrained for half in self.halves)
 
     @property
     def has_statistics(self) -> bool:
         """Whether its BatchNorm has statistics of photos."""
-        return self.kind not in ("random", "timm-untrained")
+        return self.kind not in ("random", "timm-untrained") and all(half.has_statistics for half in self.halves)
 
     def __str__(self) -> str:
         """What `parse` reads it from."""
@@ -122,8 +132,27 @@ class Source:
             if self.kind == "random" and self.name.startswith(_FAMILY):
                 return f"{LIGHTNESS_PREFIX}{self.name.removeprefix(_FAMILY)}{width}"
             return f"{self.kind}:{self.name}{width}"
-        prefix = {"timm": _FAMILY, "timm-untrained": RGB_PREFIX}.get(self.kind, "")
+        prefix = {"timm": _FAMILY, "timm-untrained": RGB_PREFIX, "split": SPLIT}.get(self.kind, "")
         return f"{prefix}{self.name}{'@L' if self.lightness_only else ''}"
+
+
+def _halves(text: str) -> tuple[Source, Source]:
+    """The sources of "split:ONE+OTHER"; paths may have a + of their own where only one division leads to networks."""
+    rest = text.removeprefix(SPLIT)
+    places = [place for place, sign in enumerate(rest) if sign == "+"]
+    if not places:
+        raise UserError(f"Encoder {text!r}: write two networks with a + between them, as {SPLIT}RUN_L+RUN_ab.")
+    found, wrong = [], None
+    for place in places:
+        try:
+            found.append((Source.parse(rest[:place]), Source.parse(rest[place + 1 :])))
+        except UserError as error:
+            wrong = error
+    if not found and wrong is not None:
+        raise UserError(f"Encoder {text!r}: {wrong}")
+    if len(found) > 1:
+        raise UserError(f"Encoder {text!r} can be divided at more than one +: rename a folder.")
+    return found[0]
 
 
 def current_name(text: str) -> str:

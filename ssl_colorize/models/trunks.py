@@ -40,6 +40,7 @@ class Trunk(nn.Module, ABC):
         lightness_only: whether it sees no color.
         fully_connected: names of layers that its paper has fully connected.
         head_name: what its paper calls the layer that fine-tuning adds.
+        frozen_only: whether it is used as it is only.
         colorizer: the colorization network; None if it is another one.
     """
 
@@ -51,6 +52,7 @@ class Trunk(nn.Module, ABC):
     lightness_only: bool
     fully_connected: tuple[str, ...] = ()
     head_name: str = "head"
+    frozen_only: bool = False
 
     @property
     def colorizer(self) -> ColorizationModel | None:
@@ -130,15 +132,16 @@ class Trunk(nn.Module, ABC):
 
 
 class ColorizationTrunk(Trunk):
-    """A colorization network: it sees lightness only, unless it was told to see color."""
+    """A colorization network: it sees lightness only, unless it was told to see color; of the other direction, ab."""
 
-    lightness_only = True
     graph_side = _GRAPH_SIDE
 
     def __init__(self, model: ColorizationModel, *, input_size: int) -> None:
         super().__init__()
         self.model = model
-        self.about = f"{model.name} on lightness"
+        self.lightness_only = model.direction == "L-to-ab"
+        self.frozen_only = not self.lightness_only
+        self.about = f"{model.name} on {'lightness' if self.lightness_only else 'ab'}"
         self.untrained = Source("random", model.name, width=model.width)
         self.fully_connected, self.head_name = model.fully_connected, model.head_name
         self.feature_info = model.feature_info
@@ -146,7 +149,7 @@ class ColorizationTrunk(Trunk):
         self.input_size = input_size
 
     def prepare(self, images: Tensor) -> Tensor:
-        if self.lightness_only:
+        if self.lightness_only or self.frozen_only:
             return self.model.light_of(images.float()) if images.shape[1] == 1 else self.model.light(images)
         lightness = images.float() if images.shape[1] == 1 else rgb_to_lightness(images)
         ab = rgb_to_lab(images)[:, 1:] if images.shape[1] == 3 else torch.zeros_like(lightness).repeat(1, 2, 1, 1)
@@ -195,6 +198,46 @@ class ColorStem(nn.Module):
         """Lab (B, 3, H, W), normalized -> (B, C, h, w)."""
         total: Tensor = self.gray(lab[:, :1]) + self.ab(lab[:, 1:])
         return total
+
+
+class SplitTrunk(Trunk):
+    """A split-brain encoder: each layer is the maps of a network that sees L, then those of one that sees ab.
+
+    Source: Zhang, Isola, Efros, Split-Brain Autoencoders, CVPR 2017.
+    """
+
+    lightness_only = False
+    frozen_only = True
+
+    def __init__(self, halves: Sequence[Trunk], *, source: Source) -> None:
+        """Take the two trunks.
+
+        Raises:
+            UserError: the first is not of direction L-to-ab, the second not of ab-to-L, or their layers differ.
+        """
+        super().__init__()
+        directions = [half.colorizer and half.colorizer.direction for half in halves]
+        if directions != ["L-to-ab", "ab-to-L"]:
+            raise UserError(f"Encoder '{source}': the first half is a run of direction L-to-ab, the second of ab-to-L.")
+        layers = [[(info["module"], info["reduction"]) for info in half.feature_info] for half in halves]
+        if layers[0] != layers[1]:
+            raise UserError(f"Encoder '{source}': both halves have to be the same network, of whatever width.")
+        self.halves = nn.ModuleList(halves)
+        self.about = " beside ".join(half.about for half in halves)
+        self.untrained = Source("split", "+".join(str(half.untrained) for half in halves))
+        self.multiple, self.input_size = halves[0].multiple, max(half.input_size for half in halves)
+        self.feature_info = [
+            first | {"num_chs": first["num_chs"] + second["num_chs"]}
+            for first, second in zip(*(half.feature_info for half in halves), strict=True)
+        ]
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return torch.cat([half.prepare(images) for half in self.halves], dim=1)  # type: ignore[operator]
+
+    def maps(self, prepared: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        seen = (prepared[:, :1], prepared[:, 1:])
+        found = [half.maps(part, layers) for half, part in zip(self.halves, seen, strict=True)]  # type: ignore[operator]
+        return {layer: torch.cat([maps[layer] for maps in found], dim=1) for layer in layers}
 
 
 class ColorTrunk(Trunk):

@@ -91,6 +91,9 @@ class Recipe(StepsOrEpochs, TrainingSource):
 
     # Network
     model: str = Field("eccv16", description="eccv16, alexnet, dahl, larsson or timm:NAME")
+    direction: Literal["L-to-ab", "ab-to-L"] = Field(
+        "L-to-ab", description="from what to what; ab-to-L predicts 100 bins of lightness, and colors no photos"
+    )
     width: Positive = Field(0.25, description="factor on the width of every layer")
     init: Literal["kmeans", "lsuv", "plain"] = "kmeans"
     start: str | None = Field(None, description="a run or weights file to start from, in place of init")
@@ -156,7 +159,7 @@ class Recipe(StepsOrEpochs, TrainingSource):
 
         A network with an objective of its own brings it along; some come in one width.
         """
-        network = _network(values.get("model")) if isinstance(values, dict) else None
+        network = _network(values.get("model"), values.get("direction")) if isinstance(values, dict) else None
         if network is None:
             return values
         own: dict[str, Any] = {} if network.scalable else {"width": 1.0}
@@ -181,9 +184,11 @@ class Recipe(StepsOrEpochs, TrainingSource):
             raise ValueError("milestones belong to schedule: steps, which needs them")
         if [step for step, _ in self.milestones] != sorted({step for step, _ in self.milestones}):
             raise ValueError("milestones must ascend")
-        network = _network(self.model)
+        network = _network(self.model, self.direction)
         if network is not None:
             self._fits(network)
+        elif _network(self.model) is not None:
+            raise ValueError(f"model {self.model} has no direction {self.direction}: ab-to-L is for eccv16 and alexnet")
         if self.stages and (self.steps or self.epochs):
             raise ValueError("steps and epochs are each stage's own: stages.0.steps, and so on")
         for number, values in enumerate(self._stage_values()):
@@ -218,6 +223,10 @@ class Recipe(StepsOrEpochs, TrainingSource):
                 f"choose {' or '.join(network.objectives)}"
             )
         objective = network.objectives[self.objective]
+        if network.direction == "ab-to-L" and (self.jitter or self.blur or self.rebalance):
+            raise ValueError(
+                "direction ab-to-L takes no jitter, blur or rebalance: set jitter=0, blur=0, rebalance=false"
+            )
         if objective.decodes_light and (self.jitter or self.blur):
             raise ValueError(f"jitter and blur are not for {self.model}, whose colors depend on what it sees")
         if self.rebalance and not objective.rebalances:
@@ -234,7 +243,14 @@ class Recipe(StepsOrEpochs, TrainingSource):
         """
         from ssl_colorize.models.registry import model_type
 
-        return model_type(self.model).objectives[self.objective]
+        return model_type(self.network).objectives[self.objective]
+
+    @property
+    def network(self) -> str:
+        """What `create_model` calls the model in its direction."""
+        from ssl_colorize.models.registry import directed
+
+        return directed(self.model, self.direction) or self.model
 
     @property
     def outputs(self) -> int:
@@ -247,9 +263,11 @@ class Recipe(StepsOrEpochs, TrainingSource):
         return round(sum(self.resize) / 2)
 
 
-def _network(name: Any) -> type[ColorizationModel] | None:
-    """The network of a name; None if there is none, which whoever makes it says better."""
+def _network(name: Any, direction: Any = None) -> type[ColorizationModel] | None:
+    """The network of a name, in a direction; None if there is none, which whoever makes it says better."""
     # torch takes a second to import, and defaults need none of it.
-    from ssl_colorize.models.registry import is_model, model_type
+    from ssl_colorize.models.registry import directed, is_model, model_type
 
+    if direction is not None:
+        name = directed(name or Recipe.model_fields["model"].default, direction)
     return model_type(name) if isinstance(name, str) and is_model(name) else None

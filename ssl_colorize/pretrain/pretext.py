@@ -9,7 +9,9 @@ from ssl_colorize.pretrain.config import Recipe
 
 
 class Pretext:
-    """Colors from lightness. Other pretexts are subclasses (benchmarks/pretexts.py), and differ in these methods only.
+    """Colors from lightness, or lightness from colors, as the recipe's direction says.
+
+    Other pretexts are subclasses (benchmarks/pretexts.py), and differ in these methods only.
 
     Attributes:
         command: what metrics.json says that its figures were made by.
@@ -22,7 +24,7 @@ class Pretext:
 
     def make_model(self) -> ColorizationModel:
         """The network to train."""
-        return create_model(self.recipe.model, width=self.recipe.width, outputs=self.recipe.outputs)
+        return create_model(self.recipe.network, width=self.recipe.width, outputs=self.recipe.outputs)
 
     def best_constant(self) -> BestConstant | None:
         """What finds the best constant in the first training photos; None if how common colors are tells it."""

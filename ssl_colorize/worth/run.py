@@ -100,8 +100,8 @@ def run_worth(
     measuring = _Measuring(settings, folder, train, test, shares, say, watch)
     width = "" if recipe.width == 1 else f"@{recipe.width:g}"
     measured = {
-        "random": measuring.row("random", f"random:{recipe.model}{width}", side),
-        "k-means": measuring.row("k-means", f"kmeans:{recipe.model}{width}", side),
+        "random": measuring.row("random", f"random:{recipe.network}{width}", side),
+        "k-means": measuring.row("k-means", f"kmeans:{recipe.network}{width}", side),
         "starter": measuring.row("starter", STARTER, side),
     }
     try:

@@ -234,6 +234,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(
     [
         {},
         {"objective": "l2", "rebalance": False},
+        {"direction": "ab-to-L", "rebalance": False},
         {"ema": 0.9},
         {"precision": "bf16", "schedule": "steps", "milestones": ((5, 1e-4),), "clip": None},
         {"workers": 1, "init": "kmeans"},
