@@ -54,7 +54,7 @@ def pretrain(invocation: Invocation[Recipe]) -> None:
         return
     content = _sign(run, content)
     colors = recipe.direction == "L-to-ab"
-    _draw(run.folder, recipe, colors=colors)
+    _draw(run.folder, recipe)
     color = (
         f"look at {run.folder / 'samples.png'}, then color photos of your own: "
         f"ssl-colorize colorize PHOTO.jpg -o out/ --checkpoint {run.folder}"
@@ -91,9 +91,9 @@ def _sign(run: Run, content: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _draw(folder: Path, recipe: Recipe, *, colors: bool) -> None:
+def _draw(folder: Path, recipe: Recipe) -> None:
     from ssl_colorize.report.plots import loss_curve
     from ssl_colorize.report.sheets import samples_sheet
 
-    sheet = f" and {samples_sheet(folder, recipe)}" if colors else ""
+    sheet = f" and {samples_sheet(folder, recipe)}" if recipe.direction == "L-to-ab" else ""
     note(f"Drew {loss_curve(folder)}{sheet}.")
