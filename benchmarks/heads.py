@@ -74,7 +74,7 @@ def heads(data: str, results: Path) -> str:
     columns = [_column(found, kind, title) for kind, title in KINDS.items()]
     columns.append(_column(near, "knn", "kNN, best layer"))
     one = next(iter(found.values()))[0]
-    photos = f"{one['train']['photos']:,} training and {one['test']['photos']:,} test photos"
+    photos = f"{one['train']:,} training and {one['test']:,} test photos"
     return f"**{data}**, top-1, % (95 %), {photos}\n\n{table(columns, sorted(found, key=row_order))}"
 
 

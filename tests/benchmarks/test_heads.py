@@ -41,7 +41,7 @@ SEGMENTED = {
     "layer": "conv2",
     "protocol": {"photo_size": 96, "mask_size": "original", "test_photos": 12},
 }  # fmt: skip
-READ = {"train": {"photos": 1200}, "test": {"photos": 300}}
+READ = {"train": 1200, "test": 300}
 
 
 def write(folder: Path, **found: dict[str, Any]) -> None:
@@ -107,7 +107,7 @@ def test_a_finished_verb_is_recorded_and_one_that_was_stopped_goes_on(tmp_path: 
     (step.run / "metrics.json").write_text(json.dumps(content))
     perform([step])
     found = json.loads((tmp_path / "out/results/dense/linear/random-0.json").read_text())
-    assert (found["encoder"], found["seconds"], found["train"]) == ("random:eccv16@0.5", 3.0, {"photos": 1200})
+    assert (found["encoder"], found["seconds"], found["train"]) == ("random:eccv16@0.5", 3.0, 1200)
     assert found["layer"] == "conv2" and found["miou_common"] == 0.3
 
 
